@@ -1,0 +1,176 @@
+#pragma once
+// The one compute interface. A backend is one device, one stream: operations enqueue in order, and only `read`,
+// `hash` and `synchronize` wait. Views given to an operation must stay valid until the next wait.
+//
+// Activations are Views of rows [T] for each probe: probe_stride 0 means that one matrix serves all probes. An
+// output may be per-probe where its input is shared (the first perturbed operation makes it so); an output is
+// shared only if everything it depends on is. P below is table.count(); T the rows of a slice.
+//
+// Contract: what a probe gets does not depend on the other probes of the table, on its place there, or on the
+// number of threads. Errors are DeviceError.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mezzo/backend/buffer.h"
+#include "mezzo/backend/probes.h"
+#include "mezzo/backend/product.h"
+#include "mezzo/backend/trainables.h"
+#include "mezzo/core/batch.h"
+#include "mezzo/core/types.h"
+
+namespace mezzo {
+
+enum class NormKind : std::uint8_t { rms, layer };
+struct Norm {
+  NormKind kind = NormKind::rms;
+  View weight;  ///< [1, H] fp32
+  View bias;    ///< [1, H] fp32, or empty
+  float epsilon = 1e-5f;
+};
+
+enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu };
+
+/// A product's tail end. gated: the two parts are gate | up and y = activation(gate) * up, half as wide.
+struct Epilogue {
+  Activation activation = Activation::none;
+  bool gated = false;
+};
+
+enum class RopeStyle : std::uint8_t { half_split, interleaved };
+/// Rotary positions over the first `dims` of each head (partial where dims < head_dim).
+struct Rope {
+  RopeStyle style = RopeStyle::half_split;
+  std::int64_t dims = 0;
+  View cosines;  ///< [max positions, dims / 2] fp32, scaling of frequencies included
+  View sines;    ///< [max positions, dims / 2] fp32
+};
+
+/// A PackedBatch in the backend's memory; every view is one row of i32.
+struct DeviceBatch {
+  BatchShape shape;
+  View tokens, positions;                 ///< [T]
+  View offsets;                           ///< [S + 1]
+  View reads;                             ///< [R]
+  View question_reads, question_tokens;   ///< [Q]
+  Buffer storage;
+};
+
+struct AttentionShape {
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;  ///< divides heads; query head i reads kv head i / (heads / kv_heads)
+  std::int64_t head_dim = 0;
+  float scale = 1.0f;  ///< of q.k before the softmax
+};
+
+/// What a backend must make room for before a run.
+struct Workload {
+  BatchShape largest;                    ///< elementwise maximum over all slices
+  std::int64_t probes = 1;               ///< most probes of a forward
+  std::int64_t directions = 1;           ///< most directions of a forward
+  std::vector<const Product*> products;  ///< every product that will run
+  AttentionShape attention;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // ---- the device
+  virtual std::string name() const = 0;             ///< "reference", "cpu", "cuda"
+  virtual std::string device() const = 0;           ///< for people: processor or card, threads
+  virtual DType weight_dtype() const = 0;           ///< of products and embeddings
+  virtual DType activation_dtype() const = 0;       ///< of x, q, k, v
+  virtual DType residual_dtype() const = 0;         ///< of h
+  /// What can change bits (library versions, BLAS core, chosen algorithms): part of a run's record.
+  virtual std::map<std::string, std::string> fingerprint() const = 0;
+  virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
+  /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
+  virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
+  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and again
+  /// when the workload grows. No operation allocates.
+  virtual void prepare(const Workload& workload) = 0;
+
+  // ---- memory
+  virtual Buffer allocate(std::size_t bytes) = 0;  ///< aligned to 256 bytes; contents undefined
+  /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns.
+  virtual std::int64_t input_stride(const Product& product) const = 0;
+  /// Storage of a weight [out, in]; `tail`: the product will be perturbed and may need columns for it.
+  virtual std::int64_t weight_stride(std::int64_t in, bool tail) const = 0;
+  /// Host to device with conversion of the element type. `source` is dense [rows, cols], or [cols, rows] when
+  /// `transposed`. May return before the copy is done only if `source` was copied.
+  virtual void load(View destination, DType source_dtype, const void* source, bool transposed) = 0;
+  /// Device to host, converted to fp32, dense [P or 1][rows, cols]. Waits.
+  virtual void read(std::span<float> destination, View source, std::int64_t probes) = 0;
+  virtual void upload(const PackedBatch& batch, DeviceBatch& destination) = 0;  ///< grows storage as needed
+  virtual void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) = 0;
+  virtual void synchronize() = 0;
+
+  // ---- the forward
+  /// h[t] = table[tokens[t]] (+ positions_table[positions[t] + position_offset]); h shared.
+  virtual void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
+                     View h) = 0;
+  /// h_out = h_in + sum of deltas (0 to 2, each shared or per-probe); x = norm(h_out). h_out may be h_in; an
+  /// h_out without data is not stored. x's dtype is the activations'.
+  virtual void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                             const Norm& norm, View x) = 0;
+  /// Parts [first_part, first_part + y.size()) of `product`, each into its own y [rows, part.rows], tails
+  /// included; or one y for all parts with a gated or plain `epilogue` (y.size() == 1).
+  virtual void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+                       std::span<const View> y, Epilogue epilogue) = 0;
+  /// Rotates q or k [rows, heads * head_dim] in place; row i is at position positions[row_index[i]], or
+  /// positions[i] where row_index is empty.
+  virtual void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+                      std::int64_t head_dim, View x) = 0;
+  /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim], or
+  /// [R, ...] for the query rows `query_rows` alone (ascending; empty: all).
+  virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
+                         View k, View v, View query_rows, View out) = 0;
+  /// out[i] = x[rows[i]] for each probe.
+  virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
+  /// out[p, j] = log softmax(head x[p, question_reads[j]])[question_tokens[j]], fp32. x [R, H]; out [1, Q] for
+  /// each probe. The logits are never kept whole where they would not fit.
+  virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x, View out) = 0;
+
+  // ---- the update
+  virtual void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) = 0;
+  /// The in-run hash of mezzo/core/update.h over all trainables. Waits.
+  virtual std::uint64_t hash(const Trainables& trainables) = 0;
+};
+
+/// Bump allocator over one buffer of a backend. Without a buffer it only measures: views then have no data.
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)) {}
+
+  /// rows x cols for each of `probes` (0: shared), rows `row_stride` elements apart (>= cols).
+  View take(DType dtype, std::int64_t probes, std::int64_t rows, std::int64_t cols, std::int64_t row_stride);
+  std::size_t mark() const { return used_; }
+  void release_to(std::size_t mark) { used_ = mark; }
+  std::size_t used() const { return used_; }
+  std::size_t high_water() const { return high_water_; }
+  std::size_t capacity() const { return buffer_.bytes(); }
+
+ private:
+  Buffer buffer_;
+  std::size_t used_ = 0;
+  std::size_t high_water_ = 0;
+};
+
+enum class DeviceKind : std::uint8_t { reference, cpu, cuda };
+struct BackendOptions {
+  DeviceKind device = DeviceKind::cpu;
+  bool fp32 = false;      ///< cuda: fp32 weights and activations instead of bf16
+  int threads = 1;        ///< cpu
+  int device_index = 0;   ///< cuda: node-local rank
+};
+/// DeviceError when the kind is not built or no such device is there.
+std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+/// Whether a usable CUDA device is there (false in a build without CUDA); `reason` says why not.
+bool cuda_available(std::string* reason);
+
+}  // namespace mezzo

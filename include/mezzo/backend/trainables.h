@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mezzo/backend/buffer.h"
+#include "mezzo/core/types.h"
+
+namespace mezzo {
+
+/// One named fp32 matrix that training changes.
+struct Trainable {
+  std::string name;  ///< its key in adapter_model.safetensors
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t offset = 0;  ///< first element in Trainables::values
+
+  std::int64_t count() const { return rows * cols; }
+};
+
+/// All trainables, in bytewise order of their names: the place in `list` is the tensor id that noise depends on.
+/// Values lie one after another, without gaps, in the backend's memory.
+struct Trainables {
+  std::vector<Trainable> list;
+  Buffer values;  ///< [count()] fp32
+
+  std::int64_t count() const { return list.empty() ? 0 : list.back().offset + list.back().count(); }
+  View view(std::size_t id) const {
+    return dense(static_cast<float*>(values.data()) + list[id].offset, DType::f32, list[id].rows, list[id].cols);
+  }
+};
+
+/// One update of all trainables, in the words of mezzo/core/update.h.
+struct UpdateStep {
+  std::vector<std::uint64_t> seeds;  ///< [N] directions in ascending order
+  std::vector<float> coefficients;   ///< [N] g_k over the number of good directions; 0 for a dropped one
+  float learning_rate = 0.0f;
+  float weight_decay = 0.0f;
+};
+
+}  // namespace mezzo

@@ -1,0 +1,18 @@
+#include "mezzo/core/batch.h"
+
+#include <algorithm>
+
+namespace mezzo {
+
+BatchShape shape_of(const PackedBatch& batch) {
+  BatchShape shape{.tokens = batch.token_count(),
+                   .sequences = static_cast<std::int64_t>(batch.offsets.size()) - 1,
+                   .reads = static_cast<std::int64_t>(batch.reads.size()),
+                   .questions = static_cast<std::int64_t>(batch.question_tokens.size())};
+  for (std::int64_t s = 0; s < shape.sequences; ++s) {
+    shape.longest = std::max<std::int64_t>(shape.longest, batch.offsets[s + 1] - batch.offsets[s]);
+  }
+  return shape;
+}
+
+}  // namespace mezzo
