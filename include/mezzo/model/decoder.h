@@ -1,0 +1,72 @@
+#pragma once
+// The forward of a decoder, written once over the operations of a Backend.
+//
+//   Decoder decoder(backend, description, &adapter_config, &trainables);
+//   decoder.load(files, {});                       // weights: file -> device
+//   decoder.reserve(largest_shape, probes, directions);
+//   for each slice { decoder.begin(batch);  for each group decoder.evaluate(table, scores); }
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "mezzo/backend/backend.h"
+#include "mezzo/model/description.h"
+#include "mezzo/model/lora.h"
+#include "mezzo/model/model_files.h"
+
+namespace mezzo {
+
+/// Told how many bytes of the weight files have been loaded, of how many.
+using LoadProgress = std::function<void(std::size_t loaded, std::size_t total)>;
+
+/// A model on a backend. Weights and activations are owned here; the trainables are views of the caller's.
+/// Activations are shared by all probes until the first perturbed operation: what lies below it runs once a
+/// slice, in begin(), and q, k, v are shared or per-probe each on its own. Rows that no loss reads leave the
+/// last layer after its keys and values.
+class Decoder {
+ public:
+  /// Allocates nothing: sizes can be asked before anything is loaded. `adapter` and `trainables` come
+  /// together or not at all (the base model alone); the trainables must outlive the decoder, in the place
+  /// where they are.
+  Decoder(Backend& backend, const Description& description, const AdapterConfig* adapter,
+          const Trainables* trainables);
+  ~Decoder();
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  /// Copies the weights to the backend tensor by tensor, giving mapped pages back as it goes.
+  void load(const ModelFiles& files, const LoadProgress& progress);
+
+  const Description& description() const { return description_; }
+  std::size_t weight_bytes() const;  ///< of the backend's memory, once loaded
+  /// Of the arena that reserve() would make: exact, by the same code that runs the forward.
+  std::size_t activation_bytes(const BatchShape& largest, std::int64_t probes) const;
+  Workload workload(const BatchShape& largest, std::int64_t probes, std::int64_t directions) const;
+  /// Makes the arena and has the backend make its scratch; again when the workload grows.
+  void reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions);
+  std::size_t arena_high_water() const;
+
+  /// The first layer of which an operation depends on the probe; layers() without an adapter.
+  std::int64_t first_perturbed_layer() const;
+
+  /// Embeds the batch and runs what all probes share. `batch` must stay as it is until the last evaluate() of
+  /// it.
+  void begin(const DeviceBatch& batch);
+  /// Continues from begin() for one group. out: [1, Q] fp32 for each probe, log p(question token | read row).
+  void evaluate(const ProbeTable& table, View out);
+  /// The same, but the logits of the read rows. out: [R, vocabulary] for each probe, in the activations'
+  /// dtype.
+  void logits(const ProbeTable& table, View out);
+
+ private:
+  struct Layer;
+  struct Weights;
+  struct Forward;
+
+  Backend& backend_;
+  Description description_;
+  std::unique_ptr<Weights> weights_;
+};
+
+}  // namespace mezzo

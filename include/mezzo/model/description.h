@@ -1,0 +1,102 @@
+#pragma once
+// What a decoder is: its sizes, its maths and the names of its weights. A family (family.h) makes one from
+// config.json; everything else of the model layer works from the description alone.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mezzo/backend/backend.h"
+
+namespace mezzo {
+
+enum class PositionKind : std::uint8_t { rotary, learned };
+
+/// Rotary frequencies (Su et al. 2021) and how they are stretched to longer contexts.
+struct RopeDescription {
+  RopeStyle style = RopeStyle::half_split;
+  std::int64_t dims = 0;  ///< of a head that turn; < head_dim: partial
+  double theta = 10000.0;
+  bool llama3_scaling = false;  ///< "llama3" of transformers' modeling_rope_utils; else "default"
+  double factor = 1.0;
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  double original_max_positions = 0.0;
+};
+
+/// Names of the modules of a family as transformers' ...ForCausalLM has them (PEFT's names are these,
+/// prefixed). Names below a layer are relative to it: "layers.3." + "self_attn.q_proj".
+struct ModuleNames {
+  std::string prefix;              ///< of the base model: "model.", "transformer."
+  std::string embedding;           ///< "embed_tokens"; under prefix
+  std::string position_embedding;  ///< "wpe", or "" without learned positions; under prefix
+  std::string layers;              ///< "layers", "h"; under prefix
+  std::string attention_norm;      ///< of a layer
+  std::vector<std::string> qkv;    ///< q, k, v, or the one fused module
+  std::string attention_output;
+  std::string mlp_norm;                ///< "" with a parallel residual
+  std::vector<std::string> mlp_input;  ///< gate, up, or one
+  std::string mlp_output;
+  std::string final_norm;                ///< under prefix
+  std::string head;                      ///< "lm_head"; not under prefix
+  std::vector<std::string> query_value;  ///< the family's default LoRA targets
+  /// Last components of stored tensors that hold no weight ("attn.bias", a mask): present or not, they are
+  /// not read.
+  std::vector<std::string> ignored_suffixes;
+};
+
+/// A decoder. Weights are [out, in] in the maths; `transposed` says that files hold linear layers as [in,
+/// out].
+struct Description {
+  std::string family;  ///< config.json's model_type
+  std::int64_t layers = 0;
+  std::int64_t hidden = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t intermediate = 0;
+  std::int64_t vocabulary = 0;
+  std::int64_t max_positions = 0;
+
+  NormKind norm = NormKind::rms;
+  float norm_epsilon = 1e-5f;
+  PositionKind positions = PositionKind::rotary;
+  RopeDescription rope;          ///< of rotary positions
+  float attention_scale = 1.0f;  ///< of q.k before the softmax
+  Activation activation = Activation::silu;
+  bool gated = false;              ///< activation(gate) * up
+  bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm h), one norm
+  bool qkv_bias = false;
+  bool attention_output_bias = false;
+  bool mlp_bias = false;
+  bool head_bias = false;
+  bool tied_head = false;   ///< the head's weight is the embedding
+  bool transposed = false;  ///< linear layers are stored [in, out] (Conv1D); never embedding or head
+  ModuleNames names;
+
+  std::int64_t query_width() const { return heads * head_dim; }
+  std::int64_t kv_width() const { return kv_heads * head_dim; }
+  bool fused_qkv() const { return names.qkv.size() == 1; }
+  std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
+};
+
+/// One linear layer that an adapter may perturb: all but the head.
+struct LinearModule {
+  std::string name;  ///< "model.layers.3.self_attn.q_proj"
+  std::int64_t layer = 0;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+};
+
+/// All of them, in the order of the forward.
+std::vector<LinearModule> linear_modules(const Description& description);
+
+/// One tensor of the model's files.
+struct WeightSpec {
+  std::string name;                 ///< with prefix
+  std::vector<std::int64_t> shape;  ///< as stored
+};
+
+/// Every tensor that the files must hold, in the order of the forward.
+std::vector<WeightSpec> weight_specs(const Description& description);
+
+}  // namespace mezzo

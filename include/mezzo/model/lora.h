@@ -1,0 +1,92 @@
+#pragma once
+// LoRA adapters (Hu et al. 2021) in PEFT's words: which modules, which trainables, and PEFT's two files.
+//
+// Adapter values are one vector<float>: all trainables in bytewise order of their names, each row-major,
+// without gaps, as in Trainables::values.
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mezzo/backend/backend.h"
+#include "mezzo/model/description.h"
+
+namespace mezzo {
+
+struct LoraConfig;  // the `lora` section of a run's config: mezzo/core/config.h
+
+/// What PEFT's adapter_config.json says of an adapter, as far as it decides the maths.
+struct AdapterConfig {
+  std::int64_t r = 8;
+  double lora_alpha = 16;
+  bool all_linear = false;                  ///< target_modules: all-linear, that is all but the head
+  std::vector<std::string> target_modules;  ///< names and suffixes; empty: the family's own query and value
+  std::optional<std::vector<std::int64_t>> layers_to_transform;  ///< none: all
+  bool use_rslora = false;  ///< scaling lora_alpha / sqrt(r) instead of lora_alpha / r
+
+  float scaling() const;
+  bool operator==(const AdapterConfig&) const = default;
+};
+
+struct TrainableSpec {
+  std::string name;  ///< key of adapter_model.safetensors
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+
+  std::int64_t count() const { return rows * cols; }
+  bool operator==(const TrainableSpec&) const = default;
+};
+
+/// An adapter on the host.
+struct Adapter {
+  AdapterConfig config;
+  std::string base_model;            ///< base_model_name_or_path, or ""
+  std::vector<TrainableSpec> specs;  ///< bytewise order of the names
+  std::vector<float> values;
+};
+
+/// The modules that an adapter perturbs, in the order of the forward. A target, or a layer, that matches
+/// nothing is an InputError that suggests what there is. Needs config.json only.
+std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config);
+
+/// Names of a module's factors: "base_model.model." + module + ".lora_A.weight" ([r, in]), ".lora_B.weight"
+/// ([out, r]).
+std::string lora_a_name(const std::string& module);
+std::string lora_b_name(const std::string& module);
+
+/// The trainables of an adapter, in bytewise order of their names (so: tensor ids).
+std::vector<TrainableSpec> lora_trainables(const Description& description, const AdapterConfig& config);
+
+/// The adapter that a run's `lora` section asks for, without an adapter to start from.
+AdapterConfig adapter_config(const LoraConfig& config);
+/// UsageError when the section says otherwise than the adapter that it starts from.
+void check_agreement(const LoraConfig& config, const Adapter& adapter);
+
+/// PEFT's start: B = 0, A ~ U(-1/sqrt(in), 1/sqrt(in)) (Kaiming with a = sqrt 5) from Philox, purpose
+/// `initial`.
+std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uint64_t seed);
+
+/// Places values in a backend's memory.
+Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
+                           std::span<const float> values);
+/// And back. Waits.
+std::vector<float> read_values(Backend& backend, const Trainables& trainables);
+
+/// SHA-256 over all values, row-major little-endian fp32 in bytewise order of the names: one number for
+/// adapter, snapshot and run of the same step.
+std::string trainables_sha256(std::span<const float> values);
+
+/// Reads adapter_config.json and adapter_model.safetensors without the base model. What Mezzo does not serve
+/// (DoRA, patterns, biases, modules_to_save, ...) is refused by name; so is a factor without its partner.
+Adapter read_adapter(const std::string& directory);
+/// The same, and InputError unless the adapter is one of the described model: every trainable there, in its
+/// shape, and no other.
+Adapter read_adapter(const std::string& directory, const Description& description);
+
+/// Writes an adapter as PEFT would: adapter_config.json and adapter_model.safetensors (F32), each replaced
+/// atomically, the same bytes for the same adapter. The directory is made when it is not there.
+void write_adapter(const std::string& directory, const Description& description, const AdapterConfig& config,
+                   std::span<const float> values, const std::string& base_model);
+
+}  // namespace mezzo
