@@ -1,9 +1,10 @@
 #pragma once
+// The distributions a direction may be drawn from; apart from noise.h because the config names them too.
 #include <cstdint>
 
 namespace mezzo {
 
-/// What z is drawn from. The numbers are frozen: trajectories store them.
+/// Distribution of a direction's elements. The numbers are frozen: trajectories store them.
 enum class NoiseKind : std::uint8_t { gaussian = 0, rademacher = 1 };
 
 }  // namespace mezzo
