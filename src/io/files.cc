@@ -227,6 +227,12 @@ bool file_exists(const std::string& path) {
   throw io_error("look up", path, errno);
 }
 
+bool remove_file(const std::string& path) {
+  if (::unlink(path.c_str()) == 0) return true;
+  if (errno != ENOENT) throw io_error("remove", path, errno);
+  return false;
+}
+
 std::uint64_t file_size(const std::string& path) {
   const struct stat status = stat_of(path);
   if (!S_ISREG(status.st_mode)) throw InputError("{}: a regular file is expected", path);

@@ -98,6 +98,7 @@ void sync_directory(const std::string& path);
 void create_directories(const std::string& path);
 
 bool file_exists(const std::string& path);  ///< anything of that name; throws when the system cannot tell
+bool remove_file(const std::string& path);  ///< whether there was one; durable with sync_directory()
 std::uint64_t file_size(const std::string& path);  ///< bytes of a regular file
 /// The whole of a regular file. More than `limit` bytes, or no regular file, is an InputError.
 std::string read_file(const std::string& path, std::uint64_t limit);
