@@ -1,0 +1,112 @@
+#include "mezzo/comm/together.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <thread>
+
+#include "error_line.h"
+#include "launch.h"
+#include "words.h"
+
+namespace mezzo {
+namespace {
+
+std::string name_of_rank(const Exchange& exchange, int rank) {
+  return fmt::format("rank {} on {}", rank, exchange.host(rank));
+}
+
+ExitCode code_of(const std::exception& error) {
+  const auto* own = dynamic_cast<const Error*>(&error);
+  return own != nullptr ? own->exit_code() : ExitCode::error;
+}
+
+std::string text_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory";
+  return error.what();
+}
+
+}  // namespace
+
+std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Seconds timeout) {
+  const auto size = static_cast<std::size_t>(exchange.size());
+  const auto rank = static_cast<std::size_t>(exchange.rank());
+
+  std::vector<std::uint64_t> bytes(size, 0);
+  bytes[rank] = mine.size();
+  require_complete(exchange, exchange.sum(bytes, timeout), timeout);
+
+  std::vector<std::size_t> begin(size + 1, 0);
+  for (std::size_t r = 0; r < size; ++r) begin[r + 1] = begin[r] + words_of(bytes[r]);
+  std::vector<std::uint64_t> words(begin[size], 0);
+  put_text(mine, std::span(words).subspan(begin[rank]));
+  require_complete(exchange, exchange.sum(words, timeout), timeout);
+
+  std::vector<std::string> texts(size);
+  for (std::size_t r = 0; r < size; ++r) texts[r] = get_text(std::span(words).subspan(begin[r]), bytes[r]);
+  return texts;
+}
+
+void check_together(Exchange& exchange, const std::optional<Failure>& mine, Seconds timeout) {
+  // One byte of exit code before the message; nothing at all from a rank that is well.
+  const std::string report = mine ? static_cast<char>(mine->code) + mine->message : std::string();
+  const std::vector<std::string> reports = agree(exchange, report, timeout);
+
+  const auto failed = [](const std::string& r) { return !r.empty(); };
+  const auto lowest = std::find_if(reports.begin(), reports.end(), failed);
+  if (lowest == reports.end()) return;
+  const int rank = static_cast<int>(lowest - reports.begin());
+  const bool same =
+      std::all_of(lowest, reports.end(), [&](const std::string& r) { return r.empty() || r == *lowest; });
+  Failure failure{static_cast<ExitCode>(lowest->front()), lowest->substr(1)};
+  if (rank != 0 || !same) failure.message = name_of_rank(exchange, rank) + ": " + failure.message;
+  throw JobFailed(failure);
+}
+
+void together(Exchange& exchange, Seconds timeout, const std::function<void()>& step) {
+  std::optional<Failure> mine;
+  try {
+    step();
+  } catch (const JobFailed&) {
+    throw;  // from a checkpoint inside the step: every rank has it
+  } catch (const CommError&) {
+    throw;
+  } catch (const std::exception& error) {
+    mine = Failure{code_of(error), text_of(error)};
+  }
+  check_together(exchange, mine, timeout);
+}
+
+void require_complete(const Exchange& exchange, const ExchangeResult& result, Seconds timeout) {
+  if (result.complete()) return;
+  std::vector<std::string> names;
+  for (const int rank : result.silent) names.push_back(name_of_rank(exchange, rank));
+  throw CommError("{} did not answer within {:g} s", fmt::join(names, ", "), timeout.count());
+}
+
+int report_failure(Exchange* exchange, const std::exception& error) {
+  const ExitCode code = code_of(error);
+  const std::string text = text_of(error);
+  if (exchange == nullptr) {
+    const std::optional<Launch> launch = launch_from_environment();
+    if (!launch || launch->rank == 0) {
+      write_error_line(text);
+    } else {
+      // The launcher ends the job at the first status other than 0: let rank 0 print before that.
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
+  } else if (exchange->size() == 1) {
+    write_error_line(text);
+  } else if (dynamic_cast<const JobFailed*>(&error) != nullptr) {
+    if (exchange->rank() == 0) write_error_line(text);
+  } else if (dynamic_cast<const CommError*>(&error) != nullptr) {
+    exchange->abort(code, text);  // speaks of other ranks by name already
+  } else {
+    exchange->abort(code, name_of_rank(*exchange, exchange->rank()) + ": " + text);
+  }
+  return static_cast<int>(code);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,52 @@
+// Time of one exchange among the ranks that mpirun started, in microseconds, for the slots of small and large
+// steps. Every rank comes at the same moment; what waiting for the slowest costs beyond that is not measured
+// here.
+//   mpirun -np 4 exchange_latency [repetitions]
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "mezzo/comm/together.h"
+
+namespace {
+
+void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
+  constexpr mezzo::Seconds timeout{60};
+  if (exchange.rank() == 0) {
+    fmt::print("{} ranks, {} exchanges each\n{:>8} {:>12} {:>12} {:>12}\n", exchange.size(), repetitions,
+               "words", "median us", "p99 us", "worst us");
+  }
+  for (const std::size_t count : {1u, 100u, 1000u, 10000u, 100000u}) {
+    std::vector<double> times;
+    std::vector<std::uint64_t> words(count);
+    for (std::size_t i = 0; i < repetitions; ++i) {
+      std::fill(words.begin(), words.end(), 0);
+      const auto begin = std::chrono::steady_clock::now();
+      mezzo::require_complete(exchange, exchange.sum(words, timeout), timeout);
+      times.push_back(
+          std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
+    }
+    std::sort(times.begin(), times.end());
+    if (exchange.rank() == 0) {
+      fmt::print("{:>8} {:>12.1f} {:>12.1f} {:>12.1f}\n", count, times[times.size() / 2],
+                 times[times.size() * 99 / 100], times.back());
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::unique_ptr<mezzo::Exchange> exchange;
+  try {
+    exchange = mezzo::make_exchange(argc, argv);
+    const long repetitions = argc > 1 ? std::strtol(argv[1], nullptr, 10) : 1000;
+    if (repetitions < 1)
+      throw mezzo::UsageError("repetitions: found '{}', expected a number of at least 1", argv[1]);
+    measure(*exchange, static_cast<std::size_t>(repetitions));
+    return 0;
+  } catch (const std::exception& error) {
+    return mezzo::report_failure(exchange.get(), error);
+  }
+}
