@@ -1,0 +1,74 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/cpu/update.h"
+#include "kernels/reference/noise.h"
+#include "kernels/reference/update.h"
+
+namespace mezzo {
+namespace {
+
+std::vector<std::uint32_t> bits_of(const std::vector<float>& values) {
+  std::vector<std::uint32_t> bits;
+  for (const float value : values) bits.push_back(std::bit_cast<std::uint32_t>(value));
+  return bits;
+}
+
+std::vector<float> trainables(std::int64_t count) {
+  std::vector<float> theta(static_cast<std::size_t>(count));
+  reference::fill_noise(theta.data(), count, NoiseKind::gaussian, 99, 0, 0);
+  if (count > 2) theta[1] = -0.0f;
+  return theta;
+}
+
+TEST(Update, CpuHasTheReferencesBitsOnAnyNumberOfThreads) {
+  const std::vector<std::uint64_t> seeds = {11, 0xfedcba9876543210u, 13, 14, 15};
+  const std::vector<float> coefficients = {0.7f, -1.25f, 0.0f, 3.1e-3f, -2.0e2f};
+  for (const NoiseKind kind : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+    for (const std::int64_t count : {0, 1, 31, 33, 257, 1023, 1024, 1025, 5000}) {
+      std::vector<float> expected = trainables(count);
+      reference::update(expected.data(), count, 4, seeds, coefficients, kind, 5e-3f, 0.02f);
+      for (const int threads : {1, 2, 3, 8}) {
+        std::vector<float> found = trainables(count);
+        cpu::update(found.data(), count, 4, seeds, coefficients, kind, 5e-3f, 0.02f, threads);
+        ASSERT_EQ(bits_of(found), bits_of(expected)) << "count " << count << ", threads " << threads;
+      }
+    }
+  }
+}
+
+TEST(Update, WithoutDirectionsOnlyDecays) {
+  std::vector<float> theta = {2.0f, -4.0f};
+  cpu::update(theta.data(), 2, 0, {}, {}, NoiseKind::gaussian, 0.5f, 0.25f, 1);
+  EXPECT_EQ(theta, (std::vector<float>{1.75f, -3.5f}));
+}
+
+TEST(Update, MovesAgainstTheNoise) {
+  std::vector<float> theta(1000, 0.0f), z(1000);
+  const std::vector<std::uint64_t> seeds = {5};
+  const std::vector<float> coefficients = {2.0f};
+  cpu::update(theta.data(), 1000, 3, seeds, coefficients, NoiseKind::gaussian, 0.25f, 0.0f, 2);
+  reference::fill_noise(z.data(), 1000, NoiseKind::gaussian, 5, 3, 0);
+  for (std::size_t i = 0; i < z.size(); ++i) EXPECT_EQ(theta[i], -0.5f * z[i]);  // powers of two: exact
+}
+
+TEST(Hash, CpuHasTheReferencesOnAnyNumberOfThreads) {
+  for (const std::int64_t count : {0, 1, 31, 33, 257, 1025, 5000}) {
+    const std::vector<float> theta = trainables(count);
+    const std::uint64_t expected = reference::hash(theta.data(), count, 2);
+    for (const int threads : {1, 2, 3, 8}) EXPECT_EQ(cpu::hash(theta.data(), count, 2, threads), expected);
+  }
+}
+
+TEST(Hash, SeesOneBit) {
+  std::vector<float> theta = trainables(5000);
+  const std::uint64_t before = cpu::hash(theta.data(), 5000, 2, 2);
+  theta[4321] = std::bit_cast<float>(std::bit_cast<std::uint32_t>(theta[4321]) ^ 1u);
+  EXPECT_NE(cpu::hash(theta.data(), 5000, 2, 2), before);
+}
+
+}  // namespace
+}  // namespace mezzo
