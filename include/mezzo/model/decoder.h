@@ -67,6 +67,7 @@ class Decoder {
   Backend& backend_;
   Description description_;
   std::unique_ptr<Weights> weights_;
+  std::unique_ptr<Forward> forward_;  ///< after reserve()
 };
 
 }  // namespace mezzo

@@ -61,7 +61,7 @@ std::vector<TrainableSpec> lora_trainables(const Description& description, const
 /// The adapter that a run's `lora` section asks for, without an adapter to start from.
 AdapterConfig adapter_config(const LoraConfig& config);
 /// UsageError when the section says otherwise than the adapter that it starts from.
-void check_agreement(const LoraConfig& config, const Adapter& adapter);
+void check_agreement(const LoraConfig& config, const Adapter& adapter, const Description& description);
 
 /// PEFT's start: B = 0, A ~ U(-1/sqrt(in), 1/sqrt(in)) (Kaiming with a = sqrt 5) from Philox, purpose
 /// `initial`.

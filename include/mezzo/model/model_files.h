@@ -27,6 +27,9 @@ struct ModelFiles {
   std::string hash(int threads) const;
 
  private:
+  void check() const;
+  void check_tied(const std::string& head) const;
+
   bool has_prefix_ = true;
 };
 

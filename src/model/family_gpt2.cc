@@ -1,0 +1,49 @@
+// GPT-2 (Radford et al. 2019), as transformers' models/gpt2 has it: Conv1D modules, stored [in, out], and one
+// module for q, k and v.
+#include <cmath>
+
+#include "config_reader.h"
+
+namespace mezzo {
+
+Description describe_gpt2(const ConfigReader& config) {
+  Description d;
+  d.vocabulary = config.size("vocab_size", index_limit);
+  d.hidden = config.size("n_embd", width_limit);
+  d.intermediate = config.size_or("n_inner", width_limit, 4 * d.hidden);
+  d.layers = config.size("n_layer", layers_limit);
+  d.heads = d.kv_heads = config.size("n_head", width_limit);
+  if (d.hidden % d.heads != 0) config.refuse("n_head", fmt::format("a divisor of n_embd, {}", d.hidden));
+  d.head_dim = d.hidden / d.heads;
+  d.max_positions = config.size("n_positions", index_limit);
+
+  d.norm = NormKind::layer;
+  d.norm_epsilon = static_cast<float>(config.positive_or("layer_norm_epsilon", 1e-5));
+  d.positions = PositionKind::learned;
+  config.only("scale_attn_by_inverse_layer_idx", false);
+  // reorder_and_upcast_attn changes the order of a scaling, not the maths.
+  d.attention_scale = config.flag_or("scale_attn_weights", true)
+                          ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)))
+                          : 1.0f;
+  d.activation = read_activation(config, "activation_function", "gelu_new");
+  d.qkv_bias = d.attention_output_bias = d.mlp_bias = true;
+  d.tied_head = config.flag_or("tie_word_embeddings", true);
+  d.transposed = true;
+  d.names = {.prefix = "transformer.",
+             .embedding = "wte",
+             .position_embedding = "wpe",
+             .layers = "h",
+             .attention_norm = "ln_1",
+             .qkv = {"attn.c_attn"},
+             .attention_output = "attn.c_proj",
+             .mlp_norm = "ln_2",
+             .mlp_input = {"mlp.c_fc"},
+             .mlp_output = "mlp.c_proj",
+             .final_norm = "ln_f",
+             .head = "lm_head",
+             .query_value = {"c_attn"},
+             .ignored_suffixes = {".attn.bias", ".attn.masked_bias"}};
+  return d;
+}
+
+}  // namespace mezzo

@@ -1,0 +1,179 @@
+#include "mezzo/model/lora.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "mezzo/core/config.h"
+#include "mezzo/core/error.h"
+#include "mezzo/core/noise.h"
+#include "mezzo/io/json_file.h"
+#include "mezzo/io/sha256.h"
+
+namespace mezzo {
+namespace {
+
+constexpr std::string_view root = "base_model.model.";  // PEFT's wrapper around the model
+
+/// PEFT's rule (check_target_module_exists): the whole name, or all of it behind some dot.
+bool is_suffix(const std::string& name, const std::string& target) {
+  return name.size() > target.size() && name.ends_with(target) &&
+         name[name.size() - target.size() - 1] == '.';
+}
+
+/// The last components of all linear modules' names, each once: "c_attn, c_fc, c_proj".
+std::set<std::string> short_names(const std::vector<LinearModule>& modules) {
+  std::set<std::string> names;
+  for (const LinearModule& module : modules) names.insert(module.name.substr(module.name.rfind('.') + 1));
+  return names;
+}
+
+void check_layers(const Description& description, const AdapterConfig& config) {
+  if (!config.layers_to_transform) return;
+  for (const std::int64_t layer : *config.layers_to_transform) {
+    if (layer < 0 || layer >= description.layers) {
+      throw InputError("layers_to_transform: there is no layer {}, expected 0 to {}", layer,
+                       description.layers - 1);
+    }
+  }
+}
+
+}  // namespace
+
+float AdapterConfig::scaling() const {
+  const auto rank = static_cast<double>(r);
+  return static_cast<float>(lora_alpha / (use_rslora ? std::sqrt(rank) : rank));
+}
+
+std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config) {
+  check_layers(description, config);
+  const std::vector<LinearModule> all = linear_modules(description);
+  const std::vector<std::string>& targets =
+      config.target_modules.empty() ? description.names.query_value : config.target_modules;
+  // PEFT takes an empty list of layers for none given.
+  const bool some_layers = config.layers_to_transform && !config.layers_to_transform->empty();
+  const auto in_layers = [&](const LinearModule& module) {
+    return !some_layers || std::ranges::count(*config.layers_to_transform, module.layer) > 0;
+  };
+
+  std::vector<LinearModule> adapted;
+  std::set<std::string> matched;
+  for (const LinearModule& module : all) {
+    bool wanted = config.all_linear && in_layers(module);
+    for (const std::string& target : targets) {
+      if (config.all_linear) break;
+      const bool exact = module.name == target;
+      if (!exact && !is_suffix(module.name, target)) continue;
+      matched.insert(target);
+      wanted = wanted || exact || in_layers(module);
+    }
+    if (wanted) adapted.push_back(module);
+  }
+  for (const std::string& target : targets) {
+    if (config.all_linear || matched.contains(target)) continue;
+    throw InputError(
+        "target_modules: {} matches no module of this {} model, expected some of {}, or all-linear",
+        quote(target), description.family, fmt::join(short_names(all), ", "));
+  }
+  return adapted;
+}
+
+std::string lora_a_name(const std::string& module) { return fmt::format("{}{}.lora_A.weight", root, module); }
+std::string lora_b_name(const std::string& module) { return fmt::format("{}{}.lora_B.weight", root, module); }
+
+std::vector<TrainableSpec> lora_trainables(const Description& description, const AdapterConfig& config) {
+  std::vector<TrainableSpec> specs;
+  for (const LinearModule& module : adapted_modules(description, config)) {
+    specs.push_back({lora_a_name(module.name), config.r, module.in});
+    specs.push_back({lora_b_name(module.name), module.out, config.r});
+  }
+  std::ranges::sort(specs, {}, &TrainableSpec::name);  // std::string compares bytes
+  return specs;
+}
+
+AdapterConfig adapter_config(const LoraConfig& config) {
+  AdapterConfig result;
+  result.r = config.r.value_or(result.r);
+  result.lora_alpha = config.lora_alpha.value_or(result.lora_alpha);
+  result.all_linear = config.target_modules.all_linear;
+  result.target_modules = config.target_modules.names;
+  result.layers_to_transform = config.layers_to_transform;
+  return result;
+}
+
+void check_agreement(const LoraConfig& config, const Adapter& adapter, const Description& description) {
+  const AdapterConfig& found = adapter.config;
+  const auto disagree = [](std::string_view key, const std::string& wanted, const std::string& there) {
+    throw UsageError("lora.{}: the config says {}, but the adapter of lora.adapter has {}", key, wanted,
+                     there);
+  };
+  if (config.r && *config.r != found.r) disagree("r", std::to_string(*config.r), std::to_string(found.r));
+  if (config.lora_alpha && *config.lora_alpha != found.lora_alpha) {
+    disagree("lora_alpha", fmt::format("{}", *config.lora_alpha), fmt::format("{}", found.lora_alpha));
+  }
+  if (config.target_modules.unset() && !config.layers_to_transform) return;
+  // Two ways to write a selection are the same when they select the same modules.
+  AdapterConfig wanted = found;
+  if (!config.target_modules.unset()) {
+    wanted.all_linear = config.target_modules.all_linear;
+    wanted.target_modules = config.target_modules.names;
+  }
+  if (config.layers_to_transform) wanted.layers_to_transform = config.layers_to_transform;
+  const std::vector<TrainableSpec> specs = lora_trainables(description, wanted);
+  if (specs == adapter.specs) return;
+  const std::string_view key = config.target_modules.unset() ? "layers_to_transform" : "target_modules";
+  std::vector<TrainableSpec> difference;
+  std::ranges::set_symmetric_difference(specs, adapter.specs, std::back_inserter(difference), {},
+                                        &TrainableSpec::name, &TrainableSpec::name);
+  throw UsageError(
+      "lora.{}: the config and the adapter of lora.adapter select other modules; {} is in one alone", key,
+      difference.empty() ? "a tensor of another shape" : difference.front().name);
+}
+
+std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uint64_t seed) {
+  std::vector<float> values;
+  for (std::size_t id = 0; id < specs.size(); ++id) {
+    const TrainableSpec& spec = specs[id];
+    const std::size_t first = values.size();
+    values.resize(first + static_cast<std::size_t>(spec.count()));  // zero: right for B
+    if (!spec.name.ends_with(".lora_A.weight")) continue;
+    const float bound = kaiming_bound(static_cast<std::uint32_t>(spec.cols));
+    for (std::size_t i = 0; first + i < values.size(); ++i) {
+      values[first + i] = initial_uniform(seed, static_cast<std::uint32_t>(id), i, bound);
+    }
+  }
+  return values;
+}
+
+Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
+                           std::span<const float> values) {
+  Trainables trainables;
+  std::int64_t count = 0;
+  for (const TrainableSpec& spec : specs) {
+    trainables.list.push_back({.name = spec.name, .rows = spec.rows, .cols = spec.cols, .offset = count});
+    count += spec.count();
+  }
+  if (count != static_cast<std::int64_t>(values.size())) {
+    throw Error("trainables have {} elements, but {} values were given", count, values.size());
+  }
+  trainables.values = backend.allocate(values.size_bytes());
+  backend.load(dense(trainables.values.data(), DType::f32, 1, count), DType::f32, values.data(), false);
+  backend.synchronize();  // `values` is the caller's
+  return trainables;
+}
+
+std::vector<float> read_values(Backend& backend, const Trainables& trainables) {
+  std::vector<float> values(static_cast<std::size_t>(trainables.count()));
+  backend.read(values, dense(trainables.values.data(), DType::f32, 1, trainables.count()), 1);
+  return values;
+}
+
+std::string trainables_sha256(std::span<const float> values) {
+  static_assert(std::endian::native == std::endian::little);
+  return sha256_of(std::as_bytes(values));
+}
+
+}  // namespace mezzo
