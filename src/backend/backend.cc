@@ -6,7 +6,8 @@
 
 namespace mezzo {
 
-View Arena::take(DType dtype, std::int64_t probes, std::int64_t rows, std::int64_t cols, std::int64_t row_stride) {
+View Arena::take(DType dtype, std::int64_t probes, std::int64_t rows, std::int64_t cols,
+                 std::int64_t row_stride) {
   constexpr std::size_t alignment = 256;
   View view = dense(nullptr, dtype, rows, cols);
   view.row_stride = row_stride;

@@ -9,25 +9,35 @@ namespace mezzo {
 std::size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f16:
-    case DType::bf16: return 2;
+    case DType::bf16:
+      return 2;
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::i64:
     case DType::u64:
-    case DType::f64: return 8;
+    case DType::f64:
+      return 8;
   }
   throw Error("unknown element type {}", static_cast<int>(dtype));
 }
 
 std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "F32";
-    case DType::f16: return "F16";
-    case DType::bf16: return "BF16";
-    case DType::i32: return "I32";
-    case DType::i64: return "I64";
-    case DType::u64: return "U64";
-    case DType::f64: return "F64";
+    case DType::f32:
+      return "F32";
+    case DType::f16:
+      return "F16";
+    case DType::bf16:
+      return "BF16";
+    case DType::i32:
+      return "I32";
+    case DType::i64:
+      return "I64";
+    case DType::u64:
+      return "U64";
+    case DType::f64:
+      return "F64";
   }
   throw Error("unknown element type {}", static_cast<int>(dtype));
 }
@@ -52,7 +62,8 @@ View dense(void* data, DType dtype, std::int64_t rows, std::int64_t cols) {
 
 std::uint16_t float_to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // quiet NaN
+  if ((bits & 0x7fffffffu) > 0x7f800000u)
+    return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // quiet NaN
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 

@@ -1,10 +1,10 @@
 #pragma once
-// The one compute interface. A backend is one device, one stream: operations enqueue in order, and only `read`,
-// `hash` and `synchronize` wait. Views given to an operation must stay valid until the next wait.
+// The one compute interface. A backend is one device, one stream: operations enqueue in order, and only
+// `read`, `hash` and `synchronize` wait. Views given to an operation must stay valid until the next wait.
 //
-// Activations are Views of rows [T] for each probe: probe_stride 0 means that one matrix serves all probes. An
-// output may be per-probe where its input is shared (the first perturbed operation makes it so); an output is
-// shared only if everything it depends on is. P below is table.count(); T the rows of a slice.
+// Activations are Views of rows [T] for each probe: probe_stride 0 means that one matrix serves all probes.
+// An output may be per-probe where its input is shared (the first perturbed operation makes it so); an output
+// is shared only if everything it depends on is. P below is table.count(); T the rows of a slice.
 //
 // Contract: what a probe gets does not depend on the other probes of the table, on its place there, or on the
 // number of threads. Errors are DeviceError.
@@ -52,10 +52,10 @@ struct Rope {
 /// A PackedBatch in the backend's memory; every view is one row of i32.
 struct DeviceBatch {
   BatchShape shape;
-  View tokens, positions;                 ///< [T]
-  View offsets;                           ///< [S + 1]
-  View reads;                             ///< [R]
-  View question_reads, question_tokens;   ///< [Q]
+  View tokens, positions;                ///< [T]
+  View offsets;                          ///< [S + 1]
+  View reads;                            ///< [R]
+  View question_reads, question_tokens;  ///< [Q]
   Buffer storage;
 };
 
@@ -80,18 +80,18 @@ class Backend {
   virtual ~Backend() = default;
 
   // ---- the device
-  virtual std::string name() const = 0;             ///< "reference", "cpu", "cuda"
-  virtual std::string device() const = 0;           ///< for people: processor or card, threads
-  virtual DType weight_dtype() const = 0;           ///< of products and embeddings
-  virtual DType activation_dtype() const = 0;       ///< of x, q, k, v
-  virtual DType residual_dtype() const = 0;         ///< of h
+  virtual std::string name() const = 0;        ///< "reference", "cpu", "cuda"
+  virtual std::string device() const = 0;      ///< for people: processor or card, threads
+  virtual DType weight_dtype() const = 0;      ///< of products and embeddings
+  virtual DType activation_dtype() const = 0;  ///< of x, q, k, v
+  virtual DType residual_dtype() const = 0;    ///< of h
   /// What can change bits (library versions, BLAS core, chosen algorithms): part of a run's record.
   virtual std::map<std::string, std::string> fingerprint() const = 0;
   virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
   /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
-  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and again
-  /// when the workload grows. No operation allocates.
+  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and
+  /// again when the workload grows. No operation allocates.
   virtual void prepare(const Workload& workload) = 0;
 
   // ---- memory
@@ -125,15 +125,16 @@ class Backend {
   /// positions[i] where row_index is empty.
   virtual void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                       std::int64_t head_dim, View x) = 0;
-  /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim], or
-  /// [R, ...] for the query rows `query_rows` alone (ascending; empty: all).
-  virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
-                         View k, View v, View query_rows, View out) = 0;
+  /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim],
+  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all).
+  virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                         View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
-  /// out[p, j] = log softmax(head x[p, question_reads[j]])[question_tokens[j]], fp32. x [R, H]; out [1, Q] for
-  /// each probe. The logits are never kept whole where they would not fit.
-  virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x, View out) = 0;
+  /// out[p, j] = log softmax(head x[p, question_reads[j]])[question_tokens[j]], fp32. x [R, H]; out [1, Q]
+  /// for each probe. The logits are never kept whole where they would not fit.
+  virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                     View out) = 0;
 
   // ---- the update
   virtual void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) = 0;
@@ -164,9 +165,9 @@ class Arena {
 enum class DeviceKind : std::uint8_t { reference, cpu, cuda };
 struct BackendOptions {
   DeviceKind device = DeviceKind::cpu;
-  bool fp32 = false;      ///< cuda: fp32 weights and activations instead of bf16
-  int threads = 1;        ///< cpu
-  int device_index = 0;   ///< cuda: node-local rank
+  bool fp32 = false;     ///< cuda: fp32 weights and activations instead of bf16
+  int threads = 1;       ///< cpu
+  int device_index = 0;  ///< cuda: node-local rank
 };
 /// DeviceError when the kind is not built or no such device is there.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);

@@ -5,8 +5,8 @@
 
 namespace mezzo {
 
-/// Owner of one allocation in a backend's memory (host memory for the reference and cpu backends, device memory
-/// for cuda). Move-only; freed on destruction; must not outlive its backend.
+/// Owner of one allocation in a backend's memory (host memory for the reference and cpu backends, device
+/// memory for cuda). Move-only; freed on destruction; must not outlive its backend.
 class Buffer {
  public:
   using Release = void (*)(void* data, std::size_t bytes);

@@ -14,8 +14,8 @@ struct Probe {
   float epsilon = 0.0f;         ///< signed: +eps, -eps, or 0 for the unperturbed loss
 };
 
-/// The probes that one forward evaluates together, on the host and in the backend's memory. Operations read the
-/// device copy, so that a captured graph can be replayed with other seeds.
+/// The probes that one forward evaluates together, on the host and in the backend's memory. Operations read
+/// the device copy, so that a captured graph can be replayed with other seeds.
 struct ProbeTable {
   std::vector<Probe> probes;  ///< [P]
   NoiseKind noise = NoiseKind::gaussian;

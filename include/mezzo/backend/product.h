@@ -9,9 +9,9 @@
 
 namespace mezzo {
 
-/// y += scaling * (B s + sigma*eps * Z_B s),  s = A x + sigma*eps * Z_A x: LoRA (Hu et al. 2021, eq. 3) with both
-/// factors perturbed. Z_A and Z_B are the noise of tensors a_id and b_id under the probe's seed, element index
-/// row-major over the factor. All views point into the trainables and are owned by them.
+/// y += scaling * (B s + sigma*eps * Z_B s),  s = A x + sigma*eps * Z_A x: LoRA (Hu et al. 2021, eq. 3) with
+/// both factors perturbed. Z_A and Z_B are the noise of tensors a_id and b_id under the probe's seed, element
+/// index row-major over the factor. All views point into the trainables and are owned by them.
 struct LowRankTail {
   View a;  ///< [r, in] fp32
   View b;  ///< [rows of the part, r] fp32
@@ -20,8 +20,8 @@ struct LowRankTail {
   float scaling = 1.0f;  ///< lora_alpha / r
 };
 
-/// Rows [row_begin, row_begin + rows) of a product's weight: one Hugging Face module (q_proj of q | k | v) or a
-/// whole one (GPT-2's c_attn). `tail` empty: not perturbed, and shared by all probes when its input is.
+/// Rows [row_begin, row_begin + rows) of a product's weight: one Hugging Face module (q_proj of q | k | v) or
+/// a whole one (GPT-2's c_attn). `tail` empty: not perturbed, and shared by all probes when its input is.
 /// Dense and vector noise will be further alternatives beside `tail`.
 struct ProductPart {
   std::string name;
@@ -30,8 +30,8 @@ struct ProductPart {
   std::optional<LowRankTail> tail;
 };
 
-/// y = W x + bias. Weights that share an input are one product of several parts. The product views its storage;
-/// the model owns it.
+/// y = W x + bias. Weights that share an input are one product of several parts. The product views its
+/// storage; the model owns it.
 struct Product {
   std::string name;
   View weight;  ///< [out, in] in the backend's weight dtype; row stride as Backend::allocate_weight chose it

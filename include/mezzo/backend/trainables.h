@@ -19,15 +19,16 @@ struct Trainable {
   std::int64_t count() const { return rows * cols; }
 };
 
-/// All trainables, in bytewise order of their names: the place in `list` is the tensor id that noise depends on.
-/// Values lie one after another, without gaps, in the backend's memory.
+/// All trainables, in bytewise order of their names: the place in `list` is the tensor id that noise depends
+/// on. Values lie one after another, without gaps, in the backend's memory.
 struct Trainables {
   std::vector<Trainable> list;
   Buffer values;  ///< [count()] fp32
 
   std::int64_t count() const { return list.empty() ? 0 : list.back().offset + list.back().count(); }
   View view(std::size_t id) const {
-    return dense(static_cast<float*>(values.data()) + list[id].offset, DType::f32, list[id].rows, list[id].cols);
+    return dense(static_cast<float*>(values.data()) + list[id].offset, DType::f32, list[id].rows,
+                 list[id].cols);
   }
 };
 

@@ -21,11 +21,11 @@ struct PackedBatch {
 
 /// The sizes that decide how much memory a forward needs.
 struct BatchShape {
-  std::int64_t tokens = 0;        ///< T
-  std::int64_t sequences = 0;     ///< S
-  std::int64_t reads = 0;         ///< R
-  std::int64_t questions = 0;     ///< Q
-  std::int64_t longest = 0;       ///< tokens of the longest sequence
+  std::int64_t tokens = 0;     ///< T
+  std::int64_t sequences = 0;  ///< S
+  std::int64_t reads = 0;      ///< R
+  std::int64_t questions = 0;  ///< Q
+  std::int64_t longest = 0;    ///< tokens of the longest sequence
 };
 
 BatchShape shape_of(const PackedBatch& batch);

@@ -1,7 +1,7 @@
 #pragma once
-// Errors are typed exceptions carrying one finished sentence; main() catches them once and prints that sentence
-// behind "mezzo: error: ". A message says what is wrong, where (file and line, key, tensor), what was found and
-// what was expected.
+// Errors are typed exceptions carrying one finished sentence; main() catches them once and prints that
+// sentence behind "mezzo: error: ". A message says what is wrong, where (file and line, key, tensor), what
+// was found and what was expected.
 #include <fmt/format.h>
 
 #include <stdexcept>

@@ -26,7 +26,9 @@ struct View {
   bool shared() const { return probe_stride == 0; }
   explicit operator bool() const { return data != nullptr; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   /// The columns [begin, begin + count) of every row.
   View columns(std::int64_t begin, std::int64_t count) const;
   /// The matrix of one probe, as a shared view.

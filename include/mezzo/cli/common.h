@@ -1,0 +1,55 @@
+#pragma once
+// What several verbs share.
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "mezzo/core/log.h"
+#include "mezzo/model/decoder.h"
+#include "mezzo/train/inputs.h"
+#include "mezzo/train/run.h"
+
+namespace mezzo {
+
+/// An adapter's numbers and what they belong to, from wherever they lie.
+struct AdapterSource {
+  AdapterConfig config;
+  std::vector<TrainableSpec> trainables;
+  std::string base_model;
+  RunState state;
+  std::optional<RunHeader> run;  ///< of a snapshot or a run
+
+  static AdapterSource from_adapter(const std::string& directory);
+  static AdapterSource from_snapshot(const std::string& file);
+  /// A run's newest step: the nearest snapshot, then the trajectory's records. `log` is told of bad
+  /// snapshots.
+  static AdapterSource from_run(const std::string& directory, Logger& log);
+};
+
+bool is_run(const std::string& path);       ///< a folder with a trajectory
+bool is_adapter(const std::string& path);   ///< a folder with adapter_config.json
+bool is_snapshot(const std::string& path);  ///< a regular file
+
+/// UsageError when `path` exists and is not empty, unless `overwrite`.
+void check_target(const std::string& path, bool overwrite);
+
+/// Device options of verbs that take no config.
+struct DeviceOptions {
+  std::string device = "auto";
+  int threads = 0;  ///< 0: auto
+  RuntimeConfig runtime() const;
+};
+void add_device_options(CLI::App& verb, DeviceOptions& options);
+
+/// A model on a backend, with or without an adapter.
+struct LoadedModel {
+  std::unique_ptr<Backend> backend;
+  Trainables trainables;
+  std::unique_ptr<Decoder> decoder;
+};
+/// Loads `files`, with `adapter` unless null. InputError when the adapter is not one of the model.
+std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
+                                        const Placement& placement, int local_rank);
+
+}  // namespace mezzo

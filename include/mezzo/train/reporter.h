@@ -1,0 +1,43 @@
+#pragma once
+// What a person sees of a training run. Rank 0 writes; on a terminal a bar, else plain lines.
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mezzo/core/log.h"
+#include "mezzo/train/evaluator.h"
+
+namespace mezzo {
+
+/// One finished step, as metrics.jsonl has it.
+struct StepMetrics {
+  std::uint64_t step = 0;  ///< steps done
+  double loss = 0.0;
+  double projected_gradient_norm = 0.0;
+  double learning_rate = 0.0;
+  double tokens_per_second = 0.0;  ///< through forwards: tokens of the batch times probes
+  double seconds = 0.0;            ///< since training began in this process
+};
+
+class Reporter {
+ public:
+  Reporter(Logger& log, std::uint64_t first_step, std::uint64_t max_steps);
+
+  /// Columns aligned by the widest cell; the first row is the heading.
+  void table(const std::vector<std::vector<std::string>>& rows);
+  /// An example's tokens; those that the loss reads are marked.
+  void first_example(const Task& task, const Tokenizer& tokenizer, const Example& example);
+  /// Every step: the bar. `log_line`: a plain line too, where there is no bar.
+  void step(const StepMetrics& metrics, bool log_line);
+  void evaluation(std::uint64_t step, const Evaluation& evaluation);
+  void end_bar();
+
+ private:
+  Logger& log_;
+  std::uint64_t first_step_;
+  std::uint64_t max_steps_;
+};
+
+}  // namespace mezzo

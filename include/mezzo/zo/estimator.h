@@ -1,0 +1,46 @@
+#pragma once
+// From directions to probes, and from their losses back to one coefficient a direction. Host only, fp64.
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "mezzo/backend/probes.h"
+#include "mezzo/core/config.h"
+
+namespace mezzo {
+
+/// A probe's loss over the whole accumulated batch, slices added in order.
+struct ProbeLoss {
+  double sum = 0.0;     ///< of the losses
+  double weight = 0.0;  ///< examples or tokens
+  bool good = true;     ///< false when any slice was not finite
+
+  double mean() const { return sum / weight; }
+};
+
+struct Estimate {
+  std::vector<float>
+      coefficients;  ///< [N] c_k: g_k / good directions, rounded once to fp32; 0 for a dropped one
+  std::vector<double> projected_gradient;  ///< [N] g_k; 0 for a dropped one
+  double loss = 0.0;  ///< at the unperturbed point, as far as the probes tell; NaN when all were dropped
+  std::int64_t dropped = 0;  ///< directions with a loss that was not finite
+
+  double gradient_norm() const;  ///< root mean square of g_k over the good directions
+};
+
+/// How directions become probes and losses become projected gradients.
+class Estimator {
+ public:
+  virtual ~Estimator() = default;
+  /// Probes of a step, in the order in which slots are laid out.
+  virtual std::vector<Probe> probes(std::span<const std::uint64_t> seeds) const = 0;
+  /// `losses` in the order of probes(); pure, so that all ranks get the same bits.
+  virtual Estimate estimate(std::span<const ProbeLoss> losses) const = 0;
+};
+
+/// two_sided: g_k = (L(+eps z_k) - L(-eps z_k)) / 2 eps (SPSA: Spall 1992, eq. 2.2; MeZO: Malladi et al.
+/// 2023, def. 1); one_sided: g_k = (L(+eps z_k) - L(0)) / eps, one shared probe more.
+std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon);
+
+}  // namespace mezzo

@@ -1,0 +1,48 @@
+#pragma once
+// Slots: the results of (probe, slice) as 64-bit words, so that an integer sum over ranks with one writer a
+// word keeps every bit (NaN and -0 included) whatever the order of the reduction.
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mezzo/backend/probes.h"
+#include "mezzo/zo/estimator.h"
+
+namespace mezzo {
+
+/// Words of one step: the slots, then a few words of control (one writer each as well).
+class SlotTable {
+ public:
+  SlotTable(std::int64_t probes, std::int64_t slices, int ranks);
+
+  void clear();
+  void set(std::int64_t probe, std::int64_t slice, std::uint64_t seed, double loss_sum, double weight);
+  /// Asks every rank to stop after this step.
+  void set_stop(int rank) { words_[control() + 2 * rank] = 1; }
+  /// This rank's hash of the trainables before the step.
+  void set_hash(int rank, std::uint64_t hash) { words_[control() + 2 * rank + 1] = hash; }
+
+  std::span<std::uint64_t> words() { return words_; }
+
+  // After the exchange:
+  bool stop_requested() const;
+  /// CommError naming the ranks whose hash differs from rank 0's.
+  void check_hashes(std::int64_t step) const;
+  /// Losses of each probe, slices added in order in fp64. CommError when a slot is missing, was written
+  /// twice, or carries another seed than its probe: a rank is out of step.
+  std::vector<ProbeLoss> losses(std::span<const Probe> probes, std::int64_t step) const;
+
+ private:
+  std::size_t control() const { return static_cast<std::size_t>(4 * probes_ * slices_); }
+
+  std::int64_t probes_;
+  std::int64_t slices_;
+  int ranks_;
+  std::vector<std::uint64_t>
+      words_;  ///< [probes][slices][seed, loss sum, weight, status], [ranks][stop, hash]
+};
+
+/// Frozen: slots travel between processes. 0 is what an untouched word sums to.
+enum class SlotStatus : std::uint64_t { absent = 0, good = 1, not_finite = 2 };
+
+}  // namespace mezzo

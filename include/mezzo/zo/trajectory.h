@@ -1,0 +1,35 @@
+#pragma once
+// What a trajectory record means: everything one step needs to be done again without a forward.
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mezzo/backend/trainables.h"
+
+namespace mezzo {
+
+/// One finished step. Seeds are not stored: they follow from (run seed, step, k).
+struct StepRecord {
+  std::uint64_t step = 0;           ///< 0-based index of the step
+  float learning_rate = 0.0f;       ///< the bits that the update used
+  std::vector<float> coefficients;  ///< [N] c_k, the bits that the update used
+  double loss = 0.0;
+  double gradient_norm = 0.0;
+
+  bool operator==(const StepRecord&) const = default;
+};
+
+/// Little-endian payload of a record file (docs/file-formats.md); 28 + 4 N bytes.
+std::vector<std::byte> encode(const StepRecord& record);
+/// InputError naming `path` and the record when the payload is not a record of `directions` directions.
+StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path);
+
+/// The update that a record stands for.
+UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay);
+
+/// Seeds of a step's directions.
+std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,
+                                           std::int64_t directions);
+
+}  // namespace mezzo

@@ -1,0 +1,86 @@
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mezzo/cli/verbs.h"
+#include "mezzo/comm/together.h"
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+
+namespace {
+
+struct VerbEntry {
+  const char* name;
+  const char* description;
+  VerbAction (*add)(CLI::App&);
+};
+
+constexpr VerbEntry verbs[] = {
+    {"train", "fine-tune a model, or go on with a run", add_train},
+    {"eval", "accuracy and loss on the validation file", add_eval},
+    {"export", "a PEFT adapter or a whole Hugging Face model from a run or snapshot", add_export},
+    {"replay", "rebuild a run's trainables from its trajectory, without a forward", add_replay},
+    {"info", "what a model, adapter, snapshot or run is", add_info},
+    {"validate", "check all inputs of a config", add_validate},
+    {"generate", "continue a text", add_generate},
+    {"score", "log-probabilities of completions", add_score},
+    {"tokenize", "text on standard input to token ids, or back", add_tokenize},
+    {"config-keys", "the configuration reference", add_config_keys},
+    {"completion", "shell completion for bash", add_completion},
+};
+
+/// CLI11's exception as a usage error; help and version are printed and are no error.
+ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank) {
+  if (error.get_exit_code() == 0) {
+    if (rank == 0) app.exit(error);
+    return ExitCode::done;
+  }
+  const CLI::App* chosen = &app;
+  for (const CLI::App* verb : app.get_subcommands()) chosen = verb;
+  const std::string verb = chosen == &app ? "" : " " + chosen->get_name();
+  throw UsageError("{}; see mezzo{} --help", error.what(), verb);
+}
+
+ExitCode run(int argc, char** argv, Exchange& exchange) {
+  CLI::App app("Fine-tuning of language models with forward passes alone.", "mezzo");
+  app.set_version_flag("--version", std::string("mezzo ") + MEZZO_VERSION);
+  app.require_subcommand(1);
+  app.footer("Each verb has --help with an example. A first run: mezzo train configs/quickstart.yaml");
+  std::vector<std::pair<CLI::App*, VerbAction>> actions;
+  for (const VerbEntry& entry : verbs) {
+    CLI::App* verb = app.add_subcommand(entry.name, entry.description);
+    actions.emplace_back(verb, entry.add(*verb));
+  }
+
+  Logger log({.rank = exchange.rank(), .host = exchange.host()});
+  std::optional<ExitCode> printed;
+  together(exchange, Seconds(60), [&] {
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      printed = report_parse(app, error, exchange.rank());
+    }
+  });
+  if (printed) return *printed;
+  VerbContext context{exchange, log, app};
+  for (const auto& [verb, action] : actions) {
+    if (verb->parsed()) return action(context);
+  }
+  return ExitCode::usage;
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  std::unique_ptr<Exchange> exchange;
+  try {
+    exchange = make_exchange(argc, argv);
+    return static_cast<int>(run(argc, argv, *exchange));
+  } catch (const std::exception& error) {
+    return report_failure(exchange.get(), error);
+  }
+}
+
+}  // namespace mezzo

@@ -1,0 +1,63 @@
+#include <memory>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+#include "mezzo/model/family.h"
+#include "mezzo/model/merged.h"
+
+namespace mezzo {
+
+namespace {
+
+DType dtype_from(const std::string& name) {
+  if (name == "bf16") return DType::bf16;
+  if (name == "fp16") return DType::f16;
+  return DType::f32;
+}
+
+AdapterSource read_source(const std::string& path, Logger& log) {
+  if (is_run(path)) return AdapterSource::from_run(path, log);
+  if (is_adapter(path)) return AdapterSource::from_adapter(path);
+  if (is_snapshot(path)) return AdapterSource::from_snapshot(path);
+  throw UsageError("{}: expected a run's folder, a snapshot or a PEFT adapter", path);
+}
+
+}  // namespace
+
+VerbAction add_export(CLI::App& verb) {
+  struct Arguments {
+    std::string source, adapter, merged, model;
+    std::string dtype = "fp32";
+    bool overwrite = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("source", arguments->source, "a run's folder, a snapshot or a PEFT adapter")->required();
+  auto* adapter = verb.add_option("--adapter", arguments->adapter, "folder for a PEFT adapter (F32)");
+  auto* merged = verb.add_option("--merged", arguments->merged, "folder for a whole Hugging Face model");
+  adapter->excludes(merged);
+  verb.add_option("--dtype", arguments->dtype, "of the merged model")
+      ->check(CLI::IsMember({"fp32", "fp16", "bf16"}))
+      ->needs(merged)
+      ->capture_default_str();
+  verb.add_option("--model", arguments->model, "base model, where it has moved since");
+  verb.add_flag("--overwrite", arguments->overwrite, "write into a folder that is not empty");
+  verb.footer("Example: mezzo export runs/quickstart --merged merged --dtype bf16");
+  return [arguments](VerbContext& context) {
+    const std::string& target = arguments->adapter.empty() ? arguments->merged : arguments->adapter;
+    if (target.empty()) throw UsageError("export: give --adapter DIR or --merged DIR");
+    check_target(target, arguments->overwrite);
+    const AdapterSource source = read_source(arguments->source, context.log);
+    const std::string& base = arguments->model.empty() ? source.base_model : arguments->model;
+    if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
+    if (!arguments->adapter.empty()) {
+      write_adapter(target, read_description(base), source.config, source.state.values, base);
+    } else {
+      export_merged(ModelFiles(base), source.config, source.state.values, dtype_from(arguments->dtype),
+                    target);
+    }
+    context.log.info("{}: written", target);
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

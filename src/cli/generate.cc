@@ -1,0 +1,157 @@
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+#include "mezzo/core/philox.h"
+#include "mezzo/io/json_file.h"
+
+namespace mezzo {
+
+namespace {
+
+struct Sampling {
+  double temperature = 0.0;  ///< 0: greedy
+  double top_p = 1.0;
+  std::uint64_t seed = 42;
+};
+
+/// Uniform in [0, 1) for the n-th token, from Philox with a purpose of its own.
+double uniform(std::uint64_t seed, std::uint64_t n) {
+  return philox4x32_10(philox_counter(n, 0, Purpose::sampling), philox_key(seed)).word[0] * 0x1p-32;
+}
+
+/// Greedy, or nucleus sampling (Holtzman et al. 2020): the smallest set of tokens whose probability reaches
+/// top_p.
+std::int32_t choose(std::span<const float> logits, const Sampling& sampling, std::uint64_t n) {
+  const auto best = std::max_element(logits.begin(), logits.end());
+  if (sampling.temperature == 0.0) return static_cast<std::int32_t>(best - logits.begin());
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](std::int32_t id) {
+    return static_cast<double>(logits[static_cast<std::size_t>(id)]);
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::int32_t a, std::int32_t b) { return logit(a) > logit(b); });
+  std::vector<double> weights;
+  for (const std::int32_t id : order) {
+    weights.push_back(std::exp((logit(id) - static_cast<double>(*best)) / sampling.temperature));
+  }
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  double kept = 0.0;
+  std::size_t count = 0;
+  while (count < weights.size() && (count == 0 || kept < sampling.top_p * total)) kept += weights[count++];
+  double target = uniform(sampling.seed, n) * kept;
+  for (std::size_t i = 0; i + 1 < count; ++i) {
+    if (target < weights[i]) return order[i];
+    target -= weights[i];
+  }
+  return order[count - 1];
+}
+
+/// Ids that end a text: eos_token_id of generation_config.json, else of config.json; a number or a list.
+std::vector<std::int32_t> end_tokens(const std::string& directory) {
+  for (const char* const name : {"/generation_config.json", "/config.json"}) {
+    const std::string path = directory + name;
+    if (!std::filesystem::exists(path)) continue;
+    const nlohmann::json config = read_json_file(path);
+    const auto found = config.find("eos_token_id");
+    if (found == config.end() || found->is_null()) continue;
+    if (found->is_number_integer()) return {found->get<std::int32_t>()};
+    if (found->is_array()) return found->get<std::vector<std::int32_t>>();
+    throw InputError("{}: eos_token_id: found {}, expected a token id or a list of them", path,
+                     found->type_name());
+  }
+  return {};
+}
+
+}  // namespace
+
+VerbAction add_generate(CLI::App& verb) {
+  struct Arguments {
+    std::string model, prompt, adapter;
+    std::int64_t tokens = 50;
+    Sampling sampling;
+    DeviceOptions device;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("model", arguments->model, "model folder")->required();
+  verb.add_option("--prompt", arguments->prompt, "text to go on from")->required();
+  verb.add_option("--adapter", arguments->adapter, "PEFT adapter");
+  verb.add_option("--max-new-tokens", arguments->tokens, "tokens to add at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--temperature", arguments->sampling.temperature, "0: greedy")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  verb.add_option("--top-p", arguments->sampling.top_p, "nucleus")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  verb.add_option("--seed", arguments->sampling.seed, "of the sampling")->capture_default_str();
+  add_device_options(verb, arguments->device);
+  verb.footer(
+      "Example: mezzo generate configs/quickstart/llama2m --prompt 'The film was' --temperature 0.8 --top-p "
+      "0.9");
+  return [arguments](VerbContext& context) {
+    const Placement placement = place(arguments->device.runtime(), context.exchange);
+    const ModelFiles files(arguments->model);
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
+    std::vector<std::int32_t> ids = tokenizer->encode(arguments->prompt, false);
+    if (const auto start = tokenizer->start_token()) ids.insert(ids.begin(), *start);
+    if (ids.empty()) throw UsageError("--prompt: is empty, and this tokenizer puts no start token before it");
+    const std::vector<std::int32_t> ends = end_tokens(arguments->model);
+    const auto positions = static_cast<std::size_t>(files.description.max_positions);
+    if (ids.size() > positions) {
+      throw UsageError("--prompt: {} tokens, but the model has {} positions", ids.size(), positions);
+    }
+    std::optional<AdapterSource> adapter;
+    if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
+    const std::unique_ptr<LoadedModel> model =
+        load_model(files, adapter ? &*adapter : nullptr, placement, context.exchange.local_rank());
+    Backend& backend = *model->backend;
+
+    const std::size_t longest = std::min(positions, ids.size() + static_cast<std::size_t>(arguments->tokens));
+    const auto vocabulary = files.description.vocabulary;
+    model->decoder->reserve({.tokens = static_cast<std::int64_t>(longest),
+                             .sequences = 1,
+                             .reads = 1,
+                             .questions = 0,
+                             .longest = static_cast<std::int64_t>(longest)},
+                            1, 1);
+    const Buffer buffer =
+        backend.allocate(static_cast<std::size_t>(vocabulary) * size_of(backend.activation_dtype()));
+    const View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);
+    std::vector<float> host(static_cast<std::size_t>(vocabulary));
+    DeviceBatch batch;
+    ProbeTable table;
+    const Probe unperturbed;
+    backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+    const std::size_t prompt_tokens = ids.size();
+    while (ids.size() < longest) {
+      PackedBatch packed{.tokens = ids,
+                         .positions = {},
+                         .offsets = {0, static_cast<std::int32_t>(ids.size())},
+                         .reads = {static_cast<std::int32_t>(ids.size()) - 1},
+                         .question_reads = {},
+                         .question_tokens = {}};
+      packed.positions.resize(ids.size());
+      std::iota(packed.positions.begin(), packed.positions.end(), 0);
+      backend.upload(packed, batch);
+      model->decoder->begin(batch);
+      model->decoder->logits(table, logits);
+      backend.read(host, logits, 1);
+      const std::int32_t id = choose(host, arguments->sampling, ids.size() - prompt_tokens);
+      if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
+      ids.push_back(id);
+    }
+    std::cout << tokenizer->decode(std::span(ids).subspan(tokenizer->start_token() ? 1 : 0)) << '\n';
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

@@ -1,0 +1,96 @@
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+#include "mezzo/model/family.h"
+
+namespace mezzo {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+void add_adapter(Json& json, const AdapterSource& source) {
+  json["step"] = source.run ? Json(source.state.step) : Json(nullptr);
+  json["trainables_sha256"] = trainables_sha256(source.state.values);
+  json["trainables"] = source.trainables.size();
+  json["parameters"] = source.state.values.size();
+  json["r"] = source.config.r;
+  json["lora_alpha"] = source.config.lora_alpha;
+  if (source.config.all_linear) json["target_modules"] = "all-linear";
+  else json["target_modules"] = source.config.target_modules;
+  json["layers_to_transform"] =
+      source.config.layers_to_transform ? Json(*source.config.layers_to_transform) : Json(nullptr);
+  json["base_model"] = source.base_model;
+  if (!source.run) return;
+  json["base_model_hash"] = source.run->base_hash;
+  Json identity = Json::object();
+  for (const IdentityEntry& entry : source.run->identity) identity[entry.key] = entry.value;
+  json["identity"] = identity;
+  json["fingerprint"] = source.run->fingerprint;
+}
+
+Json describe_model(const std::string& path) {
+  const ModelFiles files(path);
+  const Description& model = files.description;
+  std::int64_t parameters = 0;
+  for (const WeightSpec& spec : weight_specs(model)) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : spec.shape) count *= extent;
+    parameters += count;
+  }
+  return {{"kind", "model"},
+          {"path", path},
+          {"family", model.family},
+          {"layers", model.layers},
+          {"hidden", model.hidden},
+          {"heads", model.heads},
+          {"kv_heads", model.kv_heads},
+          {"head_dim", model.head_dim},
+          {"intermediate", model.intermediate},
+          {"vocabulary", model.vocabulary},
+          {"max_positions", model.max_positions},
+          {"parameters", parameters}};
+}
+
+}  // namespace
+
+VerbAction add_info(CLI::App& verb) {
+  struct Arguments {
+    std::string path;
+    bool json = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("path", arguments->path, "a model, an adapter, a snapshot or a run's folder")->required();
+  verb.add_flag("--json", arguments->json, "as JSON on standard output");
+  verb.footer("Example: mezzo info runs/quickstart --json");
+  return [arguments](VerbContext& context) {
+    const std::string& path = arguments->path;
+    Json json;
+    if (is_run(path)) {
+      json = {{"kind", "run"}, {"path", path}};
+      add_adapter(json, AdapterSource::from_run(path, context.log));
+    } else if (is_adapter(path)) {
+      json = {{"kind", "adapter"}, {"path", path}};
+      add_adapter(json, AdapterSource::from_adapter(path));
+    } else if (is_snapshot(path)) {
+      json = {{"kind", "snapshot"}, {"path", path}};
+      add_adapter(json, AdapterSource::from_snapshot(path));
+    } else {
+      json = describe_model(path);
+    }
+    if (arguments->json) {
+      std::cout << json.dump() << '\n';
+    } else {
+      for (const auto& [key, value] : json.items()) {
+        std::cout << fmt::format("{:<20} {}\n", key,
+                                 value.is_string() ? value.get<std::string>() : value.dump());
+      }
+    }
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

@@ -1,0 +1,62 @@
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+#include "mezzo/train/evaluator.h"
+
+namespace mezzo {
+
+VerbAction add_score(CLI::App& verb) {
+  struct Arguments {
+    std::string model, file, adapter;
+    DeviceOptions device;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("model", arguments->model, "model folder")->required();
+  verb.add_option("file", arguments->file, "JSON lines with `prompt` and `completion`")->required();
+  verb.add_option("--adapter", arguments->adapter, "PEFT adapter");
+  add_device_options(verb, arguments->device);
+  verb.footer("Example: mezzo score configs/quickstart/llama2m records.jsonl > scores.jsonl");
+  return [arguments](VerbContext& context) {
+    const Placement placement = place(arguments->device.runtime(), context.exchange);
+    const ModelFiles files(arguments->model);
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
+    TaskConfig config;
+    config.type = TaskType::completion;
+    config.loss = TaskLoss::language_model;
+    // Nothing is cut off here: a record that is too long is an error.
+    const std::int64_t positions = files.description.max_positions;
+    const Task task(config, *tokenizer, std::numeric_limits<std::int64_t>::max());
+    const std::vector<Example> records = task.read(arguments->file);
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      const std::size_t needed = records[i].prompt.size() + records[i].options[0].size() - 1;
+      if (needed > static_cast<std::size_t>(positions)) {
+        throw InputError("{}:{}: {} tokens, but the model has {} positions", arguments->file, i + 1, needed,
+                         positions);
+      }
+    }
+    std::optional<AdapterSource> adapter;
+    if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
+    const std::unique_ptr<LoadedModel> model =
+        load_model(files, adapter ? &*adapter : nullptr, placement, context.exchange.local_rank());
+    ProbeRunner runner(*model->backend, *model->decoder);
+    // One record a forward: a record's numbers do not depend on its neighbours.
+    for (const Example& record : records) {
+      const Example* one = &record;
+      const LossBatch batch = pack({&one, 1}, TaskLoss::language_model, false);
+      runner.reserve(shape_of(batch.packed), 1, 1);
+      runner.begin(batch.packed);
+      const Probe unperturbed;
+      const std::span<const float> scores = runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian);
+      std::cout << nlohmann::json({{"logprobs", std::vector<float>(scores.begin(), scores.end())}}).dump()
+                << '\n';
+    }
+    if (!std::cout.flush()) throw IoError("standard output: cannot write");
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

@@ -1,0 +1,61 @@
+#include <charconv>
+#include <iostream>
+#include <iterator>
+#include <memory>
+
+#include "mezzo/cli/verbs.h"
+#include "mezzo/core/error.h"
+#include "mezzo/data/tokenizer.h"
+
+namespace mezzo {
+
+namespace {
+
+std::vector<std::int32_t> parse_ids(const std::string& text) {
+  std::vector<std::int32_t> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (true) {
+    while (at != end && (*at == ' ' || *at == '\n' || *at == '\t' || *at == '\r')) ++at;
+    if (at == end) return ids;
+    std::int32_t id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc{} || id < 0) {
+      throw InputError("standard input: offset {}: expected a token id", at - text.data());
+    }
+    ids.push_back(id);
+    at = next;
+  }
+}
+
+}  // namespace
+
+VerbAction add_tokenize(CLI::App& verb) {
+  struct Arguments {
+    std::string model;
+    bool decode = false;
+    bool special = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("model", arguments->model, "model folder, or a tokenizer.json")->required();
+  auto* decode = verb.add_flag("--decode", arguments->decode, "ids to text, raw bytes");
+  verb.add_flag("--special", arguments->special, "add the post-processor's tokens")->excludes(decode);
+  verb.footer("Example: printf 'a fine film' | mezzo tokenize configs/quickstart/llama2m --special");
+  return [arguments](VerbContext&) {
+    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
+    const std::string input{std::istreambuf_iterator<char>(std::cin), {}};
+    if (arguments->decode) {
+      std::cout << tokenizer->decode(parse_ids(input));
+    } else {
+      std::string line;
+      for (const std::int32_t id : tokenizer->encode(input, arguments->special)) {
+        line += (line.empty() ? "" : " ") + std::to_string(id);
+      }
+      std::cout << line << '\n';
+    }
+    if (!std::cout.flush()) throw IoError("standard output: cannot write");
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

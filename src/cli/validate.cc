@@ -1,0 +1,39 @@
+#include <memory>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+
+namespace mezzo {
+
+VerbAction add_validate(CLI::App& verb) {
+  struct Arguments {
+    std::string config;
+    std::vector<std::string> overrides;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("config", arguments->config, "YAML config")->required();
+  verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
+  verb.footer("Example: mezzo validate configs/quickstart.yaml");
+  return [arguments](VerbContext& context) {
+    const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
+    const RunFolder folder{config.train.output_dir.value()};
+    const Placement placement = place(config.runtime, context.exchange);
+    const Inputs inputs(config, ConfigUse::train, folder.initial_adapter());
+    context.log.info("model      {}: {} layers, vocabulary {}", inputs.files.directory,
+                     inputs.files.description.layers, inputs.files.description.vocabulary);
+    context.log.info("data       {} training examples, {} validation examples", inputs.train->size(),
+                     inputs.validation.size());
+    std::int64_t parameters = 0;
+    for (const TrainableSpec& spec : inputs.trainables) parameters += spec.count();
+    context.log.info("adapter    {} trainables, {} parameters", inputs.trainables.size(), parameters);
+    context.log.info("device     {} {}", placement.device_name(), placement.dtype_name());
+    if (is_run(folder.path)) {
+      context.log.info("output_dir {}: holds a run of {} finished steps", folder.path,
+                       scan_trajectory(folder.trajectory()).end_step);
+    }
+    context.log.info("{}: all inputs are good", arguments->config);
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

@@ -1,0 +1,266 @@
+#include "mezzo/data/task.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "mezzo/core/error.h"
+#include "mezzo/io/json_file.h"
+
+namespace mezzo {
+
+namespace {
+
+/// The text of a label as a config writes it: a string as it is, numbers and booleans as JSON prints them.
+std::string label_text(const nlohmann::json& value, const std::string& where, const std::string& field) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean() || value.is_number_integer()) return value.dump();
+  throw InputError("{}: field {}: found {}, expected a string, an integer or a boolean", where, quote(field),
+                   value.type_name());
+}
+
+std::string string_field(const nlohmann::json& record, const std::string& field, const std::string& where) {
+  const auto found = record.find(field);
+  if (found == record.end()) throw InputError("{}: field {} is missing", where, quote(field));
+  if (!found->is_string()) {
+    throw InputError("{}: field {}: found {}, expected a string", where, quote(field), found->type_name());
+  }
+  return found->get<std::string>();
+}
+
+std::vector<std::string> field_names(const std::vector<TemplatePart>& parts) {
+  std::vector<std::string> names;
+  for (const TemplatePart& part : parts) {
+    if (part.is_field && std::find(names.begin(), names.end(), part.text) == names.end())
+      names.push_back(part.text);
+  }
+  return names;
+}
+
+/// The template with values[i] for its i-th distinct field.
+std::string render(const std::vector<TemplatePart>& parts, const std::vector<std::string>& values) {
+  const std::vector<std::string> names = field_names(parts);
+  std::string text;
+  for (const TemplatePart& part : parts) {
+    if (!part.is_field) {
+      text += part.text;
+    } else {
+      text +=
+          values[static_cast<std::size_t>(std::find(names.begin(), names.end(), part.text) - names.begin())];
+    }
+  }
+  return text;
+}
+
+bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0u) == 0x80u; }
+
+std::int64_t length(const std::vector<std::int32_t>& ids) { return static_cast<std::int64_t>(ids.size()); }
+
+}  // namespace
+
+Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length)
+    : type_(config.type),
+      loss_(config.loss),
+      tokenizer_(tokenizer),
+      max_length_(max_length),
+      target_field_(config.type == TaskType::classification ? config.label : config.completion) {
+  if (!classifies()) {
+    loss_ = TaskLoss::language_model;
+    template_ = {{.is_field = true, .text = config.prompt}};
+    return;
+  }
+  template_ = parse_template(config.prompt_template.value(), "data.task.template");
+  for (const Verbalizer& verbalizer : config.verbalizers) {
+    labels_.push_back(verbalizer.label);
+    option_texts_.push_back(verbalizer.option);
+    options_.push_back(tokenizer.encode(verbalizer.option, false));
+    if (options_.back().empty()) {
+      throw UsageError("data.task.verbalizers: option {} of label {} has no tokens", quote(verbalizer.option),
+                       quote(verbalizer.label));
+    }
+    longest_option_ = std::max(longest_option_, length(options_.back()));
+  }
+  // What stays however much a field loses must fit by itself.
+  const std::vector<std::string> nothing(field_names(template_).size());
+  const std::int64_t needed = length(tokenizer.encode(render(template_, nothing), false)) +
+                              (tokenizer.start_token() ? 1 : 0) + longest_option_;
+  if (needed > max_length_) {
+    throw UsageError(
+        "data.max_length: {} tokens, but the start token, the template's own words and the longest "
+        "option need {}",
+        max_length_, needed);
+  }
+}
+
+std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, std::int64_t longest_option,
+                                              const std::string& where) const {
+  const std::optional<std::int32_t> start = tokenizer_.start_token();
+  const auto encode_all = [&] {
+    std::vector<std::int32_t> ids;
+    if (start) ids.push_back(*start);
+    const std::vector<std::int32_t> text = tokenizer_.encode(render(template_, values), false);
+    ids.insert(ids.end(), text.begin(), text.end());
+    return ids;
+  };
+  std::vector<std::int32_t> ids = encode_all();
+  // Too long: the first field loses tokens from its left, then the next one; the template's own words stay.
+  // The shortened text is encoded anew, so that the ids are those of a text that could have stood in the
+  // file.
+  for (std::size_t field = 0; length(ids) + longest_option > max_length_ && field < values.size();) {
+    std::string& value = values[field];
+    const auto excess = static_cast<std::size_t>(length(ids) + longest_option - max_length_);
+    const std::vector<std::int32_t> tokens = tokenizer_.encode(value, false);
+    if (tokens.size() <= excess) {
+      value.clear();
+      ++field;
+    } else {
+      std::size_t cut = tokenizer_.decode(std::span(tokens).first(excess)).size();
+      while (cut < value.size() && continues_character(value[cut])) ++cut;
+      value.erase(0, std::max<std::size_t>(cut, 1));
+    }
+    ids = encode_all();
+  }
+  if (length(ids) + longest_option > max_length_) {
+    throw InputError("{}: {} tokens are needed at least, but data.max_length is {}", where,
+                     length(ids) + longest_option, max_length_);
+  }
+  if (ids.empty()) {
+    throw InputError("{}: the prompt is empty, and this tokenizer puts no start token before it", where);
+  }
+  return ids;
+}
+
+Example Task::encode(std::string_view json_line, const std::string& path, std::size_t line) const {
+  const std::string where = fmt::format("{}:{}", path, line);
+  const nlohmann::json record = parse_json(json_line, path, line);
+  if (!record.is_object())
+    throw InputError("{}: found {}, expected a JSON object", where, record.type_name());
+  std::vector<std::string> values;
+  for (const std::string& field : field_names(template_))
+    values.push_back(string_field(record, field, where));
+
+  Example example;
+  if (classifies()) {
+    const auto found = record.find(target_field_);
+    if (found == record.end()) throw InputError("{}: field {} is missing", where, quote(target_field_));
+    const std::string label = label_text(*found, where, target_field_);
+    const auto known = std::find(labels_.begin(), labels_.end(), label);
+    if (known == labels_.end()) {
+      throw InputError("{}: field {}: label {} is not one of data.task.verbalizers ({})", where,
+                       quote(target_field_), quote(label), fmt::join(labels_, ", "));
+    }
+    example.label = static_cast<std::int32_t>(known - labels_.begin());
+    example.options = options_;
+    example.prompt = encode_prompt(std::move(values), longest_option_, where);
+  } else {
+    std::vector<std::int32_t> completion =
+        tokenizer_.encode(string_field(record, target_field_, where), false);
+    if (completion.empty()) throw InputError("{}: field {} has no tokens", where, quote(target_field_));
+    example.prompt = encode_prompt(std::move(values), length(completion), where);
+    example.options.push_back(std::move(completion));
+  }
+  return example;
+}
+
+std::vector<Example> Task::read(const std::string& path) const {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw io_error("open", path, errno);
+  std::vector<Example> examples;
+  std::string line;
+  for (std::size_t number = 1; std::getline(file, line); ++number) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.empty()) throw InputError("{}:{}: the line is empty, expected a JSON object", path, number);
+    examples.push_back(encode(line, path, number));
+  }
+  if (file.bad()) throw io_error("read", path, errno);
+  if (examples.empty()) throw InputError("{}: the file is empty, expected one JSON object a line", path);
+  return examples;
+}
+
+LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all_options) {
+  LossBatch batch{.packed = {}, .items = {}, .loss = loss};
+  PackedBatch& packed = batch.packed;
+  packed.offsets.push_back(0);
+
+  // One sequence: the prompt and all of `option` but its last token. Reads the rows that predict the option.
+  const auto add_sequence = [&](const Example& example, const std::vector<std::int32_t>& option) {
+    const auto first = static_cast<std::int32_t>(packed.tokens.size());
+    packed.tokens.insert(packed.tokens.end(), example.prompt.begin(), example.prompt.end());
+    packed.tokens.insert(packed.tokens.end(), option.begin(), option.end() - 1);
+    const auto end = static_cast<std::int32_t>(packed.tokens.size());
+    for (std::int32_t t = first; t < end; ++t) packed.positions.push_back(t - first);
+    packed.offsets.push_back(end);
+    const auto first_read = static_cast<std::int32_t>(packed.reads.size());
+    for (auto t = first + static_cast<std::int32_t>(example.prompt.size()) - 1; t < end; ++t)
+      packed.reads.push_back(t);
+    return first_read;
+  };
+
+  for (const Example* example : examples) {
+    LossBatch::Item item;
+    std::vector<const std::vector<std::int32_t>*> asked;
+    if (all_options) {
+      for (const auto& option : example->options) asked.push_back(&option);
+      item.label = example->label;
+    } else {
+      asked.push_back(&example->options[static_cast<std::size_t>(example->label)]);
+    }
+    // Options of one token share one sequence, the prompt; it is also the beginning of every longer option's.
+    std::int32_t prompt_read = -1;
+    std::vector<std::int32_t> first_reads(asked.size(), -1);
+    for (std::size_t o = 0; o < asked.size(); ++o) {
+      if (asked[o]->size() == 1) continue;
+      first_reads[o] = add_sequence(*example, *asked[o]);
+      if (prompt_read < 0) prompt_read = first_reads[o];
+    }
+    if (prompt_read < 0) prompt_read = add_sequence(*example, *asked[0]);
+    for (std::size_t o = 0; o < asked.size(); ++o) {
+      const auto begin = static_cast<std::int32_t>(packed.question_tokens.size());
+      const std::int32_t first_read = asked[o]->size() == 1 ? prompt_read : first_reads[o];
+      for (std::size_t i = 0; i < asked[o]->size(); ++i) {
+        packed.question_reads.push_back(first_read + static_cast<std::int32_t>(i));
+        packed.question_tokens.push_back((*asked[o])[i]);
+      }
+      item.options.emplace_back(begin, static_cast<std::int32_t>(packed.question_tokens.size()));
+    }
+    batch.items.push_back(std::move(item));
+  }
+  return batch;
+}
+
+SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabilities) {
+  SliceLoss result;
+  for (const LossBatch::Item& item : batch.items) {
+    std::vector<double> sums;
+    std::vector<double> means;
+    for (const auto& [begin, end] : item.options) {
+      double sum = 0.0;
+      for (std::int32_t q = begin; q < end; ++q)
+        sum += static_cast<double>(log_probabilities[static_cast<std::size_t>(q)]);
+      sums.push_back(sum);
+      means.push_back(sum / static_cast<double>(end - begin));
+    }
+    const auto label = static_cast<std::size_t>(item.label);
+    // A NaN anywhere is no best option; the sums below carry it on.
+    if (std::max_element(means.begin(), means.end()) - means.begin() == static_cast<std::ptrdiff_t>(label) &&
+        !std::isnan(means[label])) {
+      ++result.correct;
+    }
+    if (batch.loss == TaskLoss::options) {
+      double largest = -std::numeric_limits<double>::infinity();
+      for (const double mean : means) largest = std::max(largest, mean);
+      double total = 0.0;
+      for (const double mean : means) total += std::exp(mean - largest);
+      result.sum += largest + std::log(total) - means[label];
+      result.weight += 1.0;
+    } else {
+      result.sum -= sums[label];
+      result.weight += static_cast<double>(item.options[label].second - item.options[label].first);
+    }
+  }
+  return result;
+}
+
+}  // namespace mezzo

@@ -1,0 +1,115 @@
+#include "mezzo/train/inputs.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <thread>
+
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+
+namespace {
+
+int automatic_threads(const Exchange& exchange) {
+  const int online = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : online;
+  // A launcher that binds its ranks has divided the cores already.
+  if (allowed < online) return std::max(1, allowed);
+  return std::max(1, online / exchange.local_size());
+}
+
+std::optional<Adapter> read_start(const LoraConfig& config, const Description& description,
+                                  const std::string& saved_adapter) {
+  if (!config.adapter) return std::nullopt;
+  const bool original = std::filesystem::exists(*config.adapter);
+  const bool use_copy = !original && !saved_adapter.empty() && std::filesystem::exists(saved_adapter);
+  Adapter adapter = read_adapter(use_copy ? saved_adapter : *config.adapter, description);
+  check_agreement(config, adapter, description);
+  return adapter;
+}
+
+void check_tokens(const Tokenizer& tokenizer, const Description& description, const std::string& directory) {
+  if (tokenizer.vocabulary_size() > description.vocabulary) {
+    throw InputError("{}: tokenizer.json has ids up to {}, but config.json's vocab_size is {}", directory,
+                     tokenizer.vocabulary_size() - 1, description.vocabulary);
+  }
+}
+
+}  // namespace
+
+BackendOptions Placement::backend_options(int local_rank) const {
+  return {.device = device, .fp32 = fp32, .threads = threads, .device_index = local_rank};
+}
+
+std::string Placement::device_name() const {
+  switch (device) {
+    case DeviceKind::reference:
+      return "reference";
+    case DeviceKind::cpu:
+      return "cpu";
+    case DeviceKind::cuda:
+      return "cuda";
+  }
+  return "";
+}
+
+std::string Placement::dtype_name() const { return fp32 ? "fp32" : "bf16"; }
+
+Placement place(const RuntimeConfig& config, const Exchange& exchange) {
+  Placement placement;
+  switch (config.device) {
+    case Device::automatic:
+      placement.device = cuda_available(nullptr) ? DeviceKind::cuda : DeviceKind::cpu;
+      break;
+    case Device::cpu:
+      placement.device = DeviceKind::cpu;
+      break;
+    case Device::reference:
+      placement.device = DeviceKind::reference;
+      break;
+    case Device::cuda: {
+      std::string reason;
+      if (!cuda_available(&reason)) throw DeviceError("runtime.device: cuda was asked for, but {}", reason);
+      placement.device = DeviceKind::cuda;
+      break;
+    }
+  }
+  const bool cuda = placement.device == DeviceKind::cuda;
+  if (config.dtype == Precision::bf16 && !cuda) {
+    throw UsageError("runtime.dtype: bf16 is served on cuda only; the {} backend computes in fp32",
+                     placement.device_name());
+  }
+  placement.fp32 = !cuda || config.dtype == Precision::fp32;
+  placement.threads = config.threads ? static_cast<int>(*config.threads) : automatic_threads(exchange);
+  return placement;
+}
+
+std::int64_t max_length_of(const DataConfig& config, const Description& description) {
+  const std::int64_t length = config.max_length.value_or(description.max_positions);
+  if (length > description.max_positions) {
+    throw UsageError("data.max_length: {} tokens, but the model has {} positions", length,
+                     description.max_positions);
+  }
+  return length;
+}
+
+Inputs::Inputs(const Config& config, ConfigUse use, const std::string& saved_adapter)
+    : files(config.model.path),
+      tokenizer(load_tokenizer(config.model.path)),
+      task(config.data.task, *tokenizer, max_length_of(config.data, files.description)),
+      start(read_start(config.lora, files.description, saved_adapter)),
+      adapter(start ? start->config : adapter_config(config.lora)),
+      trainables(lora_trainables(files.description, adapter)) {
+  check_tokens(*tokenizer, files.description, config.model.path);
+  if (use == ConfigUse::train) {
+    train.emplace(task.read(config.data.train.value()), config.train.data_seed,
+                  config.data.max_train_examples.value_or(0));
+  }
+  if (config.data.validation) validation = task.read(*config.data.validation);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,32 @@
+#include "mezzo/train/probe_runner.h"
+
+#include <algorithm>
+
+namespace mezzo {
+
+void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions) {
+  decoder_.reserve(largest, probes, directions);
+  const auto scores = static_cast<std::size_t>(std::max<std::int64_t>(1, probes * largest.questions));
+  if (scores > result_.size()) {
+    scores_ = backend_.allocate(scores * sizeof(float));
+    result_.resize(scores);
+  }
+}
+
+void ProbeRunner::begin(const PackedBatch& batch) {
+  backend_.upload(batch, batch_);
+  decoder_.begin(batch_);
+}
+
+std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, NoiseKind noise) {
+  backend_.upload(probes, noise, table_);
+  const std::int64_t questions = batch_.shape.questions;
+  View scores = dense(scores_.data(), DType::f32, 1, questions);
+  scores.probe_stride = questions;
+  decoder_.evaluate(table_, scores);
+  const std::span<float> result(result_.data(), probes.size() * static_cast<std::size_t>(questions));
+  backend_.read(result, scores, table_.count());
+  return result;
+}
+
+}  // namespace mezzo

@@ -1,0 +1,663 @@
+#include "mezzo/train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "mezzo/comm/together.h"
+#include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
+#include "mezzo/io/hdf5_file.h"
+#include "mezzo/io/json_lines.h"
+#include "mezzo/io/sha256.h"
+#include "mezzo/train/evaluator.h"
+#include "mezzo/train/inputs.h"
+#include "mezzo/train/planner.h"
+#include "mezzo/train/reporter.h"
+#include "mezzo/train/run.h"
+#include "mezzo/zo/estimator.h"
+#include "mezzo/zo/schedule.h"
+#include "mezzo/zo/slots.h"
+
+namespace mezzo {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
+
+/// Hashing and loading read every weight: a wait for them is allowed this many of the config's timeouts.
+constexpr double loading_timeouts = 20.0;
+
+/// What rank 0 found in the run's folder, and all ranks do.
+struct Decision {
+  bool resume = false;
+  bool finished = false;          ///< nothing is left to do
+  std::uint64_t step = 0;         ///< steps done
+  std::uint64_t valid_bytes = 0;  ///< of the trajectory, up to `step`
+
+  std::string text() const { return fmt::format("{:d} {:d} {} {}", resume, finished, step, valid_bytes); }
+  static Decision from_text(const std::string& text) {
+    Decision decision;
+    int resume = 0;
+    int finished = 0;
+    if (std::sscanf(text.c_str(), "%d %d %lu %lu", &resume, &finished, &decision.step,
+                    &decision.valid_bytes) != 4) {
+      throw CommError("rank 0 sent \"{}\" where its decision on the run's folder was expected", text);
+    }
+    decision.resume = resume != 0;
+    decision.finished = finished != 0;
+    return decision;
+  }
+};
+
+/// Warns once when the loss has risen far above where it began.
+class DivergenceWatch {
+ public:
+  void see(std::uint64_t step, double loss, Logger& log) {
+    if (!std::isfinite(loss)) return;  // dropped directions have a warning of their own
+    if (seen_ < window) {
+      first_ += loss / window;
+      recent_ = first_ * window / static_cast<double>(++seen_);
+      return;
+    }
+    recent_ += (loss - recent_) / window;
+    if (!warned_ && recent_ > 2.0 * first_ + 1.0) {
+      log.warning(
+          "step {}: the loss has risen from {:.4g} to {:.4g}: the run diverges; a smaller "
+          "optimizer.learning_rate or more zo.directions help",
+          step, first_, recent_);
+      warned_ = true;
+    }
+  }
+
+ private:
+  static constexpr double window = 10;
+  double first_ = 0.0;
+  double recent_ = 0.0;
+  double seen_ = 0.0;
+  bool warned_ = false;
+};
+
+class Trainer {
+ public:
+  Trainer(const Config& config, const TrainOptions& options, Exchange& exchange, const StopSignal& stop,
+          Logger& log)
+      : config_(config),
+        options_(options),
+        exchange_(exchange),
+        stop_(stop),
+        log_(log),
+        timeout_(config.runtime.timeout_s),
+        folder_{config.train.output_dir.value()},
+        estimator_(make_estimator(config.zo.estimator, config.zo.epsilon)),
+        schedule_{.kind = config.optimizer.lr_scheduler_type,
+                  .learning_rate = config.optimizer.learning_rate,
+                  .warmup_steps = config.optimizer.warmup_steps,
+                  .max_steps = config.train.max_steps} {}
+
+  TrainResult run();
+
+ private:
+  bool leads() const { return exchange_.rank() == 0; }
+  std::uint64_t max_steps() const { return static_cast<std::uint64_t>(config_.train.max_steps); }
+  std::vector<Probe> probes_of(std::uint64_t step) const {
+    return estimator_->probes(direction_seeds(config_.train.seed, step, config_.zo.directions));
+  }
+
+  void open();
+  void make_header();
+  void check_same_everywhere(const std::string& what, const std::string& mine);
+  Decision look_at_folder();
+  Decision decide_resume(const std::string& snapshot);
+  void begin_folder();
+  void build(const Decision& decision);
+  void choose_groups(std::uint64_t first_step);
+  void open_record(const Decision& decision);
+  void print_start(std::uint64_t first_step);
+  std::vector<std::vector<const Example*>> slices_of(std::uint64_t step) const;
+  BatchShape largest_slice(std::uint64_t first_step) const;
+  bool do_step(std::uint64_t step);
+  void evaluate(std::uint64_t steps_done);
+  void save(std::uint64_t steps_done);
+  void write_final_adapter();
+  TrainResult finish(std::uint64_t steps_done, bool stopped);
+
+  const Config& config_;
+  const TrainOptions& options_;
+  Exchange& exchange_;
+  const StopSignal& stop_;
+  Logger& log_;
+  const Seconds timeout_;
+  const RunFolder folder_;
+  std::unique_ptr<Estimator> estimator_;
+  Schedule schedule_;
+
+  Placement placement_;
+  std::optional<Inputs> inputs_;
+  RunHeader header_;
+  std::optional<FolderLock> lock_;  // rank 0
+
+  std::unique_ptr<Backend> backend_;
+  Trainables trainables_;
+  std::optional<Decoder> decoder_;
+  std::optional<ProbeRunner> runner_;
+  std::optional<Evaluator> evaluator_;
+  std::int64_t group_ = 1;  ///< probes a forward
+  std::optional<SlotTable> slots_;
+
+  std::optional<AsyncRecordWriter> trajectory_;  // rank 0
+  std::optional<JsonLinesWriter> metrics_;       // rank 0
+  std::optional<Reporter> reporter_;
+  DivergenceWatch divergence_;
+  Clock::time_point began_;
+  std::uint64_t saved_step_ = ~std::uint64_t{0};
+  bool evaluation_due_ = false;  ///< the step that the run goes on from was to be evaluated and was not
+};
+
+// ---- before the weights ---------------------------------------------------------------------------------
+
+void Trainer::open() {
+  together(exchange_, timeout_ * loading_timeouts, [&] {
+    placement_ = place(config_.runtime, exchange_);
+    inputs_.emplace(config_, ConfigUse::train, folder_.initial_adapter());
+  });
+  check_same_everywhere("the resolved config", to_yaml(config_));
+  check_same_everywhere("the device", placement_.device_name() + " " + placement_.dtype_name());
+}
+
+void Trainer::check_same_everywhere(const std::string& what, const std::string& mine) {
+  const std::vector<std::string> all = agree(exchange_, mine, timeout_ * loading_timeouts);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] != all[0]) {
+      throw JobFailed(
+          {.code = ExitCode::usage,
+           .message = fmt::format("{} of rank {} on {} differs from rank 0's on {}: found {}, expected {}",
+                                  what, rank, exchange_.host(static_cast<int>(rank)), exchange_.host(0),
+                                  all[rank], all[0])});
+    }
+  }
+}
+
+void Trainer::make_header() {
+  // One rank a host reads the weights; their hashes must agree.
+  std::string hash;
+  std::string data_hashes;
+  together(exchange_, timeout_ * loading_timeouts, [&] {
+    if (exchange_.local_rank() == 0) hash = inputs_->files.hash(placement_.threads);
+    data_hashes = sha256_of_file(*config_.data.train);
+    if (config_.data.validation) data_hashes += " " + sha256_of_file(*config_.data.validation);
+  });
+  for (const std::string& other : agree(exchange_, hash, timeout_)) {
+    if (other.empty()) continue;
+    if (header_.base_hash.empty()) header_.base_hash = other;
+    if (other != header_.base_hash)
+      throw CommError("model.path: hosts hold different models: {} and {}", header_.base_hash, other);
+  }
+  check_same_everywhere("the data's SHA-256", data_hashes);
+
+  header_.identity.push_back({"model.hash", header_.base_hash});
+  for (IdentityEntry entry : identity(config_)) {
+    // Files are what they hold, wherever they lie.
+    if (entry.key == "data.train") entry.value = "sha256:" + data_hashes.substr(0, 64);
+    if (entry.key == "data.validation" && config_.data.validation)
+      entry.value = "sha256:" + data_hashes.substr(65);
+    if (entry.key == "lora.adapter" && inputs_->start)
+      entry.value = "sha256:" + trainables_sha256(inputs_->start->values);
+    header_.identity.push_back(std::move(entry));
+  }
+  header_.identity.push_back({"runtime.device", placement_.device_name()});
+  header_.identity.push_back({"runtime.dtype", placement_.dtype_name()});
+  header_.base_model = config_.model.path;
+  header_.adapter = inputs_->adapter;
+  header_.trainables = inputs_->trainables;
+  header_.seed = config_.train.seed;
+  header_.directions = config_.zo.directions;
+  header_.noise = config_.zo.noise;
+  header_.weight_decay = static_cast<float>(config_.optimizer.weight_decay);
+  header_.initial_adapter = inputs_->start.has_value();
+}
+
+/// Rank 0 alone looks; everybody gets its decision.
+Decision Trainer::look_at_folder() {
+  Decision decision;
+  together(exchange_, timeout_, [&] {
+    if (!leads()) return;
+    std::error_code error;
+    std::filesystem::create_directories(folder_.snapshots(), error);
+    if (error) throw IoError("train.output_dir: cannot create {}: {}", folder_.snapshots(), error.message());
+    lock_.emplace(folder_.path);
+    remove_temporary_files(folder_.path);
+    remove_temporary_files(folder_.snapshots());
+    const bool has_trajectory = std::filesystem::exists(folder_.trajectory());
+    const bool has_steps = (has_trajectory && scan_trajectory(folder_.trajectory()).end_step > 0) ||
+                           !list_snapshots(folder_.snapshots()).empty();
+    const ResumeFrom& from = config_.train.resume_from_checkpoint;
+    switch (from.kind) {
+      case ResumeFrom::Kind::automatic:
+        if (options_.overwrite || !has_steps) break;
+        if (!has_trajectory) {
+          throw InputError(
+              "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
+              "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
+              folder_.path);
+        }
+        decision = decide_resume("");
+        break;
+      case ResumeFrom::Kind::never:
+        if (has_steps && !options_.overwrite) {
+          throw UsageError(
+              "{}: holds a run's finished steps; train.resume_from_checkpoint=never needs --overwrite to "
+              "replace them",
+              folder_.path);
+        }
+        break;
+      case ResumeFrom::Kind::snapshot:
+        decision = decide_resume(from.path);
+        break;
+    }
+    if (!decision.resume) begin_folder();
+    decision.finished = decision.resume && decision.step >= max_steps() &&
+                        std::filesystem::exists(folder_.adapter()) &&
+                        std::filesystem::exists(folder_.snapshot(decision.step));
+  });
+  return Decision::from_text(agree(exchange_, leads() ? decision.text() : "", timeout_)[0]);
+}
+
+Decision Trainer::decide_resume(const std::string& snapshot_path) {
+  std::optional<std::uint64_t> last_step;
+  if (!snapshot_path.empty()) {
+    const Snapshot snapshot = read_snapshot(snapshot_path);
+    check_identity(snapshot.header, header_, snapshot_path);
+    last_step = snapshot.state.step;
+    const auto own = std::filesystem::path(folder_.snapshots());
+    if (std::filesystem::path(snapshot_path).parent_path() != own) {
+      // Another run's snapshot begins this one, which keeps a copy so that it can be replayed by itself.
+      if (std::filesystem::exists(folder_.trajectory()) && !options_.overwrite &&
+          scan_trajectory(folder_.trajectory()).end_step > 0) {
+        throw UsageError(
+            "{}: holds a run's finished steps; starting from {} needs --overwrite to replace them",
+            folder_.path, snapshot_path);
+      }
+      header_.start_step = snapshot.state.step;
+      header_.initial_adapter = false;
+      begin_folder();
+      write_snapshot(folder_.start_snapshot(), header_, snapshot.state);
+      return {.resume = true,
+              .step = *last_step,
+              .valid_bytes = scan_trajectory(folder_.trajectory()).valid_bytes};
+    }
+  }
+  const TrajectoryScan all = scan_trajectory(folder_.trajectory());
+  check_identity(all.header, header_, folder_.path);
+  if (all.end.kind != RecordEnd::Kind::clean) log_.warning("{}", all.end.reason);
+  header_ = all.header;
+  if (!last_step) return {.resume = true, .step = all.end_step, .valid_bytes = all.valid_bytes};
+  if (all.end_step > *last_step && !options_.overwrite) {
+    throw UsageError(
+        "{}: has {} finished steps; going back to step {} needs --overwrite to drop the later ones",
+        folder_.path, all.end_step, *last_step);
+  }
+  const TrajectoryScan part = scan_trajectory(folder_.trajectory(), last_step);
+  if (part.end_step != *last_step) {
+    throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(),
+                     part.end_step, *last_step);
+  }
+  for (const SnapshotFile& file : list_snapshots(folder_.snapshots())) {
+    if (file.step <= *last_step) continue;
+    std::filesystem::remove(file.path);
+    std::filesystem::remove(sha256_sidecar_path(file.path));
+  }
+  return {.resume = true, .step = part.end_step, .valid_bytes = part.valid_bytes};
+}
+
+/// A fresh run: what an earlier one left under the same names goes, then the new one's first files come.
+void Trainer::begin_folder() {
+  for (const SnapshotFile& file : list_snapshots(folder_.snapshots())) {
+    std::filesystem::remove(file.path);
+    std::filesystem::remove(sha256_sidecar_path(file.path));
+  }
+  for (const std::string& path :
+       {folder_.trajectory(), folder_.metrics(), folder_.adapter(), folder_.initial_adapter(),
+        folder_.start_snapshot(), sha256_sidecar_path(folder_.start_snapshot())}) {
+    if (inputs_->start && path == folder_.initial_adapter())
+      continue;  // it may be the very adapter to start from
+    std::filesystem::remove_all(path);
+  }
+  write_file_atomically(folder_.config(), to_yaml(config_));
+  if (inputs_->start) {
+    write_adapter(folder_.initial_adapter(), inputs_->files.description, inputs_->adapter,
+                  inputs_->start->values, config_.model.path);
+  }
+  const std::string header = header_.to_json();
+  RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())));
+}
+
+// ---- the weights and the work ---------------------------------------------------------------------------
+
+void Trainer::build(const Decision& decision) {
+  together(exchange_, timeout_ * loading_timeouts, [&] {
+    RunState state;
+    if (decision.resume) {
+      header_ = scan_trajectory(folder_.trajectory(), 0).header;
+      state = nearest_state(folder_, header_, decision.step,
+                            [&](const std::string& text) { log_.warning("{}", text); });
+    } else {
+      state = {.step = 0,
+               .values = inputs_->start ? inputs_->start->values
+                                        : initial_values(header_.trainables, header_.seed)};
+    }
+    trainables_ = make_trainables(*backend_, header_.trainables, state.values);
+    replay_records(folder_.trajectory(), header_, state.step, decision.step, *backend_, trainables_);
+    decoder_.emplace(*backend_, inputs_->files.description, &header_.adapter, &trainables_);
+    runner_.emplace(*backend_, *decoder_);
+    if (!inputs_->validation.empty()) evaluator_.emplace(inputs_->validation, inputs_->task);
+    decoder_->load(inputs_->files, [&](std::size_t loaded, std::size_t total) {
+      log_.status(fmt::format("loading weights: {} of {} MiB", loaded >> 20, total >> 20));
+    });
+    log_.status("");
+    choose_groups(decision.step);
+  });
+  check_same_everywhere("the backend", nlohmann::json(backend_->fingerprint()).dump());
+  for (const auto& [key, value] : backend_->fingerprint()) {
+    const auto found = header_.fingerprint.find(key);
+    if (found != header_.fingerprint.end() && found->second != value) {
+      log_.warning(
+          "{} was {} when the run began and is {} now: the steps from here on may differ in their last bits "
+          "from those of an uninterrupted run",
+          key, found->second, value);
+    }
+  }
+}
+
+std::vector<std::vector<const Example*>> Trainer::slices_of(std::uint64_t step) const {
+  const TrainConfig& train = config_.train;
+  const std::int64_t step_examples = train.gradient_accumulation_steps * train.batch_size;
+  const std::vector<const Example*> all =
+      inputs_->train->at(step * static_cast<std::uint64_t>(step_examples), step_examples);
+  std::vector<std::vector<const Example*>> slices;
+  for (std::int64_t batch = 0; batch < train.gradient_accumulation_steps; ++batch) {
+    const auto first = all.begin() + batch * train.batch_size;
+    for (std::int64_t i = 0; i < train.batch_slices; ++i) {
+      slices.emplace_back(first + train.batch_size * i / train.batch_slices,
+                          first + train.batch_size * (i + 1) / train.batch_slices);
+    }
+  }
+  return slices;
+}
+
+/// Elementwise maximum over the slices of all steps still to do: sizes of a slice are sums over its examples.
+BatchShape Trainer::largest_slice(std::uint64_t first_step) const {
+  const bool all_options = inputs_->task.loss() == TaskLoss::options;
+  std::vector<BatchShape> shapes;
+  const std::span<const Example> examples = inputs_->train->examples();
+  for (const Example& example : examples) {
+    const Example* one = &example;
+    shapes.push_back(shape_of(pack({&one, 1}, inputs_->task.loss(), all_options).packed));
+  }
+  BatchShape largest;
+  for (std::uint64_t step = first_step; step < max_steps(); ++step) {
+    for (const auto& slice : slices_of(step)) {
+      BatchShape sum;
+      for (const Example* example : slice) {
+        const BatchShape& shape = shapes[static_cast<std::size_t>(example - examples.data())];
+        sum.tokens += shape.tokens;
+        sum.sequences += shape.sequences;
+        sum.reads += shape.reads;
+        sum.questions += shape.questions;
+        sum.longest = std::max(sum.longest, shape.longest);
+      }
+      largest = largest_of(largest, sum);
+    }
+  }
+  return largest;
+}
+
+void Trainer::choose_groups(std::uint64_t first_step) {
+  const auto probes = static_cast<std::int64_t>(probes_of(0).size());
+  const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
+  slots_.emplace(probes, slices, exchange_.size());
+  if (first_step >= max_steps()) return;
+  const BatchShape largest = largest_slice(first_step);
+  const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
+  const auto directions_of = [&](std::int64_t group) {
+    return std::min(config_.zo.directions, paired ? group / 2 + 1 : group);
+  };
+  if (config_.zo.probes_per_forward) {
+    group_ = std::min(*config_.zo.probes_per_forward, probes);
+  } else {
+    group_ = choose_group(
+        {.probes = probes,
+         .slices = slices,
+         .ranks = exchange_.size(),
+         .memory = backend_->memory_available(),
+         .paired = paired},
+        [&](std::int64_t group) {
+          return decoder_->activation_bytes(largest, group) +
+                 backend_->scratch_bytes(decoder_->workload(largest, group, directions_of(group)));
+        });
+  }
+  runner_->reserve(largest, group_, directions_of(group_));
+  if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
+}
+
+void Trainer::open_record(const Decision& decision) {
+  together(exchange_, timeout_, [&] {
+    if (!leads()) return;
+    write_file_atomically(folder_.config(), to_yaml(config_));
+    const std::uint64_t bytes =
+        decision.resume ? decision.valid_bytes : scan_trajectory(folder_.trajectory()).valid_bytes;
+    trajectory_.emplace(RecordWriter(folder_.trajectory(), bytes),
+                        static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
+    bool evaluated = false;
+    truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
+      if (!line.is_object() || !line.contains("step") || line["step"].get<std::uint64_t>() > decision.step)
+        return false;
+      evaluated = evaluated || (line["step"] == decision.step && line.contains("eval_loss"));
+      return true;
+    });
+    metrics_.emplace(folder_.metrics());
+    const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
+    evaluation_due_ = !evaluated && decision.step % interval == 0;
+  });
+  const std::vector<std::string> due = agree(exchange_, evaluation_due_ ? "due" : "", timeout_);
+  evaluation_due_ = !due[0].empty();
+}
+
+void Trainer::print_start(std::uint64_t first_step) {
+  reporter_.emplace(log_, first_step, max_steps());
+  const std::size_t arena = decoder_->arena_high_water();
+  const std::string mine =
+      fmt::format("{}\t{}\t{}\t{}\t{} MiB weights, {} MiB activations", exchange_.host(), backend_->device(),
+                  placement_.threads, group_, decoder_->weight_bytes() >> 20, arena >> 20);
+  std::vector<std::vector<std::string>> rows = {
+      {"rank", "host", "device", "threads", "probes a forward", "memory"}};
+  const std::vector<std::string> all = agree(exchange_, mine, timeout_);
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    std::vector<std::string> row = {std::to_string(rank)};
+    std::size_t begin = 0;
+    for (std::size_t end = 0; end != std::string::npos; begin = end + 1) {
+      end = all[rank].find('\t', begin);
+      row.push_back(all[rank].substr(begin, end - begin));
+    }
+    rows.push_back(std::move(row));
+  }
+  reporter_->table(rows);
+  log_.info("model {} ({} layers, {} perturbed from layer {} on), {} trainable numbers in {} tensors",
+            config_.model.path, inputs_->files.description.layers,
+            inputs_->files.description.layers - decoder_->first_perturbed_layer(),
+            decoder_->first_perturbed_layer(), trainables_.count(), trainables_.list.size());
+  log_.info("{} training examples, {} validation examples", inputs_->train->size(),
+            inputs_->validation.size());
+  reporter_->first_example(inputs_->task, *inputs_->tokenizer, *inputs_->train->at(0, 1)[0]);
+  if (first_step > 0) log_.info("going on from step {}", first_step);
+}
+
+// ---- the steps ------------------------------------------------------------------------------------------
+
+/// Does step `step` (0-based) on all ranks; true when one of them was asked to stop.
+bool Trainer::do_step(std::uint64_t step) {
+  const Clock::time_point start = Clock::now();
+  const std::vector<Probe> probes = probes_of(step);
+  const std::vector<std::vector<const Example*>> slices = slices_of(step);
+  const bool all_options = inputs_->task.loss() == TaskLoss::options;
+  const auto groups = (static_cast<std::int64_t>(probes.size()) + group_ - 1) / group_;
+
+  slots_->clear();
+  std::int64_t begun_slice = -1;
+  LossBatch batch;
+  const WorkShare share =
+      share_of(groups * static_cast<std::int64_t>(slices.size()), exchange_.rank(), exchange_.size());
+  for (std::int64_t item = share.first; item < share.first + share.count; ++item) {
+    const std::int64_t slice = item / groups;
+    const std::int64_t first = item % groups * group_;
+    if (slice != begun_slice) {
+      batch = pack(slices[static_cast<std::size_t>(slice)], inputs_->task.loss(), all_options);
+      runner_->begin(batch.packed);
+      begun_slice = slice;
+    }
+    const auto group = std::span(probes).subspan(
+        static_cast<std::size_t>(first), static_cast<std::size_t>(std::min<std::int64_t>(
+                                             group_, static_cast<std::int64_t>(probes.size()) - first)));
+    const std::span<const float> scores = runner_->evaluate(group, config_.zo.noise);
+    const std::size_t questions = batch.packed.question_tokens.size();
+    for (std::size_t p = 0; p < group.size(); ++p) {
+      const SliceLoss loss = loss_of(batch, scores.subspan(p * questions, questions));
+      slots_->set(first + static_cast<std::int64_t>(p), slice, group[p].seed, loss.sum, loss.weight);
+    }
+  }
+  const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
+  if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
+  if (stop_.requested()) slots_->set_stop(exchange_.rank());
+
+  require_complete(exchange_, exchange_.sum(slots_->words(), timeout_), timeout_);
+  if (hash_due) slots_->check_hashes(static_cast<std::int64_t>(step));
+  const Estimate estimate = estimator_->estimate(slots_->losses(probes, static_cast<std::int64_t>(step)));
+
+  StepRecord record{.step = step,
+                    .learning_rate = schedule_.at(static_cast<std::int64_t>(step)),
+                    .coefficients = estimate.coefficients,
+                    .loss = estimate.loss,
+                    .gradient_norm = estimate.gradient_norm()};
+  backend_->update(trainables_, update_of(record, header_.seed, header_.weight_decay), header_.noise);
+  if (leads()) trajectory_->append(encode(record));
+
+  if (estimate.dropped > 0) {
+    log_.warning("step {}: {} of {} directions were dropped, because a loss was not finite", step + 1,
+                 estimate.dropped, config_.zo.directions);
+  }
+  divergence_.see(step + 1, estimate.loss, log_);
+  std::size_t tokens = 0;
+  for (const auto& slice : slices) {
+    for (const Example* example : slice) tokens += example->prompt.size();
+  }
+  const StepMetrics metrics{
+      .step = step + 1,
+      .loss = estimate.loss,
+      .projected_gradient_norm = record.gradient_norm,
+      .learning_rate = static_cast<double>(record.learning_rate),
+      .tokens_per_second = static_cast<double>(tokens * probes.size()) / seconds_since(start),
+      .seconds = seconds_since(began_)};
+  const bool log_line = metrics.step % static_cast<std::uint64_t>(config_.train.logging_steps) == 0 ||
+                        metrics.step == max_steps();
+  if (leads()) {
+    reporter_->step(metrics, log_line);
+    if (log_line) {
+      nlohmann::ordered_json line = {{"step", metrics.step},
+                                     {"loss", metrics.loss},
+                                     {"projected_gradient_norm", metrics.projected_gradient_norm},
+                                     {"learning_rate", metrics.learning_rate},
+                                     {"tokens_per_second", metrics.tokens_per_second},
+                                     {"seconds", metrics.seconds}};
+      if (estimate.dropped > 0) line["dropped_directions"] = estimate.dropped;
+      metrics_->append(line);
+    }
+  }
+  return slots_->stop_requested();
+}
+
+void Trainer::evaluate(std::uint64_t steps_done) {
+  if (!evaluator_) return;
+  const Evaluation evaluation = evaluator_->run(*runner_, exchange_, timeout_);
+  if (!leads()) return;
+  reporter_->evaluation(steps_done, evaluation);
+  nlohmann::ordered_json line = {{"step", steps_done}};
+  line["eval_accuracy"] =
+      evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
+  line["eval_loss"] = evaluation.loss;
+  metrics_->append(line);
+}
+
+void Trainer::save(std::uint64_t steps_done) {
+  if (!leads() || saved_step_ == steps_done) return;
+  trajectory_->flush();  // the trajectory is on disk through the step before its snapshot is
+  write_snapshot(folder_.snapshot(steps_done), header_,
+                 {.step = steps_done, .values = read_values(*backend_, trainables_)});
+  prune_snapshots(folder_.snapshots(), static_cast<std::size_t>(config_.train.save_total_limit), steps_done);
+  saved_step_ = steps_done;
+}
+
+void Trainer::write_final_adapter() {
+  if (!leads()) return;
+  write_adapter(folder_.adapter(), inputs_->files.description, header_.adapter,
+                read_values(*backend_, trainables_), config_.model.path);
+}
+
+TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
+  check_same_everywhere("the hash of the trainables", fmt::format("{:016x}", backend_->hash(trainables_)));
+  save(steps_done);
+  if (leads()) {
+    trajectory_->close();
+    reporter_->end_bar();
+  }
+  if (stopped && steps_done < max_steps()) {
+    log_.info("stopped after step {}; the same command goes on from there", steps_done);
+    return TrainResult::stopped;
+  }
+  write_final_adapter();
+  log_.info("done: {} steps in {:.1f} s; the adapter is in {}", steps_done, seconds_since(began_),
+            folder_.adapter());
+  return TrainResult::finished;
+}
+
+TrainResult Trainer::run() {
+  open();
+  make_header();
+  together(exchange_, timeout_,
+           [&] { backend_ = make_backend(placement_.backend_options(exchange_.local_rank())); });
+  header_.fingerprint = backend_->fingerprint();
+  const Decision decision = look_at_folder();
+  if (decision.finished) {
+    log_.info("{}: the run has finished its {} steps", folder_.path, decision.step);
+    return TrainResult::already_finished;
+  }
+  log_.info("{}", to_yaml(config_));
+  build(decision);
+  open_record(decision);
+  print_start(decision.step);
+
+  began_ = Clock::now();
+  if (evaluation_due_) evaluate(decision.step);
+  bool stopped = false;
+  std::uint64_t done = decision.step;
+  while (done < max_steps() && !stopped) {
+    stopped = do_step(done);
+    ++done;
+    if (done % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 || done == max_steps())
+      evaluate(done);
+    if (done % static_cast<std::uint64_t>(config_.train.save_steps) == 0) save(done);
+  }
+  return finish(done, stopped);
+}
+
+}  // namespace
+
+TrainResult train(const Config& config, const TrainOptions& options, Exchange& exchange,
+                  const StopSignal& stop, Logger& log) {
+  return Trainer(config, options, exchange, stop, log).run();
+}
+
+}  // namespace mezzo

@@ -1,0 +1,25 @@
+#include "mezzo/zo/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace mezzo {
+
+float Schedule::at(std::int64_t step) const {
+  double factor = 1.0;
+  if (kind != LrScheduler::constant) {
+    if (step < warmup_steps) {
+      factor = static_cast<double>(step) / static_cast<double>(std::max<std::int64_t>(1, warmup_steps));
+    } else {
+      const double progress = static_cast<double>(step - warmup_steps) /
+                              static_cast<double>(std::max<std::int64_t>(1, max_steps - warmup_steps));
+      factor = kind == LrScheduler::linear
+                   ? std::max(0.0, 1.0 - progress)
+                   : std::max(0.0, 0.5 * (1.0 + std::cos(std::numbers::pi * progress)));
+    }
+  }
+  return static_cast<float>(learning_rate * factor);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,76 @@
+#include "mezzo/zo/trajectory.h"
+
+#include <cstring>
+
+#include "mezzo/core/error.h"
+#include "mezzo/core/philox.h"
+
+namespace mezzo {
+
+namespace {
+
+// x86-64 is little-endian, and so is the format: values are copied as they lie.
+template <typename T>
+void put(std::vector<std::byte>& out, const T& value) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+  out.insert(out.end(), bytes, bytes + sizeof(T));
+}
+
+template <typename T>
+T take(const std::byte*& in) {
+  T value;
+  std::memcpy(&value, in, sizeof(T));
+  in += sizeof(T);
+  return value;
+}
+
+constexpr std::size_t fixed_bytes = 8 + 4 + 8 + 8;
+
+}  // namespace
+
+std::vector<std::byte> encode(const StepRecord& record) {
+  std::vector<std::byte> out;
+  out.reserve(fixed_bytes + 4 * record.coefficients.size());
+  put(out, record.step);
+  put(out, record.learning_rate);
+  put(out, record.loss);
+  put(out, record.gradient_norm);
+  for (const float c : record.coefficients) put(out, c);
+  return out;
+}
+
+StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path) {
+  const std::size_t expected = fixed_bytes + 4 * static_cast<std::size_t>(directions);
+  if (payload.size() != expected) {
+    throw InputError("{}: a record of {} bytes, expected {} bytes for {} directions", path, payload.size(),
+                     expected, directions);
+  }
+  const std::byte* in = payload.data();
+  StepRecord record;
+  record.step = take<std::uint64_t>(in);
+  record.learning_rate = take<float>(in);
+  record.loss = take<double>(in);
+  record.gradient_norm = take<double>(in);
+  record.coefficients.resize(static_cast<std::size_t>(directions));
+  for (float& c : record.coefficients) c = take<float>(in);
+  return record;
+}
+
+UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay) {
+  return {
+      .seeds = direction_seeds(run_seed, record.step, static_cast<std::int64_t>(record.coefficients.size())),
+      .coefficients = record.coefficients,
+      .learning_rate = record.learning_rate,
+      .weight_decay = weight_decay};
+}
+
+std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,
+                                           std::int64_t directions) {
+  std::vector<std::uint64_t> seeds(static_cast<std::size_t>(directions));
+  for (std::size_t k = 0; k < seeds.size(); ++k) {
+    seeds[k] = direction_seed(run_seed, step, static_cast<std::uint32_t>(k));
+  }
+  return seeds;
+}
+
+}  // namespace mezzo
