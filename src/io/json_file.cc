@@ -42,6 +42,11 @@ class TreeBuilder {
       : text_(text), path_(path), first_line_(first_line), read_(text.data()) {}
 
   Json build() {
+    // The parser takes a NUL for the end of the text and would leave unread what stands behind it.
+    if (const std::size_t nul = text_.find('\0'); nul != text_.npos) {
+      read_ = text_.data() + nul + 1;
+      fail("invalid JSON: a NUL byte");
+    }
     const Cursor begin{text_.data(), &read_}, end{text_.data() + text_.size(), &read_};
     Json::sax_parse(begin, end, this);  // every failure throws in parse_error(), key() or open()
     return std::move(root_);
@@ -97,11 +102,12 @@ class TreeBuilder {
 
   template <typename... Args>
   [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) const {
-    const std::string_view before = text_.substr(0, static_cast<std::size_t>(read_ - text_.data()));
+    // The place of the last character that was read; before any was, the first.
+    const auto at = static_cast<std::size_t>(std::max(read_ - text_.data(), std::ptrdiff_t{1})) - 1;
+    const std::string_view before = text_.substr(0, at);
     const auto line = first_line_ + static_cast<std::size_t>(std::count(before.begin(), before.end(), '\n'));
-    const std::size_t line_start = before.rfind('\n') + 1;  // npos + 1 = 0: the first line
-    throw InputError("{}:{}:{}: {}", path_, line, std::max<std::size_t>(before.size() - line_start, 1),
-                     fmt::format(format, std::forward<Args>(args)...));
+    const std::size_t column = at - (before.rfind('\n') + 1) + 1;  // npos + 1 = 0: the first line
+    throw InputError("{}:{}:{}: {}", path_, line, column, fmt::format(format, std::forward<Args>(args)...));
   }
 
   std::string_view text_;
