@@ -1,0 +1,22 @@
+// Linked in place of the cuda backend in a build without CUDA.
+#include "backends.h"
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+namespace {
+
+constexpr const char* absent = "this build of mezzo has no CUDA";
+
+}  // namespace
+
+bool cuda_available(std::string* reason) {
+  if (reason != nullptr) *reason = absent;
+  return false;
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) {
+  throw DeviceError(
+      "device cuda: {}; use device cpu, or configure with -DMEZZO_CUDA=ON where a CUDA toolkit is", absent);
+}
+
+}  // namespace mezzo

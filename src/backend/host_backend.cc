@@ -1,0 +1,207 @@
+#include "host_backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+namespace {
+
+constexpr std::size_t alignment = 256;
+
+/// Element i of a host array as fp32.
+float element(DType dtype, const void* data, std::int64_t i) {
+  switch (dtype) {
+    case DType::f32:
+      return static_cast<const float*>(data)[i];
+    case DType::f16:
+      return f16_to_float(static_cast<const std::uint16_t*>(data)[i]);
+    case DType::bf16:
+      return bf16_to_float(static_cast<const std::uint16_t*>(data)[i]);
+    case DType::f64:
+      return static_cast<float>(static_cast<const double*>(data)[i]);
+    default:
+      throw DeviceError("load: weights cannot be of element type {}", name_of(dtype));
+  }
+}
+
+/// destination[j] = element j * step of `source`, fp32.
+void convert_row(float* destination, DType dtype, const void* source, std::int64_t count, std::int64_t step) {
+  if (dtype == DType::f32 && step == 1) {
+    std::memcpy(destination, source, static_cast<std::size_t>(count) * sizeof(float));
+  } else if (dtype == DType::bf16 && step == 1) {
+    const auto* bits = static_cast<const std::uint16_t*>(source);
+    for (std::int64_t j = 0; j < count; ++j) destination[j] = bf16_to_float(bits[j]);
+  } else {
+    for (std::int64_t j = 0; j < count; ++j) destination[j] = element(dtype, source, j * step);
+  }
+}
+
+/// The number in a file that holds one, or `otherwise` ("max", or no such file).
+std::size_t number_in(const char* path, std::size_t otherwise) {
+  std::ifstream file(path);
+  std::size_t value = 0;
+  return file >> value ? value : otherwise;
+}
+
+}  // namespace
+
+std::size_t HostBackend::memory_available() const {
+  std::size_t available = 0;
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string key; meminfo >> key;) {
+    if (key == "MemAvailable:") {
+      std::size_t kib = 0;
+      meminfo >> kib;
+      available = kib * 1024;
+      break;
+    }
+    meminfo.ignore(1000, '\n');
+  }
+  if (available == 0)
+    throw DeviceError("/proc/meminfo does not say how much memory is available (MemAvailable)");
+  const std::size_t limit = number_in("/sys/fs/cgroup/memory.max", SIZE_MAX);
+  const std::size_t used = number_in("/sys/fs/cgroup/memory.current", 0);
+  return std::min(available, limit - std::min(limit, used));
+}
+
+Buffer HostBackend::allocate(std::size_t bytes) {
+  const std::size_t rounded = std::max<std::size_t>((bytes + alignment - 1) / alignment, 1) * alignment;
+  void* data = std::aligned_alloc(alignment, rounded);
+  if (data == nullptr) throw DeviceError("{}: {} bytes of memory could not be allocated", device(), bytes);
+  return Buffer(data, bytes, [](void* released, std::size_t) { std::free(released); });
+}
+
+void HostBackend::load(View destination, DType source_dtype, const void* source, bool transposed) {
+  if (destination.dtype != DType::f32) {
+    throw DeviceError("load: the destination is of element type {}, expected F32",
+                      name_of(destination.dtype));
+  }
+  const auto* bytes = static_cast<const std::byte*>(source);
+  const auto size = static_cast<std::int64_t>(size_of(source_dtype));
+  for (std::int64_t i = 0; i < destination.rows; ++i) {
+    const std::int64_t first = transposed ? i : i * destination.cols;
+    convert_row(rows_of(destination, 0).row(i), source_dtype, bytes + first * size, destination.cols,
+                transposed ? destination.rows : 1);
+  }
+}
+
+void HostBackend::read(std::span<float> destination, View source, std::int64_t probes) {
+  const std::int64_t copies = source.shared() ? 1 : probes;
+  const auto expected = static_cast<std::size_t>(copies * source.rows * source.cols);
+  if (destination.size() != expected) {
+    throw DeviceError("read: room for {} elements, but the view has {}", destination.size(), expected);
+  }
+  check_shape("read", "source", source, source.rows, source.cols);
+  float* to = destination.data();
+  for (std::int64_t p = 0; p < copies; ++p) {
+    for (std::int64_t i = 0; i < source.rows; ++i, to += source.cols) {
+      std::memcpy(to, rows_of(source, p).row(i), static_cast<std::size_t>(source.cols) * sizeof(float));
+    }
+  }
+}
+
+void HostBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
+  const std::pair<View*, const std::vector<std::int32_t>*> rows[] = {
+      {&destination.tokens, &batch.tokens},
+      {&destination.positions, &batch.positions},
+      {&destination.offsets, &batch.offsets},
+      {&destination.reads, &batch.reads},
+      {&destination.question_reads, &batch.question_reads},
+      {&destination.question_tokens, &batch.question_tokens}};
+  std::size_t bytes = 0;
+  for (const auto& [view, values] : rows) bytes += values->size() * sizeof(std::int32_t);
+  if (destination.storage.bytes() < bytes) destination.storage = allocate(bytes);
+
+  destination.shape = shape_of(batch);
+  auto* to = static_cast<std::int32_t*>(destination.storage.data());
+  for (const auto& [view, values] : rows) {
+    *view = dense(to, DType::i32, 1, static_cast<std::int64_t>(values->size()));
+    to = std::copy(values->begin(), values->end(), to);
+  }
+}
+
+void HostBackend::upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) {
+  destination.probes.assign(probes.begin(), probes.end());
+  destination.noise = noise;
+}
+
+std::vector<ProductOutput> outputs_of(const Product& product, std::size_t first_part, std::span<const View> y,
+                                      bool gated) {
+  const std::vector<ProductPart>& parts = product.parts;
+  std::vector<ProductOutput> outputs;
+  std::size_t next = first_part;
+  for (const View& view : y) {
+    const std::int64_t wanted = gated ? 2 * view.cols : view.cols;
+    ProductOutput output{.y = view, .first = next, .count = 0};
+    std::int64_t width = 0;
+    while (width < wanted && next < parts.size()) {
+      width += parts[next].rows;
+      ++next;
+      ++output.count;
+    }
+    if (width != wanted) {
+      throw DeviceError("product {}: parts from {} on do not fill an output of {} columns", product.name,
+                        output.first, view.cols);
+    }
+    if (gated && (output.count != 2 || parts[output.first].rows != view.cols)) {
+      throw DeviceError("product {}: a gated output of {} columns needs two parts of as many rows",
+                        product.name, view.cols);
+    }
+    for (std::size_t i = output.first + 1; i < next; ++i) {
+      if (parts[i].row_begin != parts[i - 1].row_begin + parts[i - 1].rows) {
+        throw DeviceError("product {}: part {} does not begin where part {} ends", product.name, i, i - 1);
+      }
+    }
+    outputs.push_back(output);
+  }
+  return outputs;
+}
+
+void check_shape(const char* operation, const char* operand, const View& view, std::int64_t rows,
+                 std::int64_t cols) {
+  if (view.data == nullptr && rows * cols > 0) throw DeviceError("{}: {} has no data", operation, operand);
+  if (view.dtype != DType::f32) {
+    throw DeviceError("{}: {} is of element type {}, expected F32", operation, operand, name_of(view.dtype));
+  }
+  if (view.rows != rows || view.cols != cols) {
+    throw DeviceError("{}: {} is [{}, {}], expected [{}, {}]", operation, operand, view.rows, view.cols, rows,
+                      cols);
+  }
+}
+
+void check_sharing(const char* operation, const View& output, const View& input) {
+  if (output && output.shared() && !input.shared()) {
+    throw DeviceError("{}: the probes share an output, but not an input that it depends on", operation);
+  }
+}
+
+void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x) {
+  constexpr const char* operation = "residual_norm";
+  check_shape(operation, "x", x, h_in.rows, h_in.cols);
+  check_sharing(operation, x, h_in);
+  if (h_out) check_shape(operation, "h_out", h_out, h_in.rows, h_in.cols);
+  if (h_out && h_out.shared() != x.shared()) {
+    throw DeviceError("{}: h_out and x are the same sum, but only one of them is shared by the probes",
+                      operation);
+  }
+  for (const View& delta : deltas) {
+    check_shape(operation, "a delta", delta, h_in.rows, h_in.cols);
+    check_sharing(operation, x, delta);
+  }
+}
+
+void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit) {
+  const auto* index = indices.as<std::int32_t>();
+  for (std::int64_t i = 0; i < indices.cols; ++i) {
+    if (index[i] < 0 || index[i] >= limit) {
+      throw DeviceError("{}: {}[{}] is {}, expected 0 to {}", operation, operand, i, index[i], limit - 1);
+    }
+  }
+}
+
+}  // namespace mezzo

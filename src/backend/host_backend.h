@@ -1,0 +1,60 @@
+#pragma once
+// What the reference and cpu backends share: host memory, fp32 throughout, operations that are done on
+// return.
+#include "kernels/rows.h"
+#include "mezzo/backend/backend.h"
+
+namespace mezzo {
+
+class HostBackend : public Backend {
+ public:
+  DType weight_dtype() const override { return DType::f32; }
+  DType activation_dtype() const override { return DType::f32; }
+  DType residual_dtype() const override { return DType::f32; }
+  std::size_t memory_available() const override;
+
+  Buffer allocate(std::size_t bytes) override;
+  std::int64_t input_stride(const Product& product) const override { return product.in(); }
+  std::int64_t weight_stride(std::int64_t in, bool) const override { return in; }
+  void load(View destination, DType source_dtype, const void* source, bool transposed) override;
+  void read(std::span<float> destination, View source, std::int64_t probes) override;
+  void upload(const PackedBatch& batch, DeviceBatch& destination) override;
+  /// Host code reads ProbeTable::probes: there is no device copy.
+  void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
+  void synchronize() override {}
+};
+
+/// The rows of probe p.
+inline Rows<float> rows_of(const View& view, std::int64_t p) {
+  return {view.as<float>() + p * view.probe_stride, view.row_stride};
+}
+
+/// How often an operation has to run for `output`: once if it is shared, else once a probe.
+inline std::int64_t copies_of(const View& output, const ProbeTable& table) {
+  return output.shared() ? 1 : table.count();
+}
+
+/// One output of a product: the consecutive parts that it holds, [first, first + count) of Product::parts.
+struct ProductOutput {
+  View y;
+  std::size_t first = 0;
+  std::size_t count = 0;
+};
+
+/// Which parts each y of Backend::product holds. A gated output stands for its two parts.
+std::vector<ProductOutput> outputs_of(const Product& product, std::size_t first_part, std::span<const View> y,
+                                      bool gated);
+
+// ---- checks of what an operation was given: DeviceError naming the operation, the operand and both shapes.
+
+/// `view` is [rows, cols] of fp32.
+void check_shape(const char* operation, const char* operand, const View& view, std::int64_t rows,
+                 std::int64_t cols);
+/// An output that all probes share must not depend on an input that they do not.
+void check_sharing(const char* operation, const View& output, const View& input);
+/// What residual_norm was given: every shape h_in's; h_out, where stored, shared exactly if x is.
+void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x);
+/// Every element of `indices` (one row of i32) is in [0, limit).
+void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit);
+
+}  // namespace mezzo

@@ -1,0 +1,244 @@
+// The oracle of the other backends: one probe after another through the naive loops of kernels/reference.
+#include <algorithm>
+#include <vector>
+
+#include "backends.h"
+#include "host_backend.h"
+#include "kernels/reference/activation.h"
+#include "kernels/reference/attention.h"
+#include "kernels/reference/linear.h"
+#include "kernels/reference/noise.h"
+#include "kernels/reference/norm.h"
+#include "kernels/reference/rows.h"
+#include "kernels/reference/score.h"
+#include "kernels/reference/update.h"
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+namespace {
+
+void activate(Activation activation, float* x, std::int64_t count) {
+  switch (activation) {
+    case Activation::none:
+      return;
+    case Activation::silu:
+      return reference::silu(x, count);
+    case Activation::gelu_tanh:
+      return reference::gelu_tanh(x, count);
+    case Activation::gelu_erf:
+      return reference::gelu_erf(x, count);
+    case Activation::relu:
+      return reference::relu(x, count);
+  }
+}
+
+class ReferenceBackend final : public HostBackend {
+ public:
+  std::string name() const override { return "reference"; }
+  std::string device() const override { return "host, naive loops, 1 thread"; }
+  std::map<std::string, std::string> fingerprint() const override { return {{"backend", "reference"}}; }
+  std::size_t scratch_bytes(const Workload&) const override { return 0; }
+  void prepare(const Workload&) override {}
+
+  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
+             View h) override {
+    check_shape("embed", "h", h, batch.tokens.cols, table.cols);
+    check_indices("embed", "tokens", batch.tokens, table.rows);
+    if (positions_table)
+      check_indices("embed", "positions", batch.positions, positions_table.rows - position_offset);
+    reference::embed(rows_of(table, 0), batch.tokens.as<std::int32_t>(), rows_of(positions_table, 0),
+                     batch.positions.as<std::int32_t>(), position_offset, h.rows, h.cols, rows_of(h, 0));
+  }
+
+  void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                     const Norm& norm, View x) override {
+    check_residual_norm(h_in, deltas, h_out, x);
+    std::vector<float> h(static_cast<std::size_t>(h_in.cols));
+    for (std::int64_t i = 0; i < h_in.rows; ++i) {
+      for (std::int64_t p = 0; p < copies_of(x, table); ++p) {
+        const float* row = rows_of(h_in, p).row(i);
+        std::copy(row, row + h_in.cols, h.begin());
+        for (const View& delta : deltas) reference::add(rows_of(delta, p).row(i), h_in.cols, h.data());
+        const float* bias = norm.bias ? norm.bias.as<float>() : nullptr;
+        if (norm.kind == NormKind::rms) {
+          reference::rms_norm(h.data(), h_in.cols, norm.weight.as<float>(), norm.epsilon,
+                              rows_of(x, p).row(i));
+        } else {
+          reference::layer_norm(h.data(), h_in.cols, norm.weight.as<float>(), bias, norm.epsilon,
+                                rows_of(x, p).row(i));
+        }
+        if (h_out) std::copy(h.begin(), h.end(), rows_of(h_out, p).row(i));
+      }
+    }
+  }
+
+  void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+               std::span<const View> y, Epilogue epilogue) override {
+    check_shape("product", "x", x, x.rows, product.in());
+    for (const ProductOutput& output : outputs_of(product, first_part, y, epilogue.gated)) {
+      check_shape("product", "y", output.y, x.rows, output.y.cols);
+      check_sharing("product", output.y, x);
+      for (std::int64_t p = 0; p < copies_of(output.y, table); ++p) {
+        if (epilogue.gated) {
+          const std::int64_t cols = output.y.cols;
+          std::vector<float> storage(static_cast<std::size_t>(2 * x.rows * cols));
+          const Rows<float> gate{storage.data(), cols};
+          const Rows<float> up{storage.data() + x.rows * cols, cols};
+          part(table, product, product.parts[output.first], p, x, gate);
+          part(table, product, product.parts[output.first + 1], p, x, up);
+          for (std::int64_t i = 0; i < x.rows; ++i) {
+            activate(epilogue.activation, gate.row(i), cols);
+            reference::multiply(gate.row(i), up.row(i), cols, rows_of(output.y, p).row(i));
+          }
+        } else {
+          Rows<float> to = rows_of(output.y, p);
+          for (std::size_t i = 0; i < output.count; ++i) {
+            part(table, product, product.parts[output.first + i], p, x, to);
+            to.data += product.parts[output.first + i].rows;
+          }
+          to = rows_of(output.y, p);
+          for (std::int64_t i = 0; i < x.rows; ++i) activate(epilogue.activation, to.row(i), output.y.cols);
+        }
+      }
+    }
+  }
+
+  void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+              std::int64_t head_dim, View x) override {
+    const std::int64_t heads = x.cols / head_dim;
+    check_shape("rotate", "x", x, row_index ? row_index.cols : batch.positions.cols, heads * head_dim);
+    check_indices("rotate", "positions", batch.positions, rope.cosines.rows);
+    if (row_index) check_indices("rotate", "row_index", row_index, batch.positions.cols);
+    const auto* positions = batch.positions.as<std::int32_t>();
+    for (std::int64_t p = 0; p < copies_of(x, table); ++p) {
+      for (std::int64_t i = 0; i < x.rows; ++i) {
+        const std::int64_t position = positions[row_index ? row_index.as<std::int32_t>()[i] : i];
+        const float* cosines = rows_of(rope.cosines, 0).row(position);
+        const float* sines = rows_of(rope.sines, 0).row(position);
+        float* row = rows_of(x, p).row(i);
+        if (rope.style == RopeStyle::half_split) {
+          reference::rotate_half_split(row, heads, head_dim, rope.dims, cosines, sines);
+        } else {
+          reference::rotate_interleaved(row, heads, head_dim, rope.dims, cosines, sines);
+        }
+      }
+    }
+  }
+
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
+                 View k, View v, View query_rows, View out) override {
+    const std::int64_t tokens = batch.tokens.cols;
+    const std::int64_t queries = query_rows ? query_rows.cols : tokens;
+    check_shape("attention", "q", q, queries, shape.heads * shape.head_dim);
+    check_shape("attention", "k", k, tokens, shape.kv_heads * shape.head_dim);
+    check_shape("attention", "v", v, tokens, shape.kv_heads * shape.head_dim);
+    check_shape("attention", "out", out, queries, shape.heads * shape.head_dim);
+    if (query_rows) check_indices("attention", "query_rows", query_rows, tokens);
+    for (const View& input : {q, k, v}) check_sharing("attention", out, input);
+
+    const auto* offsets = batch.offsets.as<std::int32_t>();
+    const std::int64_t group = shape.heads / shape.kv_heads;
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      for (std::int64_t i = 0; i < queries; ++i) {
+        const std::int64_t t = query_rows ? query_rows.as<std::int32_t>()[i] : i;
+        // The sequence that row t belongs to: the last one that starts at or before it.
+        const std::int64_t begin = *(std::upper_bound(offsets, offsets + batch.offsets.cols, t) - 1);
+        for (std::int64_t head = 0; head < shape.heads; ++head) {
+          const std::int64_t kv = head / group * shape.head_dim;
+          reference::attend(rows_of(q, p).row(i) + head * shape.head_dim,
+                            {rows_of(k, p).row(begin) + kv, k.row_stride},
+                            {rows_of(v, p).row(begin) + kv, v.row_stride}, t - begin, shape.head_dim,
+                            shape.scale, rows_of(out, p).row(i) + head * shape.head_dim);
+        }
+      }
+    }
+  }
+
+  void gather(const ProbeTable& table, View x, View rows, View out) override {
+    check_shape("gather", "out", out, rows.cols, x.cols);
+    check_sharing("gather", out, x);
+    check_indices("gather", "rows", rows, x.rows);
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      reference::gather(rows_of(x, p), rows.as<std::int32_t>(), out.rows, out.cols, rows_of(out, p));
+    }
+  }
+
+  void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+             View out) override {
+    check_shape("score", "x", x, batch.shape.reads, head.in());
+    check_shape("score", "out", out, 1, batch.shape.questions);
+    check_sharing("score", out, x);
+    check_indices("score", "question_reads", batch.question_reads, batch.shape.reads);
+    check_indices("score", "question_tokens", batch.question_tokens, head.out());
+    if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
+    std::vector<double> logits(static_cast<std::size_t>(head.out()));
+    const auto* reads = batch.question_reads.as<std::int32_t>();
+    const auto* tokens = batch.question_tokens.as<std::int32_t>();
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      std::int64_t last = -1;  // the row whose logits are there: questions of one row often stand together
+      double total = 0.0;
+      for (std::int64_t j = 0; j < batch.shape.questions; ++j) {
+        if (reads[j] != last) {
+          last = reads[j];
+          reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight, 0), head.out(),
+                                 head.bias ? head.bias.as<float>() : nullptr, logits.data());
+          total = reference::log_sum_exp(logits.data(), head.out());
+        }
+        rows_of(out, p).data[j] = static_cast<float>(logits[static_cast<std::size_t>(tokens[j])] - total);
+      }
+    }
+  }
+
+  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override {
+    for (std::size_t id = 0; id < trainables.list.size(); ++id) {
+      reference::update(trainables.view(id).as<float>(), trainables.list[id].count(),
+                        static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise,
+                        step.learning_rate, step.weight_decay);
+    }
+  }
+
+  std::uint64_t hash(const Trainables& trainables) override {
+    std::uint64_t sum = 0;
+    for (std::size_t id = 0; id < trainables.list.size(); ++id) {
+      sum += reference::hash(trainables.view(id).as<float>(), trainables.list[id].count(),
+                             static_cast<std::uint32_t>(id));
+    }
+    return sum;
+  }
+
+ private:
+  /// y = W x + bias + tail of one part for probe p.
+  static void part(const ProbeTable& table, const Product& product, const ProductPart& part, std::int64_t p,
+                   View x, Rows<float> y) {
+    const std::int64_t in = product.in();
+    const float* bias = product.bias ? product.bias.as<float>() + part.row_begin : nullptr;
+    const Rows<float> weight = rows_of(product.weight, 0);
+    reference::linear(rows_of(x, p), x.rows, in, {weight.row(part.row_begin), weight.stride}, part.rows, bias,
+                      y);
+    if (!part.tail) return;
+    const LowRankTail& factors = *part.tail;
+    const Probe unperturbed{};
+    const Probe& probe = table.probes.empty() ? unperturbed : table.probes[static_cast<std::size_t>(p)];
+    std::vector<float> z_a(static_cast<std::size_t>(factors.a.rows * in));
+    std::vector<float> z_b(static_cast<std::size_t>(part.rows * factors.b.cols));
+    if (probe.epsilon != 0.0f) {
+      reference::fill_noise(z_a.data(), std::ssize(z_a), table.noise, probe.seed, factors.a_id, 0);
+      reference::fill_noise(z_b.data(), std::ssize(z_b), table.noise, probe.seed, factors.b_id, 0);
+    }
+    reference::add_tail(rows_of(x, p), x.rows, in,
+                        {.a = rows_of(factors.a, 0),
+                         .b = rows_of(factors.b, 0),
+                         .z_a = z_a.data(),
+                         .z_b = z_b.data(),
+                         .rank = factors.a.rows,
+                         .scaling = factors.scaling,
+                         .epsilon = probe.epsilon},
+                        part.rows, y);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace mezzo

@@ -1,0 +1,396 @@
+// Every operation of the cpu backend against the reference. Tolerances: u = 2^-24 is a rounding's relative
+// error. A sum of n terms rounded in fp32 walks away from the double one like a random walk, about u sqrt(n)
+// of the size of its partial sums; a test allows several times that, far below what a wrong index, a lost
+// term or a lost tail does (those are of the size of a term, 0.1 and more).
+#include <gtest/gtest.h>
+
+#include "operands.h"
+
+namespace mezzo::test {
+namespace {
+
+constexpr double u = 0x1p-24;
+
+class Operations : public ::testing::Test {
+ protected:
+  std::unique_ptr<Backend> reference = make_backend({.device = DeviceKind::reference});
+  std::unique_ptr<Backend> cpu = make_backend({.device = DeviceKind::cpu, .threads = 2});
+
+  void prepare(std::int64_t rows, std::int64_t probes, std::vector<const Product*> products,
+               AttentionShape attention = {}, std::int64_t longest = 0) {
+    cpu->prepare(
+        {.largest =
+             {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = longest},
+         .probes = probes,
+         .directions = probes,
+         .products = std::move(products),
+         .attention = attention});
+  }
+  ProbeTable table(std::int64_t probes, NoiseKind noise = NoiseKind::gaussian) {
+    ProbeTable result;
+    cpu->upload(some_probes(probes), noise, result);
+    return result;
+  }
+};
+
+TEST_F(Operations, Embed) {
+  const PackedBatch packed_batch = packed({1, 31, 33}, 50);
+  DeviceBatch batch;
+  cpu->upload(packed_batch, batch);
+  for (const bool learned : {false, true}) {
+    const Operand words(0, 50, 33, 1), positions(0, 40, 33, 2);
+    Operand actual(0, 65, 33, 0), expected(0, 65, 33, 0);
+    const View places = learned ? positions.view : View{};
+    cpu->embed(batch, words.view, places, 2, actual.view);
+    reference->embed(batch, words.view, places, 2, expected.view);
+    expect_near(actual, expected, 1, 0.0);  // one addition: the same bits
+  }
+}
+
+TEST_F(Operations, ResidualNorm) {
+  for (const std::int64_t cols : {1, 31, 33, 257, 320}) {
+    for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+      for (const int deltas : {0, 1, 2}) {
+        for (const std::int64_t probes : {0, 1, 3}) {  // 0: all shared
+          SCOPED_TRACE(
+              fmt::format("cols {}, kind {}, {} deltas, {} probes", cols, int(kind), deltas, probes));
+          const Operand h(probes == 3 ? 0 : probes, 33, cols, 1), d0(0, 33, cols, 2), d1(probes, 33, cols, 3);
+          const Operand weight(0, 1, cols, 4), bias(0, 1, cols, 5);
+          const std::vector<View> all = {d0.view, d1.view};
+          const std::span<const View> used(all.data(), static_cast<std::size_t>(deltas));
+          const Norm norm{.kind = kind,
+                          .weight = weight.view,
+                          .bias = kind == NormKind::layer && deltas > 0 ? bias.view : View{},
+                          .epsilon = 1e-5f};
+          const ProbeTable probe_table = table(std::max<std::int64_t>(probes, 1));
+          Operand x(probes, 33, cols, 0), x_expected(probes, 33, cols, 0);
+          Operand sum(probes, 33, cols, 0), sum_expected(probes, 33, cols, 0);
+          cpu->residual_norm(probe_table, h.view, used, sum.view, norm, x.view);
+          reference->residual_norm(probe_table, h.view, used, sum_expected.view, norm, x_expected.view);
+          expect_near(sum, sum_expected, probes, 0.0);  // the same additions in the same order
+          // x is below sqrt(cols) (norm) times 1 (weight); the scale's error is that of a mean over the row.
+          // One column less its mean is 0 but for rounding, which layer norm then divides by sqrt(epsilon).
+          const double tolerance = 16 * u * std::sqrt(double(cols)) + (cols == 1 ? 1e-3 : 0.0);
+          expect_near(x, x_expected, probes, tolerance);
+          // Not stored, the sum is the same.
+          Operand alone(probes, 33, cols, 0);
+          cpu->residual_norm(probe_table, h.view, used, {}, norm, alone.view);
+          expect_near(alone, x, probes, 0.0);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Operations, ResidualNormInPlace) {
+  Operand h(3, 31, 33, 1), h_reference(3, 31, 33, 1);
+  const Operand delta(3, 31, 33, 2), weight(0, 1, 33, 3);
+  Operand x(3, 31, 33, 0), x_expected(3, 31, 33, 0);
+  const Norm norm{.kind = NormKind::rms, .weight = weight.view, .bias = {}, .epsilon = 1e-6f};
+  const ProbeTable probes = table(3);
+  cpu->residual_norm(probes, h.view, {{delta.view}}, h.view, norm, x.view);
+  reference->residual_norm(probes, h_reference.view, {{delta.view}}, h_reference.view, norm, x_expected.view);
+  expect_near(h, h_reference, 3, 0.0);
+  expect_near(x, x_expected, 3, 16 * u * std::sqrt(33.0));
+}
+
+TEST_F(Operations, Product) {
+  for (const std::int64_t rows : {1, 31, 33, 257}) {
+    for (const std::int64_t in : {1, 33, 257}) {
+      for (const std::int64_t probes : {1, 3, 7}) {
+        for (const bool shared_x : {false, true}) {
+          for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+            SCOPED_TRACE(fmt::format("rows {}, in {}, {} probes, shared {}, noise {}", rows, in, probes,
+                                     shared_x, int(noise)));
+            // q and v perturbed with different ranks, k not.
+            RandomProduct random(in, {31, 5, 33}, {8, 0, 3}, probes == 3, 1);
+            prepare(rows, probes, {&random.product});
+            const Operand x(shared_x ? 0 : probes, rows, in, 2);
+            const std::int64_t k_probes = shared_x ? 0 : probes;
+            Operand actual[] = {{probes, rows, 31, 0}, {k_probes, rows, 5, 0}, {probes, rows, 33, 0}};
+            Operand expected[] = {{probes, rows, 31, 0}, {k_probes, rows, 5, 0}, {probes, rows, 33, 0}};
+            const ProbeTable probe_table = table(probes, noise);
+            cpu->product(probe_table, random.product, 0, x.view,
+                         {{actual[0].view, actual[1].view, actual[2].view}}, {});
+            reference->product(probe_table, random.product, 0, x.view,
+                               {{expected[0].view, expected[1].view, expected[2].view}}, {});
+            // W x and B s are sums of terms below 1 and s ~ sqrt(in); scaling 2.
+            const double tolerance = 16 * u * double(in) + 64 * u * std::sqrt(double(in));
+            for (int i = 0; i < 3; ++i) expect_near(actual[i], expected[i], probes, tolerance);
+
+            // One y for all parts, and k and v alone, give the same bits as each part by itself.
+            Operand whole(probes, rows, 69, 0);
+            cpu->product(probe_table, random.product, 0, x.view, {{whole.view}}, {});
+            expect_near(whole, whole, probes, 0.0);
+            Operand k(k_probes, rows, 5, 0), v(probes, rows, 33, 0);
+            cpu->product(probe_table, random.product, 1, x.view, {{k.view, v.view}}, {});
+            expect_near(k, actual[1], probes, 0.0);
+            expect_near(v, expected[2], probes, tolerance);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Operations, OneOutputOfSeveralParts) {
+  RandomProduct random(33, {31, 5, 33}, {8, 0, 3}, true, 1);
+  for (const bool shared_x : {false, true}) {
+    prepare(257, 3, {&random.product});
+    const Operand x(shared_x ? 0 : 3, 257, 33, 2);
+    Operand actual(3, 257, 69, 0), expected(3, 257, 69, 0);
+    const ProbeTable probes = table(3);
+    cpu->product(probes, random.product, 0, x.view, {{actual.view}}, {});
+    reference->product(probes, random.product, 0, x.view, {{expected.view}}, {});
+    expect_near(actual, expected, 3, 64 * u * 33);
+  }
+}
+
+TEST_F(Operations, ProductWithActivation) {
+  for (const Activation activation :
+       {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
+    for (const bool shared_x : {false, true}) {
+      SCOPED_TRACE(fmt::format("activation {}, shared {}", int(activation), shared_x));
+      RandomProduct random(33, {257}, {4}, true, 1);
+      prepare(31, 3, {&random.product});
+      const Operand x(shared_x ? 0 : 3, 31, 33, 2);
+      Operand actual(3, 31, 257, 0), expected(3, 31, 257, 0);
+      const ProbeTable probes = table(3);
+      cpu->product(probes, random.product, 0, x.view, {{actual.view}},
+                   {.activation = activation, .gated = false});
+      reference->product(probes, random.product, 0, x.view, {{expected.view}},
+                         {.activation = activation, .gated = false});
+      expect_near(actual, expected, 3, 64 * u * 33);  // slopes of the activations are below 1.2
+    }
+  }
+}
+
+TEST_F(Operations, GatedProduct) {
+  for (const std::int64_t ranks : {0, 5}) {
+    for (const int sharing : {0, 1, 2}) {              // x and y per-probe; x shared; both shared
+      for (const std::int64_t cols : {1, 33, 2500}) {  // 2500: more than a tile of 257 rows holds
+        if (sharing == 2 && ranks > 0) continue;
+        if (cols == 2500 && sharing == 1) continue;
+        SCOPED_TRACE(fmt::format("rank {}, sharing {}, cols {}", ranks, sharing, cols));
+        const std::int64_t rows = cols == 2500 ? 257 : 33;
+        RandomProduct random(31, {cols, cols}, {ranks, ranks}, cols == 33, 1);
+        prepare(rows, 2, {&random.product});
+        const Operand x(sharing == 0 ? 2 : 0, rows, 31, 2);
+        Operand actual(sharing == 2 ? 0 : 2, rows, cols, 0), expected(sharing == 2 ? 0 : 2, rows, cols, 0);
+        const ProbeTable probes = table(2);
+        const Epilogue epilogue{.activation = cols == 1 ? Activation::gelu_tanh : Activation::silu,
+                                .gated = true};
+        cpu->product(probes, random.product, 0, x.view, {{actual.view}}, epilogue);
+        reference->product(probes, random.product, 0, x.view, {{expected.view}}, epilogue);
+        // A product of two values with errors like those of Product, each of size up to about 30.
+        expect_near(actual, expected, 2, 64 * u * 31 * 30);
+      }
+    }
+  }
+}
+
+TEST_F(Operations, Rotate) {
+  const PackedBatch packed_batch = packed({1, 31, 33}, 50);
+  DeviceBatch batch;
+  cpu->upload(packed_batch, batch);
+  for (const RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
+    for (const std::int64_t head_dim : {32, 64, 80}) {
+      for (const std::int64_t dims : {head_dim, head_dim / 2}) {
+        for (const bool some_rows : {false, true}) {
+          const Operand cosines(0, 40, dims / 2, 1), sines(0, 40, dims / 2, 2);
+          const Rope rope{.style = style, .dims = dims, .cosines = cosines.view, .sines = sines.view};
+          std::vector<std::int32_t> rows = {0, 5, 31, 64};
+          const View index = some_rows ? dense(rows.data(), DType::i32, 1, 4) : View{};
+          Operand actual(3, some_rows ? 4 : 65, 5 * head_dim, 3),
+              expected(3, some_rows ? 4 : 65, 5 * head_dim, 3);
+          const ProbeTable probes = table(3);
+          cpu->rotate(probes, batch, rope, index, head_dim, actual.view);
+          reference->rotate(probes, batch, rope, index, head_dim, expected.view);
+          expect_near(actual, expected, 3, 4 * u);  // two products and a sum, all below 2
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Operations, Attention) {
+  struct Heads {
+    std::int64_t heads, kv_heads, head_dim;
+  };
+  for (const Heads h : {Heads{1, 1, 32}, {5, 5, 64}, {10, 5, 32}, {10, 2, 80}, {2, 1, 7}}) {
+    for (const std::vector<std::int32_t>& lengths :
+         {std::vector<std::int32_t>{1}, {31, 1, 33}, {16, 15, 17, 4}, {257}}) {
+      for (const int sharing : {0, 1, 2}) {  // all per-probe; k shared; q and v shared
+        for (const bool some_rows : {false, true}) {
+          SCOPED_TRACE(fmt::format("heads {}, {}, {}; {} sequences from {}; sharing {}; some rows {}",
+                                   h.heads, h.kv_heads, h.head_dim, lengths.size(), lengths[0], sharing,
+                                   some_rows));
+          const PackedBatch packed_batch = packed(lengths, 50);
+          DeviceBatch batch;
+          cpu->upload(packed_batch, batch);
+          const auto tokens = static_cast<std::int64_t>(packed_batch.tokens.size());
+          std::vector<std::int32_t> rows;
+          for (std::int32_t t = 0; t < tokens; ++t) {
+            if (t % 5 == 0 || t + 1 == tokens) rows.push_back(t);
+          }
+          const View index = some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{};
+          const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+          const AttentionShape shape{h.heads, h.kv_heads, h.head_dim, 1.0f / std::sqrt(float(h.head_dim))};
+          prepare(tokens, 2, {}, shape, batch.shape.longest);
+          const Operand q(sharing == 2 ? 0 : 2, queries, h.heads * h.head_dim, 1);
+          const Operand k(sharing == 1 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 2);
+          const Operand v(sharing == 2 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 3);
+          Operand actual(2, queries, h.heads * h.head_dim, 0), expected(2, queries, h.heads * h.head_dim, 0);
+          const ProbeTable probes = table(2);
+          cpu->attention(probes, batch, shape, q.view, k.view, v.view, index, actual.view);
+          reference->attention(probes, batch, shape, q.view, k.view, v.view, index, expected.view);
+          // Averages of values below 1; a weight's relative error is that of a score, a sum of head_dim
+          // terms.
+          expect_near(actual, expected, 2, 16 * u * std::sqrt(double(h.head_dim)));
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Operations, AttentionOverLargeScores) {
+  // Scores of +-800: exp would overflow without the shift by the largest.
+  const PackedBatch packed_batch = packed({33}, 50);
+  DeviceBatch batch;
+  cpu->upload(packed_batch, batch);
+  const AttentionShape shape{1, 1, 32, 100.0f};
+  prepare(33, 1, {}, shape, 33);
+  const Operand q(1, 33, 32, 1), k(1, 33, 32, 2), v(1, 33, 32, 3);
+  Operand actual(1, 33, 32, 0), expected(1, 33, 32, 0);
+  const ProbeTable probes = table(1);
+  cpu->attention(probes, batch, shape, q.view, k.view, v.view, {}, actual.view);
+  reference->attention(probes, batch, shape, q.view, k.view, v.view, {}, expected.view);
+  expect_near(actual, expected, 1, 16 * u * 800);  // a score's absolute error is its weight's relative one
+}
+
+TEST_F(Operations, Gather) {
+  std::vector<std::int32_t> rows = {0, 3, 3, 30};
+  const Operand x(3, 31, 33, 1);
+  Operand actual(3, 4, 33, 0), expected(3, 4, 33, 0);
+  const ProbeTable probes = table(3);
+  cpu->gather(probes, x.view, dense(rows.data(), DType::i32, 1, 4), actual.view);
+  reference->gather(probes, x.view, dense(rows.data(), DType::i32, 1, 4), expected.view);
+  expect_near(actual, expected, 3, 0.0);
+}
+
+TEST_F(Operations, Score) {
+  for (const std::int32_t vocabulary : {1, 33, 257, 5000}) {  // 5000: three chunks
+    for (const bool bias : {false, true}) {
+      for (const bool shared : {false, true}) {
+        SCOPED_TRACE(fmt::format("vocabulary {}, bias {}, shared {}", vocabulary, bias, shared));
+        const PackedBatch packed_batch = packed({1, 31, vocabulary == 257 ? 257 : 3}, vocabulary);
+        DeviceBatch batch;
+        cpu->upload(packed_batch, batch);
+        RandomProduct head(33, {vocabulary}, {0}, bias, 1);
+        prepare(batch.shape.tokens, 3, {&head.product});
+        const Operand x(shared ? 0 : 3, batch.shape.reads, 33, 2);
+        Operand actual(shared ? 0 : 3, 1, batch.shape.questions, 0);
+        Operand expected(shared ? 0 : 3, 1, batch.shape.questions, 0);
+        const ProbeTable probes = table(3);
+        cpu->score(probes, batch, head.product, x.view, actual.view);
+        reference->score(probes, batch, head.product, x.view, expected.view);
+        // Logits are sums of 33 terms, up to about 10; the log of the sum adds the rounding of the result,
+        // ~20.
+        expect_near(actual, expected, 3, 32 * u * 33);
+      }
+    }
+  }
+}
+
+TEST_F(Operations, Update) {
+  Trainables actual, expected;
+  for (const auto& [backend, trainables] : {std::pair{cpu.get(), &actual}, {reference.get(), &expected}}) {
+    trainables->list = {{"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}};
+    trainables->values = backend->allocate(291 * sizeof(float));
+    for (int i = 0; i < 291; ++i) static_cast<float*>(trainables->values.data())[i] = 0.01f * float(i % 17);
+    backend->update(*trainables, {{1, 2, 3}, {0.5f, 0.0f, -0.25f}, 1e-2f, 0.1f}, NoiseKind::gaussian);
+  }
+  for (int i = 0; i < 291; ++i) {
+    ASSERT_EQ(static_cast<float*>(actual.values.data())[i], static_cast<float*>(expected.values.data())[i])
+        << i;
+  }
+  const std::uint64_t hash = cpu->hash(actual);
+  EXPECT_EQ(hash, reference->hash(expected));
+  static_cast<float*>(actual.values.data())[290] += 1e-3f;
+  EXPECT_NE(hash, cpu->hash(actual));
+}
+
+TEST_F(Operations, LoadConvertsAndTransposes) {
+  const std::vector<float> f32 = {1, 2, 3, 4, 5, 6};
+  const std::vector<std::uint16_t> bf16 = {0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0};
+  const std::vector<std::uint16_t> f16 = {0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600};
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    for (const auto& [dtype, source] : {std::pair<DType, const void*>{DType::f32, f32.data()},
+                                        {DType::bf16, bf16.data()},
+                                        {DType::f16, f16.data()}}) {
+      Operand straight(0, 2, 3, 0), turned(0, 3, 2, 0);
+      backend->load(straight.view, dtype, source, false);
+      backend->load(turned.view, dtype, source, true);
+      std::vector<float> read(6);
+      backend->read(read, straight.view, 1);
+      EXPECT_EQ(read, f32) << name_of(dtype);
+      backend->read(read, turned.view, 1);
+      EXPECT_EQ(read, (std::vector<float>{1, 4, 2, 5, 3, 6})) << name_of(dtype);
+    }
+    EXPECT_THROW(backend->load(Operand(0, 2, 3, 0).view, DType::i64, f32.data(), false), DeviceError);
+  }
+}
+
+TEST_F(Operations, ScratchIsWhatWasPlanned) {
+  RandomProduct random(320, {320, 160, 160}, {8, 0, 8}, false, 1);
+  Workload workload{.largest = {.tokens = 480, .sequences = 32, .reads = 32, .questions = 64, .longest = 40},
+                    .probes = 16,
+                    .directions = 8,
+                    .products = {&random.product},
+                    .attention = {10, 5, 32, 1.0f}};
+  const std::size_t planned = cpu->scratch_bytes(workload);
+  EXPECT_GT(planned, 16u * (16 * 320 + 480 * 8) * sizeof(float));
+  // Factors, s and sums grow with the probes; tiles do not.
+  Workload more = workload;
+  more.probes = 32;
+  EXPECT_GT(cpu->scratch_bytes(more), planned);
+  EXPECT_LT(cpu->scratch_bytes(more), 2 * planned);
+}
+
+TEST_F(Operations, SmallerPreparedWorkloadIsRefused) {
+  RandomProduct random(33, {31}, {8}, false, 1);
+  prepare(31, 1, {&random.product});
+  const Operand x(2, 31, 33, 2);
+  Operand y(2, 31, 31, 0);
+  EXPECT_THROW(cpu->product(table(2), random.product, 0, x.view, {{y.view}}, {}), DeviceError);
+}
+
+TEST_F(Operations, WrongOperandsAreRefused) {
+  RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
+  prepare(31, 2, {&random.product});
+  const ProbeTable probes = table(2);
+  const Operand x(2, 31, 33, 2), narrow(2, 31, 32, 2);
+  Operand y(2, 31, 31, 0), shared(0, 31, 31, 0), k(2, 31, 5, 0), six(2, 31, 6, 0);
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    EXPECT_THROW(backend->product(probes, random.product, 0, narrow.view, {{y.view}}, {}), DeviceError);
+    EXPECT_THROW(backend->product(probes, random.product, 0, x.view, {{shared.view}}, {}), DeviceError);
+    EXPECT_THROW(backend->product(probes, random.product, 1, x.view, {{six.view}}, {}), DeviceError);
+    EXPECT_THROW(backend->product(probes, random.product, 0, x.view, {{k.view}}, {.gated = true}),
+                 DeviceError);
+    std::vector<std::int32_t> rows = {31};
+    Operand out(2, 1, 33, 0);
+    EXPECT_THROW(backend->gather(probes, x.view, dense(rows.data(), DType::i32, 1, 1), out.view),
+                 DeviceError);
+  }
+}
+
+TEST(Factory, SaysWhatIsNotThere) {
+  std::string reason;
+  if (cuda_available(&reason)) GTEST_SKIP() << "a CUDA device is there";
+  EXPECT_FALSE(reason.empty());
+  EXPECT_THROW(make_backend({.device = DeviceKind::cuda}), DeviceError);
+  EXPECT_THROW(make_backend({.device = DeviceKind::cpu, .threads = 0}), DeviceError);
+}
+
+}  // namespace
+}  // namespace mezzo::test
