@@ -1,0 +1,214 @@
+#pragma once
+// The configuration of a run: one plain struct, and one table in config.cc that says of each key its name,
+// range, default and meaning. Parsing, printing, the reference (docs/configuration.md) and the comparison of
+// two runs' identities are all driven by that table.
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mezzo/core/noise_kind.h"
+
+namespace mezzo {
+
+enum class TaskType { classification, completion };
+enum class TaskLoss { options, language_model };
+enum class EstimatorKind { two_sided, one_sided };
+enum class OptimizerType { sgd };
+enum class LrScheduler { constant, linear, cosine };
+enum class Device { automatic, cpu, cuda, reference };
+enum class Precision { automatic, fp32, bf16 };
+
+struct ModelConfig {
+  std::string path;
+  bool operator==(const ModelConfig&) const = default;
+};
+
+/// One class of a classification task: the text of its label in the data, and the option that stands for it.
+struct Verbalizer {
+  std::string label;
+  std::string option;
+  bool operator==(const Verbalizer&) const = default;
+};
+
+struct TaskConfig {
+  TaskType type = TaskType::classification;
+  std::optional<std::string> prompt_template;  ///< `template`; there for classification only
+  std::string label = "label";                 ///< name of the label's field
+  std::vector<Verbalizer> verbalizers;         ///< in the order written; at least two for classification
+  TaskLoss loss = TaskLoss::options;           ///< language_model for completion
+  std::string prompt = "prompt";               ///< field names of a completion task
+  std::string completion = "completion";
+  bool operator==(const TaskConfig&) const = default;
+};
+
+struct DataConfig {
+  std::optional<std::string> train;  ///< there when loaded for training
+  std::optional<std::string> validation;
+  std::optional<std::int64_t> max_train_examples;  ///< none: all
+  std::optional<std::int64_t> max_length;          ///< tokens; none: the model's
+  TaskConfig task;
+  bool operator==(const DataConfig&) const = default;
+};
+
+/// PEFT's target_modules: `all-linear`, or names and suffixes. Neither: the adapter's, or without an adapter
+/// the family's own query and value projections.
+struct TargetModules {
+  bool all_linear = false;
+  std::vector<std::string> names;
+  bool unset() const { return !all_linear && names.empty(); }
+  bool operator==(const TargetModules&) const = default;
+};
+
+/// With `adapter`, what is none here is the adapter's; what is not was written in the config and has to
+/// agree. Without, r and lora_alpha always have a value.
+struct LoraConfig {
+  std::optional<std::int64_t> r = 8;
+  std::optional<double> lora_alpha = 16;
+  TargetModules target_modules;
+  std::optional<std::vector<std::int64_t>> layers_to_transform;  ///< none: all
+  std::optional<std::string> adapter;
+  bool operator==(const LoraConfig&) const = default;
+};
+
+struct ZoConfig {
+  std::int64_t directions = 1;
+  double epsilon = 1e-2;
+  EstimatorKind estimator = EstimatorKind::two_sided;
+  NoiseKind noise = NoiseKind::gaussian;
+  std::optional<std::int64_t> probes_per_forward;  ///< none: auto
+  bool operator==(const ZoConfig&) const = default;
+};
+
+struct OptimizerConfig {
+  OptimizerType type = OptimizerType::sgd;
+  double learning_rate = 1e-4;
+  double weight_decay = 0;
+  LrScheduler lr_scheduler_type = LrScheduler::constant;
+  std::int64_t warmup_steps = 0;
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+/// What a start takes up: the newest snapshot of the run if there is one, none, or the one named.
+struct ResumeFrom {
+  enum class Kind { automatic, never, snapshot };
+  Kind kind = Kind::automatic;
+  std::string path;  ///< of a snapshot
+  bool operator==(const ResumeFrom&) const = default;
+};
+
+struct TrainConfig {
+  std::int64_t max_steps = 1000;
+  std::int64_t batch_size = 16;
+  std::int64_t gradient_accumulation_steps = 1;
+  std::int64_t batch_slices = 1;  ///< of each batch of batch_size examples; <= batch_size
+  std::uint64_t seed = 42;
+  std::uint64_t data_seed = 42;
+  std::optional<std::string> output_dir;  ///< there when loaded for training
+  std::int64_t eval_steps = 100;
+  std::int64_t save_steps = 100;
+  std::int64_t save_total_limit = 3;
+  std::int64_t logging_steps = 10;
+  std::int64_t trajectory_sync_steps = 1;
+  std::int64_t hash_steps = 50;
+  ResumeFrom resume_from_checkpoint;
+  bool operator==(const TrainConfig&) const = default;
+};
+
+struct RuntimeConfig {
+  Device device = Device::automatic;
+  Precision dtype = Precision::automatic;
+  std::optional<std::int64_t> threads;  ///< a rank; none: auto
+  double timeout_s = 60;
+  bool operator==(const RuntimeConfig&) const = default;
+};
+
+/// A config with every default filled in. All paths are absolute.
+struct Config {
+  ModelConfig model;
+  DataConfig data;
+  LoraConfig lora;
+  ZoConfig zo;
+  OptimizerConfig optimizer;
+  TrainConfig train;
+  RuntimeConfig runtime;
+  bool operator==(const Config&) const = default;
+};
+
+/// What a config is loaded for decides which keys have to be there: train needs data.train and
+/// train.output_dir, eval data.validation, inspect neither.
+enum class ConfigUse { train, eval, inspect };
+
+/// Reads the config at `path`, with `overrides` of the form a.b=value (the value is YAML) put over it.
+/// Relative paths are taken from the working directory. Anything that is not right is a UsageError naming
+/// file and line or the override, the key, what was found and what was expected.
+Config load_config(const std::string& path, std::span<const std::string> overrides, ConfigUse use);
+
+/// The same of a text; `source` is its name in errors.
+Config parse_config(std::string_view text, const std::string& source, std::span<const std::string> overrides,
+                    ConfigUse use);
+
+/// The whole config as YAML, which parses back to an equal Config. Keys that the task does not use are left
+/// out.
+std::string to_yaml(const Config& config);
+
+/// One key of a run's identity and its value as YAML.
+struct IdentityEntry {
+  std::string key;
+  std::string value;
+  bool operator==(const IdentityEntry&) const = default;
+};
+
+/// What of `config` decides a run's bits and so must be the same when it is resumed: data, task, lora, zo but
+/// for probes_per_forward, optimizer, batch, slices, seeds, and max_steps where the schedule depends on it.
+/// The model's hash and the device and dtype chosen belong to it too; the caller knows them. Lists that are
+/// sets in meaning (target_modules, layers_to_transform) are sorted.
+std::vector<IdentityEntry> identity(const Config& config);
+
+/// Whether a key may change when a run is resumed.
+enum class Resumption {
+  free,          ///< it may
+  fixed,         ///< it may not: part of the run's identity
+  schedule,      ///< fixed unless the schedule is constant
+  fixed_outcome  ///< what it led to may not: the model's content, the device and dtype chosen
+};
+
+/// One row of the table behind all this.
+struct KeyInfo {
+  std::string name;           ///< "zo.epsilon"
+  std::string range;          ///< type and range, in words
+  std::string default_value;  ///< as YAML where it is a value, else in words
+  std::string description;    ///< one sentence
+  Resumption resumption = Resumption::free;
+};
+
+/// All keys, in the order of the reference.
+std::vector<KeyInfo> config_keys();
+
+/// The configuration reference, docs/configuration.md.
+std::string config_reference_markdown();
+
+/// The words of enumerations, as the config spells them.
+std::string_view name_of(TaskType value);
+std::string_view name_of(TaskLoss value);
+std::string_view name_of(EstimatorKind value);
+std::string_view name_of(NoiseKind value);
+std::string_view name_of(OptimizerType value);
+std::string_view name_of(LrScheduler value);
+std::string_view name_of(Device value);
+std::string_view name_of(Precision value);
+
+/// A piece of a classification task's template: literal text, or the name of a field to put in.
+struct TemplatePart {
+  bool is_field = false;
+  std::string text;
+  bool operator==(const TemplatePart&) const = default;
+};
+
+/// Splits a template such as "{sentence} It was"; `{{` and `}}` stand for literal braces. Throws UsageError
+/// with what is wrong (no field, an empty field name, a brace without its partner), prefixed by `context`.
+std::vector<TemplatePart> parse_template(std::string_view text, const std::string& context);
+
+}  // namespace mezzo

@@ -1,0 +1,817 @@
+#include "mezzo/core/config.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "mezzo/core/error.h"
+#include "mezzo/core/yaml.h"
+
+namespace mezzo {
+namespace {
+
+using Overrides = std::vector<std::string>;
+
+// Line numbers of this text are used below.
+const std::string minimal = R"(model:
+  path: /m
+data:
+  train: /d/train.jsonl
+  task:
+    type: classification
+    template: "{sentence} It was"
+    verbalizers: {0: " terrible", 1: " great"}
+train:
+  output_dir: /runs/a
+)";
+
+const std::string completion = R"(model: {path: /m}
+data:
+  train: /d/train.jsonl
+  task: {type: completion}
+train: {output_dir: /runs/a}
+)";
+
+Config parsed(const std::string& text, const Overrides& overrides = {}, ConfigUse use = ConfigUse::train) {
+  return parse_config(text, "c.yaml", overrides, use);
+}
+
+std::string error_of(const std::string& text, const Overrides& overrides = {},
+                     ConfigUse use = ConfigUse::train) {
+  try {
+    parsed(text, overrides, use);
+  } catch (const UsageError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::usage);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  return "";
+}
+
+std::string override_error(const std::string& text) { return error_of(minimal, {text}); }
+
+// That the error holds each part.
+#define EXPECT_ERROR(expression, ...)                                     \
+  do {                                                                    \
+    const std::string message = expression;                               \
+    for (const std::string& part : std::vector<std::string>{__VA_ARGS__}) \
+      EXPECT_NE(message.find(part), message.npos) << message;             \
+  } while (false)
+
+// ---- defaults and values --------------------------------------------------------------------------------
+
+TEST(Config, Defaults) {
+  const Config c = parsed(minimal);
+  Config expected;
+  expected.model.path = "/m";
+  expected.data.train = "/d/train.jsonl";
+  expected.data.task.prompt_template = "{sentence} It was";
+  expected.data.task.verbalizers = {{"0", " terrible"}, {"1", " great"}};
+  expected.train.output_dir = "/runs/a";
+  EXPECT_EQ(c, expected);
+
+  // The promises of the interface, spelled out.
+  EXPECT_EQ(c.data.validation, std::nullopt);
+  EXPECT_EQ(c.data.max_train_examples, std::nullopt);
+  EXPECT_EQ(c.data.max_length, std::nullopt);
+  EXPECT_EQ(c.data.task.label, "label");
+  EXPECT_EQ(c.data.task.loss, TaskLoss::options);
+  EXPECT_EQ(c.data.task.prompt, "prompt");
+  EXPECT_EQ(c.data.task.completion, "completion");
+  EXPECT_EQ(c.lora.r, 8);
+  EXPECT_EQ(c.lora.lora_alpha, 16);
+  EXPECT_TRUE(c.lora.target_modules.unset());
+  EXPECT_EQ(c.lora.layers_to_transform, std::nullopt);
+  EXPECT_EQ(c.lora.adapter, std::nullopt);
+  EXPECT_EQ(c.zo.directions, 1);
+  EXPECT_EQ(c.zo.epsilon, 1e-2);
+  EXPECT_EQ(c.zo.estimator, EstimatorKind::two_sided);
+  EXPECT_EQ(c.zo.noise, NoiseKind::gaussian);
+  EXPECT_EQ(c.zo.probes_per_forward, std::nullopt);
+  EXPECT_EQ(c.optimizer.type, OptimizerType::sgd);
+  EXPECT_EQ(c.optimizer.learning_rate, 1e-4);
+  EXPECT_EQ(c.optimizer.weight_decay, 0);
+  EXPECT_EQ(c.optimizer.lr_scheduler_type, LrScheduler::constant);
+  EXPECT_EQ(c.optimizer.warmup_steps, 0);
+  EXPECT_EQ(c.train.max_steps, 1000);
+  EXPECT_EQ(c.train.batch_size, 16);
+  EXPECT_EQ(c.train.gradient_accumulation_steps, 1);
+  EXPECT_EQ(c.train.batch_slices, 1);
+  EXPECT_EQ(c.train.seed, 42u);
+  EXPECT_EQ(c.train.data_seed, 42u);
+  EXPECT_EQ(c.train.eval_steps, 100);
+  EXPECT_EQ(c.train.save_steps, 100);
+  EXPECT_EQ(c.train.save_total_limit, 3);
+  EXPECT_EQ(c.train.logging_steps, 10);
+  EXPECT_EQ(c.train.trajectory_sync_steps, 1);
+  EXPECT_EQ(c.train.hash_steps, 50);
+  EXPECT_EQ(c.train.resume_from_checkpoint.kind, ResumeFrom::Kind::automatic);
+  EXPECT_EQ(c.runtime.device, Device::automatic);
+  EXPECT_EQ(c.runtime.dtype, Precision::automatic);
+  EXPECT_EQ(c.runtime.threads, std::nullopt);
+  EXPECT_EQ(c.runtime.timeout_s, 60);
+}
+
+// A config that sets every key of its task to something else than the default.
+const std::string everything = R"(
+model: {path: /models/x}
+data:
+  train: /t
+  validation: /v
+  max_train_examples: 1000
+  max_length: 128
+  task:
+    type: classification
+    template: "{{{a b}}} \"{c}\"\n: "
+    label: y
+    verbalizers: {"true": " ja:", false: " nein", "": "\t#", "x\ny": "\\"}
+    loss: language_model
+lora: {r: 4, lora_alpha: 2.5, target_modules: [v_proj, q_proj], layers_to_transform: [3, 1], adapter: /ad}
+zo: {directions: 8, epsilon: 1e-3, estimator: one_sided, noise: rademacher, probes_per_forward: 5}
+optimizer: {type: sgd, learning_rate: 5e-3, weight_decay: 0.1, lr_scheduler_type: cosine, warmup_steps: 7}
+train:
+  max_steps: 450
+  batch_size: 32
+  gradient_accumulation_steps: 2
+  batch_slices: 4
+  seed: 18446744073709551615
+  data_seed: 0
+  output_dir: /runs/all
+  eval_steps: 11
+  save_steps: 12
+  save_total_limit: 13
+  logging_steps: 14
+  trajectory_sync_steps: 15
+  hash_steps: 16
+  resume_from_checkpoint: /runs/all/snapshots/step-5.h5
+runtime: {device: cpu, dtype: bf16, threads: 2, timeout_s: 0.5}
+)";
+
+TEST(Config, ReadsEveryKey) {
+  const Config c = parsed(everything);
+  Config e;
+  e.model.path = "/models/x";
+  e.data = {.train = "/t", .validation = "/v", .max_train_examples = 1000, .max_length = 128, .task = {}};
+  e.data.task.prompt_template = "{{{a b}}} \"{c}\"\n: ";
+  e.data.task.label = "y";
+  e.data.task.verbalizers = {{"true", " ja:"}, {"false", " nein"}, {"", "\t#"}, {"x\ny", "\\"}};
+  e.data.task.loss = TaskLoss::language_model;
+  e.lora = {.r = 4,
+            .lora_alpha = 2.5,
+            .target_modules = {false, {"v_proj", "q_proj"}},
+            .layers_to_transform = {{3, 1}},
+            .adapter = "/ad"};
+  e.zo = {.directions = 8,
+          .epsilon = 1e-3,
+          .estimator = EstimatorKind::one_sided,
+          .noise = NoiseKind::rademacher,
+          .probes_per_forward = 5};
+  e.optimizer = {.type = OptimizerType::sgd,
+                 .learning_rate = 5e-3,
+                 .weight_decay = 0.1,
+                 .lr_scheduler_type = LrScheduler::cosine,
+                 .warmup_steps = 7};
+  e.train = {.max_steps = 450,
+             .batch_size = 32,
+             .gradient_accumulation_steps = 2,
+             .batch_slices = 4,
+             .seed = 18446744073709551615u,
+             .data_seed = 0,
+             .output_dir = "/runs/all",
+             .eval_steps = 11,
+             .save_steps = 12,
+             .save_total_limit = 13,
+             .logging_steps = 14,
+             .trajectory_sync_steps = 15,
+             .hash_steps = 16,
+             .resume_from_checkpoint = {ResumeFrom::Kind::snapshot, "/runs/all/snapshots/step-5.h5"}};
+  e.runtime = {.device = Device::cpu, .dtype = Precision::bf16, .threads = 2, .timeout_s = 0.5};
+  EXPECT_EQ(c, e);
+}
+
+TEST(Config, PrintedConfigParsesBackToTheSame) {
+  const std::vector<Config> configs = {
+      parsed(minimal),
+      parsed(everything),
+      parsed(completion),
+      parsed(minimal, {"lora.adapter=/a"}),
+      parsed(minimal, {"lora.target_modules=all-linear", "lora.layers_to_transform=3"}),
+      parsed(minimal,
+             {"optimizer.learning_rate=0.1234567890123456789", "zo.epsilon=3.3e-38", "lora.lora_alpha=1e20"}),
+      parsed(minimal, {"train.output_dir=\"a b/#: '\\\"é\"", "train.resume_from_checkpoint=never"}),
+  };
+  for (const Config& c : configs) {
+    const std::string text = to_yaml(c);
+    EXPECT_EQ(parsed(text), c) << text;
+    EXPECT_EQ(to_yaml(parsed(text)), text);
+  }
+  // Complete: every key that the task uses is there.
+  const std::string text = to_yaml(parsed(minimal));
+  for (const KeyInfo& info : config_keys()) {
+    const std::string leaf = info.name.substr(info.name.rfind('.') + 1);
+    const bool used = info.name != "data.task.prompt" && info.name != "data.task.completion";
+    EXPECT_EQ(text.find("  " + leaf + ": ") != text.npos, used) << info.name;
+  }
+  EXPECT_NE(text.find("\ndata:\n  train: /d/train.jsonl\n  validation: null\n"), text.npos) << text;
+  EXPECT_NE(text.find("\n  task:\n    type: classification\n"), text.npos) << text;
+  EXPECT_NE(text.find("verbalizers: {\"0\": \" terrible\", \"1\": \" great\"}\n"), text.npos) << text;
+  EXPECT_NE(text.find("learning_rate: 0.0001\n"), text.npos) << text;
+
+  const Config eval =
+      parsed(minimal, {"data.train=null", "data.validation=/v", "train.output_dir=null"}, ConfigUse::eval);
+  EXPECT_EQ(parsed(to_yaml(eval), {}, ConfigUse::eval), eval);
+}
+
+// ---- unknown and repeated keys
+// ------------------------------------------------------------------------------
+
+TEST(Config, UnknownKeysNameTheNearest) {
+  const struct {
+    const char* name;
+    const char* near;
+  } cases[] = {
+      {"zo.epsilonn", "key is 'zo.epsilon'"},
+      {"zo.direction", "key is 'zo.directions'"},
+      {"zo.eps", "key is 'zo.epsilon'"},
+      {"lora.alpha", "key is 'lora.lora_alpha'"},
+      {"lora.rank", "key is 'lora.r'"},
+      {"lora.target_module", "key is 'lora.target_modules'"},
+      {"train.learning_rate", "key is 'optimizer.learning_rate'"},
+      {"train.lr", "key is 'optimizer.learning_rate'"},
+      {"train.epsilon", "key is 'zo.epsilon'"},
+      {"train.max_step", "key is 'train.max_steps'"},
+      {"train.num_train_epochs", "key is 'train.max_steps'"},
+      {"train.per_device_train_batch_size", "key is 'train.batch_size'"},
+      {"optimizer.lr_scheduler", "key is 'optimizer.lr_scheduler_type'"},
+      {"data.template", "key is 'data.task.template'"},
+      {"data.tasks", "section is 'data.task'"},
+      {"data.task.verbaliser", "key is 'data.task.verbalizers'"},
+      {"runtime.thread", "key is 'runtime.threads'"},
+      {"model.paths", "key is 'model.path'"},
+  };
+  for (const auto& [name, near] : cases) {
+    const std::string full = name;
+    const std::string section = full.substr(0, full.rfind('.'));
+    const std::string leaf = full.substr(full.rfind('.') + 1);
+    const std::string expected = "unknown key '" + leaf + "' in the section '" + section + "'";
+    EXPECT_ERROR(override_error(full + "=1"), expected.c_str(), near);
+  }
+  EXPECT_ERROR(error_of(minimal + "optimiser: {learning_rate: 1}"), "c.yaml:11",
+               "'optimiser' at the top level", "section is 'optimizer'");
+  EXPECT_ERROR(error_of(minimal + "learning_rate: 1"), "c.yaml:11", "'learning_rate'",
+               "'optimizer.learning_rate'");
+  EXPECT_ERROR(error_of(minimal + "  batchsize: 1"), "c.yaml:11", "'batchsize' in the section 'train'",
+               "'train.batch_size'");
+  EXPECT_ERROR(error_of(minimal + "lora.r: 4"), "c.yaml:11", "'lora.r' at the top level", "'lora.r'");
+  EXPECT_ERROR(error_of(minimal + "zo:\n  zzzzzzzzzzzz: 4"), "c.yaml:12",
+               "known there: zo.directions, zo.epsilon");
+  EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11", "known there: model, data, lora");
+  EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
+  EXPECT_ERROR(error_of(minimal + "zo:\n  noise: gaussian\n  epsilon:1\n"), "c.yaml:13", "'epsilon: VALUE'");
+  EXPECT_ERROR(override_error("optimiser.learning_rate=1"), "unknown section 'optimiser'", "'optimizer'");
+}
+
+TEST(Config, RepeatedKeysNameSectionAndLines) {
+  EXPECT_ERROR(error_of(minimal + "  seed: 1\n  seed: 1\n"), "c.yaml:12", "'seed'", "'train'", "line 11");
+  EXPECT_ERROR(error_of(minimal + "data: {}\n"), "c.yaml:11", "'data'", "top level", "line 3");
+}
+
+TEST(Config, SectionsAreMaps) {
+  EXPECT_ERROR(error_of(minimal + "lora: 8"), "c.yaml:11", "'lora' is a section", "8");
+  EXPECT_ERROR(error_of(minimal + "lora: [r]"), "c.yaml:11", "'lora' is a section", "a list");
+  EXPECT_ERROR(error_of("model: 3", {"model.path=/m"}), "c.yaml:1", "'model' is a section");
+  EXPECT_ERROR(error_of("[1]"), "c.yaml:1", "expected a map of sections", "a list");
+  EXPECT_ERROR(error_of("text"), "c.yaml:1", "expected a map of sections");
+  EXPECT_EQ(parsed(minimal + "lora:\nzo: # nothing yet\n"), parsed(minimal));
+}
+
+// ---- types and ranges
+// ----------------------------------------------------------------------------------------
+
+TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
+  EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon: 0\n"),
+               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 0.01)");
+  EXPECT_ERROR(override_error("zo.directions=0"),
+               "override 'zo.directions=0': zo.directions: expected a whole number from 1 to",
+               "found 0 (default: 1)");
+  EXPECT_ERROR(override_error("zo.estimator=twosided"), "`two_sided` or `one_sided`, found twosided",
+               "did you mean `two_sided`?", "(default: two_sided)");
+}
+
+TEST(Config, WholeNumbers) {
+  const std::vector<std::string> one_or_more = {"data.max_train_examples",
+                                                "data.max_length",
+                                                "lora.r",
+                                                "zo.directions",
+                                                "zo.probes_per_forward",
+                                                "train.max_steps",
+                                                "train.batch_size",
+                                                "train.gradient_accumulation_steps",
+                                                "train.batch_slices",
+                                                "train.eval_steps",
+                                                "train.save_steps",
+                                                "train.save_total_limit",
+                                                "train.logging_steps",
+                                                "train.trajectory_sync_steps",
+                                                "train.hash_steps",
+                                                "runtime.threads"};
+  for (const std::string& key : one_or_more) {
+    EXPECT_EQ(override_error(key + "=1"), "") << key;
+    for (const char* bad : {"0",
+                            "-1",
+                            "1.5",
+                            "1.0",
+                            "1e3",
+                            "0x10",
+                            "0o17",
+                            "010",
+                            "1_000",
+                            "+5",
+                            "\"8\"",
+                            "'8'",
+                            "true",
+                            "yes",
+                            ".inf",
+                            "[1]",
+                            "{a: 1}",
+                            "99999999999999999999",
+                            "9223372036854775808",
+                            "eight",
+                            "1 2"}) {
+      EXPECT_ERROR(override_error(key + "=" + bad), (key + ": expected").c_str(), "whole number from 1 to",
+                   "found");
+    }
+  }
+  EXPECT_ERROR(override_error("lora.r=\"8\""), "found the text \"8\"; write the number without quotes");
+  EXPECT_ERROR(override_error("train.max_steps=1e3"), "found 1e3; write it in decimal digits alone");
+  EXPECT_ERROR(override_error("train.batch_size=2147483648"), "from 1 to 2147483647, found 2147483648");
+  EXPECT_EQ(override_error("train.batch_size=2147483647"), "");
+  EXPECT_EQ(override_error("train.eval_steps=1000000000000"), "");
+  EXPECT_EQ(parsed(minimal, {"optimizer.warmup_steps=0"}).optimizer.warmup_steps, 0);
+  EXPECT_ERROR(override_error("optimizer.warmup_steps=-1"), "whole number from 0");
+}
+
+TEST(Config, Seeds) {
+  EXPECT_EQ(parsed(minimal, {"train.seed=0"}).train.seed, 0u);
+  EXPECT_EQ(parsed(minimal, {"train.seed=18446744073709551615"}).train.seed, ~std::uint64_t{0});
+  for (const char* bad : {"-1", "18446744073709551616", "1.0", "null", "''", "0x2a"}) {
+    EXPECT_ERROR(override_error(std::string("train.seed=") + bad),
+                 "train.seed: expected a whole number from 0 to 18446744073709551615", "default: 42");
+  }
+  EXPECT_EQ(parsed(minimal, {"train.seed=7"}).train.data_seed, 7u);
+  EXPECT_EQ(parsed(minimal, {"train.seed=7", "train.data_seed=9"}).train.data_seed, 9u);
+}
+
+TEST(Config, Numbers) {
+  const struct {
+    const char* text;
+    double value;
+  } good[] = {{"1e-2", 1e-2}, {".5", .5},    {"5.", 5},      {"+1", 1},
+              {"3", 3},       {"1E+2", 100}, {"007.5", 7.5}, {"1e-38", 1e-38}};
+  for (const auto& [text, value] : good) {
+    EXPECT_EQ(parsed(minimal, {std::string("zo.epsilon=") + text}).zo.epsilon, value) << text;
+  }
+  for (const char* key : {"zo.epsilon", "optimizer.learning_rate", "lora.lora_alpha", "runtime.timeout_s"}) {
+    for (const char* bad :
+         {"0",  "0.0", "-0.0", "-1",    ".inf", "-.inf", ".nan",  "inf",  "nan", "1e999", "1e-999",
+          "1e", "e5",  ".",    "1.2.3", "1,5",  "0x1p3", "\"1\"", "true", "[1]", "1_0"}) {
+      EXPECT_ERROR(override_error(std::string(key) + "=" + bad), key, "> 0", "found");
+    }
+  }
+  // What fp32 arithmetic would turn into 0 or infinity.
+  EXPECT_ERROR(override_error("optimizer.learning_rate=1e-60"), "which is 0 in fp32");
+  EXPECT_ERROR(override_error("zo.epsilon=1e39"), "which is infinite in fp32");
+  EXPECT_EQ(parsed(minimal, {"optimizer.weight_decay=0"}).optimizer.weight_decay, 0);
+  EXPECT_FALSE(std::signbit(parsed(minimal, {"optimizer.weight_decay=-0.0"}).optimizer.weight_decay));
+  EXPECT_ERROR(override_error("optimizer.weight_decay=-0.1"), "a finite number >= 0, found -0.1");
+  EXPECT_EQ(parsed(minimal, {"runtime.timeout_s=1e-50"}).runtime.timeout_s, 1e-50);
+  EXPECT_ERROR(override_error("runtime.timeout_s=1e10"), "at most 1000000000, found 1e10");
+  for (const char* key : {"zo.epsilon", "runtime.timeout_s", "optimizer.weight_decay"}) {
+    EXPECT_ERROR(override_error(std::string(key) + "=null"), "found null");
+  }
+}
+
+TEST(Config, Words) {
+  const auto with = [](const std::string& text) { return parsed(minimal, {text}); };
+  EXPECT_EQ(with("zo.estimator=one_sided").zo.estimator, EstimatorKind::one_sided);
+  EXPECT_EQ(with("zo.estimator=\"one_sided\"").zo.estimator, EstimatorKind::one_sided);
+  EXPECT_EQ(with("zo.noise=rademacher").zo.noise, NoiseKind::rademacher);
+  EXPECT_EQ(with("data.task.loss=language_model").data.task.loss, TaskLoss::language_model);
+  EXPECT_EQ(with("optimizer.lr_scheduler_type=linear").optimizer.lr_scheduler_type, LrScheduler::linear);
+  EXPECT_EQ(with("runtime.device=reference").runtime.device, Device::reference);
+  EXPECT_EQ(with("runtime.device=cuda").runtime.device, Device::cuda);
+  EXPECT_EQ(with("runtime.dtype=fp32").runtime.dtype, Precision::fp32);
+  EXPECT_EQ(with("runtime.threads=auto").runtime.threads, std::nullopt);
+  EXPECT_EQ(with("zo.probes_per_forward=auto").zo.probes_per_forward, std::nullopt);
+  for (const char* text :
+       {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=adam",
+        "runtime.device=gpu", "runtime.dtype=fp16", "optimizer.lr_scheduler_type=[linear]",
+        "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=multiple_choice"}) {
+    EXPECT_ERROR(override_error(text), "expected", "`");
+  }
+}
+
+TEST(Config, Texts) {
+  const auto with = [](const std::string& text) { return parsed(minimal, {text}); };
+  EXPECT_EQ(with("data.task.label=yes").data.task.label, "yes");
+  EXPECT_EQ(with("data.task.label=\"8\"").data.task.label, "8");
+  for (const char* bad : {"8", "1e3", "true", "0x1f", ".nan", "[a]", "{a}", "\"\"", "null"}) {
+    EXPECT_ERROR(override_error(std::string("data.task.label=") + bad),
+                 "data.task.label: expected the name of a field, found");
+  }
+  EXPECT_ERROR(override_error("data.task.label=8"), "quote it if that text is meant");
+  EXPECT_ERROR(override_error("data.task.template={sentence}"),
+               "found a map; quote a text that starts with {");
+  EXPECT_ERROR(override_error("data.task.template={sentence} was"), "quote a text that starts with");
+}
+
+TEST(Config, Paths) {
+  const std::string here = std::filesystem::current_path().string();
+  const auto with = [](const std::string& text) { return parsed(minimal, {text}); };
+  EXPECT_EQ(with("model.path=m").model.path, here + "/m");
+  EXPECT_EQ(with("model.path=./x/../m//n/").model.path, here + "/m/n");
+  EXPECT_EQ(with("model.path=/").model.path, "/");
+  EXPECT_EQ(with("model.path=.").model.path, here);
+  EXPECT_EQ(with("data.train=t").data.train, here + "/t");
+  EXPECT_EQ(with("data.validation=v").data.validation, here + "/v");
+  EXPECT_EQ(with("lora.adapter=a").lora.adapter, here + "/a");
+  EXPECT_EQ(with("train.output_dir=o/").train.output_dir, here + "/o");
+  const ResumeFrom snapshot = with("train.resume_from_checkpoint=s.h5").train.resume_from_checkpoint;
+  EXPECT_EQ(snapshot.kind, ResumeFrom::Kind::snapshot);
+  EXPECT_EQ(snapshot.path, here + "/s.h5");
+  EXPECT_EQ(with("train.resume_from_checkpoint=./auto").train.resume_from_checkpoint.path, here + "/auto");
+  EXPECT_EQ(with("train.resume_from_checkpoint=never").train.resume_from_checkpoint.kind,
+            ResumeFrom::Kind::never);
+  EXPECT_ERROR(override_error("train.resume_from_checkpoint=true"),
+               "`auto`, `never` or the path of a snapshot, found true");
+  EXPECT_ERROR(override_error("model.path=\"\""), "expected a directory");
+  EXPECT_ERROR(override_error("model.path=\"a\\0b\""), "NUL");
+}
+
+TEST(Config, TargetModulesAndLayers) {
+  const auto with = [](const std::string& text) { return parsed(minimal, {text}).lora; };
+  EXPECT_EQ(with("lora.target_modules=[q_proj]").target_modules.names, std::vector<std::string>{"q_proj"});
+  EXPECT_TRUE(with("lora.target_modules=all-linear").target_modules.all_linear);
+  EXPECT_TRUE(with("lora.target_modules=null").target_modules.unset());
+  EXPECT_ERROR(override_error("lora.target_modules=q_proj"), "list", "write [q_proj]");
+  EXPECT_ERROR(override_error("lora.target_modules=[]"), "empty list");
+  EXPECT_ERROR(override_error("lora.target_modules=[a, b, a]"), "a stands in the list twice");
+  EXPECT_ERROR(override_error("lora.target_modules=[a, all-linear]"), "found all-linear");
+  for (const char* bad : {"[1]", "[[a]]", "[null]", "['']", "{a: b}", "8"}) {
+    EXPECT_ERROR(override_error(std::string("lora.target_modules=") + bad), "lora.target_modules: expected");
+  }
+  EXPECT_EQ(with("lora.layers_to_transform=[2, 0]").layers_to_transform, (std::vector<std::int64_t>{2, 0}));
+  EXPECT_EQ(with("lora.layers_to_transform=2").layers_to_transform, (std::vector<std::int64_t>{2}));
+  EXPECT_EQ(with("lora.layers_to_transform=null").layers_to_transform, std::nullopt);
+  for (const char* bad : {"[]", "[-1]", "[1.5]", "[a]", "[[1]]", "all", "{0: 1}", "\"1\""}) {
+    EXPECT_ERROR(override_error(std::string("lora.layers_to_transform=") + bad),
+                 "lora.layers_to_transform: expected");
+  }
+  EXPECT_ERROR(override_error("lora.layers_to_transform=[1, 1]"), "twice");
+}
+
+TEST(Config, AdapterGivesWhatIsLeftOut) {
+  const LoraConfig alone = parsed(minimal, {"lora.adapter=/a"}).lora;
+  EXPECT_EQ(alone.r, std::nullopt);
+  EXPECT_EQ(alone.lora_alpha, std::nullopt);
+  EXPECT_TRUE(alone.target_modules.unset());
+  EXPECT_EQ(alone.layers_to_transform, std::nullopt);
+  const LoraConfig both = parsed(minimal, {"lora.adapter=/a", "lora.r=4"}).lora;
+  EXPECT_EQ(both.r, 4);
+  EXPECT_EQ(both.lora_alpha, std::nullopt);
+  EXPECT_EQ(parsed(minimal, {"lora.r=null", "lora.lora_alpha=null"}).lora, LoraConfig());
+}
+
+TEST(Config, Verbalizers) {
+  const auto with = [](const std::string& text) { return parsed(minimal, {text}).data.task.verbalizers; };
+  using V = std::vector<Verbalizer>;
+  EXPECT_EQ(with("data.task.verbalizers={z: \" a\", 0: b, true: \"1\"}"),
+            (V{{"z", " a"}, {"0", "b"}, {"true", "1"}}));
+  EXPECT_EQ(with("data.task.verbalizers.1=\" fine\""), (V{{"0", " terrible"}, {"1", " fine"}}));
+  EXPECT_EQ(with("data.task.verbalizers.a.b=\" third\""),
+            (V{{"0", " terrible"}, {"1", " great"}, {"a.b", " third"}}));
+  EXPECT_EQ(parsed(minimal, {"data.task.verbalizers.0=\" x=y\"", "data.task.verbalizers.1=\" z\""})
+                .data.task.verbalizers,
+            (V{{"0", " x=y"}, {"1", " z"}}));
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\", \"0\": \" b\"}"), "repeats the key '0'");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\"}"), "at least two", "found 1");
+  EXPECT_ERROR(override_error("data.task.verbalizers={}"), "at least two");
+  EXPECT_ERROR(override_error("data.task.verbalizers=[a, b]"), "expected a map", "a list");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: \"\", 1: \" b\"}"), "non-empty text", "label '0'");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0:, 1: \" b\"}"), "label '0'", "null");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: 0, 1: 1}"), "label '0'", "quote it");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: [a], 1: \" b\"}"), "label '0'", "a list");
+  EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\", 1: \" a\"}"), "same option", "'0'", "'1'");
+  EXPECT_ERROR(override_error("data.task.verbalizers={" + std::string(129, 'x') + ": a, b: c}"), "129 bytes",
+               "128");
+  EXPECT_ERROR(override_error("data.task.verbalizers=null"), "missing", "data.task.verbalizers");
+  const std::string block =
+      "model: {path: /m}\ndata:\n  train: /t\n  task:\n    type: classification\n    template: \"{a}\"\n"
+      "    verbalizers:\n      0: \" x\"\n      1: 8\ntrain: {output_dir: /o}\n";
+  EXPECT_ERROR(error_of(block), "c.yaml:9: data.task.verbalizers", "label '1'");
+}
+
+// ---- overrides
+// -----------------------------------------------------------------------------------------------
+
+TEST(Config, OverridesWinAndMakeSections) {
+  EXPECT_EQ(parsed(minimal, {"train.output_dir=/x"}).train.output_dir, "/x");
+  EXPECT_EQ(parsed(minimal, {"runtime.threads=3"}).runtime.threads, 3);
+  EXPECT_EQ(
+      parsed("", {"model.path=/m", "data.train=/t", "data.task.type=completion", "train.output_dir=/o"}),
+      parsed("model: {path: /m}\ndata: {train: /t, task: {type: completion}}\ntrain: {output_dir: /o}"));
+  EXPECT_EQ(parsed("data:\n" + std::string("model: {path: /m}"),
+                   {"data.train=/t", "data.task.type=completion", "train.output_dir=/o"})
+                .data.train,
+            "/t");
+  EXPECT_EQ(parsed(minimal, {"data.task.template=\"{a} = {b}\""}).data.task.prompt_template, "{a} = {b}");
+  EXPECT_EQ(parsed(minimal, {"data.max_length=5 # tokens"}).data.max_length, 5);
+  EXPECT_EQ(parsed(minimal, {"data.validation=null"}).data.validation, std::nullopt);
+}
+
+TEST(Config, OverridesAreStrict) {
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.directions=1"}),
+               "'zo.directions' is overridden twice");
+  EXPECT_ERROR(error_of(minimal, {"data.task.verbalizers.0=a", "data.task.verbalizers.0=b"}),
+               "overridden twice");
+  const std::string map = "data.task.verbalizers={0: a, 1: b}";
+  EXPECT_ERROR(error_of(minimal, {"data.task.verbalizers.0=c", map}), "overridden twice");
+  EXPECT_ERROR(error_of(minimal, {map, "data.task.verbalizers.0=c"}), "overridden twice");
+  EXPECT_ERROR(override_error("zo.directions"), "override 'zo.directions': expected a.b=value");
+  EXPECT_ERROR(override_error("=1"), "expected a.b=value");
+  EXPECT_ERROR(override_error("--steps=1"), "unknown key");
+  EXPECT_ERROR(override_error("zo.directions="), "has no value", "null");
+  EXPECT_ERROR(override_error("lora={r: 4}"), "'lora' is a section", "lora.KEY=value");
+  EXPECT_ERROR(override_error("data.task={type: completion}"), "'data.task' is a section");
+  EXPECT_ERROR(override_error("zo.directions=[1"), "[ that is not closed");
+  EXPECT_ERROR(override_error("zo.directions=&a 1"), "anchor");
+  EXPECT_ERROR(override_error("zo.directions=1\n---\n2"), "second document");
+  EXPECT_ERROR(override_error("zo.directions=\xff"), "UTF-8");
+  EXPECT_ERROR(override_error("zo..directions=1"), "unknown");
+  EXPECT_ERROR(override_error(".zo.directions=1"), "unknown");
+  EXPECT_ERROR(override_error("zo.directions.x=1"), "unknown section 'zo.directions'");
+}
+
+// ---- what has to be there
+// ------------------------------------------------------------------------------------
+
+TEST(Config, RequiredKeysDependOnTheUse) {
+  EXPECT_ERROR(error_of(""), "c.yaml: missing, but required: model.path (a directory), data.task.type",
+               "data.train", "train.output_dir");
+  EXPECT_ERROR(error_of("# nothing\n", {}, ConfigUse::eval), "model.path", "data.validation");
+  EXPECT_EQ(error_of("", {}, ConfigUse::eval).find("data.train"), std::string::npos);
+  EXPECT_EQ(error_of("", {}, ConfigUse::inspect).find("data.validation"), std::string::npos);
+  EXPECT_ERROR(error_of(minimal, {"data.train=null"}), "required: data.train (");
+  EXPECT_ERROR(error_of(minimal, {"train.output_dir=null"}), "required: train.output_dir (");
+  EXPECT_ERROR(error_of(minimal, {}, ConfigUse::eval), "required: data.validation (");
+  EXPECT_EQ(
+      error_of(minimal, {"data.validation=/v", "data.train=null", "train.output_dir=null"}, ConfigUse::eval),
+      "");
+  EXPECT_EQ(error_of(minimal, {"data.train=null", "train.output_dir=null"}, ConfigUse::inspect), "");
+  EXPECT_ERROR(error_of(minimal, {"data.task.template=null"}), "required: data.task.template (");
+  EXPECT_ERROR(override_error("model.path=null"), "model.path: expected a directory, found null");
+}
+
+TEST(Config, NoKeyIsIgnored) {
+  const Config c = parsed(completion);
+  EXPECT_EQ(c.data.task.loss, TaskLoss::language_model);
+  EXPECT_EQ(parsed(completion, {"data.task.loss=language_model", "data.task.prompt=q"}).data.task.prompt,
+            "q");
+  for (const char* text :
+       {"data.task.template=\"{a}\"", "data.task.label=y", "data.task.verbalizers={0: a, 1: b}"}) {
+    EXPECT_ERROR(error_of(completion, {text}), "is not used by a completion task");
+  }
+  EXPECT_ERROR(error_of(completion, {"data.task.loss=options"}), "language_model");
+  EXPECT_ERROR(override_error("data.task.prompt=q"),
+               "data.task.prompt: is not used by a classification task");
+  EXPECT_ERROR(override_error("data.task.completion=q"), "is not used by a classification task");
+  // The way from one task to the other by overrides.
+  EXPECT_EQ(error_of(minimal,
+                     {"data.task.type=completion", "data.task.template=null", "data.task.verbalizers=null"}),
+            "");
+}
+
+TEST(Config, KeysThatHaveToAgree) {
+  EXPECT_EQ(error_of(minimal, {"train.batch_size=4", "train.batch_slices=4"}), "");
+  EXPECT_ERROR(error_of(minimal, {"train.batch_size=4", "train.batch_slices=5"}), "train.batch_slices",
+               "at most train.batch_size (4), found 5");
+  EXPECT_ERROR(error_of(minimal + "optimizer:\n  warmup_steps: 3\n"), "c.yaml:12: optimizer.warmup_steps",
+               "constant", "found 3");
+  EXPECT_EQ(error_of(minimal, {"optimizer.warmup_steps=3", "optimizer.lr_scheduler_type=linear"}), "");
+}
+
+TEST(Config, Templates) {
+  using Parts = std::vector<TemplatePart>;
+  EXPECT_EQ(parse_template("{sentence} It was", "x"), (Parts{{true, "sentence"}, {false, " It was"}}));
+  EXPECT_EQ(parse_template("a {{b}} {c}{d e}", "x"), (Parts{{false, "a {b} "}, {true, "c"}, {true, "d e"}}));
+  EXPECT_EQ(parse_template("{{{a}}}", "x"), (Parts{{false, "{"}, {true, "a"}, {false, "}"}}));
+  EXPECT_ERROR(override_error("data.task.template=\"no field\""), "data.task.template", "{field}",
+               "no field");
+  EXPECT_ERROR(override_error("data.task.template=\"{{a}}\""), "{field}");
+  EXPECT_ERROR(override_error("data.task.template=\"{a} {b\""), "{ at byte 4");
+  EXPECT_ERROR(override_error("data.task.template=\"{a{b}}\""), "{ at byte 0");
+  EXPECT_ERROR(override_error("data.task.template=\"{a} }\""), "} at byte 4");
+  EXPECT_ERROR(override_error("data.task.template=\"{a} {}\""), "{} at byte 4");
+  EXPECT_ERROR(override_error("data.task.template=\"{ a }\""), "spaces around");
+  EXPECT_ERROR(error_of(std::string(minimal).replace(minimal.find("{sentence}"), 10, "{sentence")),
+               "c.yaml:7: data.task.template");
+}
+
+// ---- strict YAML, as far as the config adds to it (yaml_test.cc has the rest)
+// -----------------------------------
+
+TEST(Config, RefusesYamlThatHidesMeaning) {
+  EXPECT_ERROR(error_of(minimal + "lora: &l {r: 8}\n"), "c.yaml:11", "anchor");
+  EXPECT_ERROR(error_of(minimal + "<<: {lora: {r: 8}}\n"), "c.yaml:11", "merge key");
+  EXPECT_ERROR(error_of(minimal + "---\na: 1\n"), "c.yaml:11", "second document");
+  EXPECT_ERROR(error_of(minimal + "lora: {r: !!int 8}\n"), "c.yaml:11", "tag");
+}
+
+// ---- files
+// -------------------------------------------------------------------------------------------------------
+
+class ConfigFile : public ::testing::Test {
+ protected:
+  ConfigFile()
+      : folder_(std::filesystem::temp_directory_path() / ("mezzo_config_" + std::to_string(::getpid()))) {
+    std::filesystem::create_directory(folder_);
+  }
+  ~ConfigFile() override { std::filesystem::remove_all(folder_); }
+  std::string write(const std::string& text) const {
+    const std::string path = folder_ / "c.yaml";
+    std::ofstream(path, std::ios::binary) << text;
+    return path;
+  }
+  static std::string load_error(const std::string& path) {
+    try {
+      load_config(path, {}, ConfigUse::train);
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  const std::filesystem::path folder_;
+};
+
+TEST_F(ConfigFile, Loads) {
+  const std::string path = write(minimal);
+  const Overrides overrides = {"zo.directions=8"};
+  EXPECT_EQ(load_config(path, overrides, ConfigUse::train), parsed(minimal, overrides));
+  write(minimal + "zo: {directions: 0}\n");
+  EXPECT_ERROR(load_error(path), (path + ":11: zo.directions").c_str());
+}
+
+TEST_F(ConfigFile, NamesWhatCannotBeRead) {
+  const std::string missing = folder_ / "missing.yaml";
+  EXPECT_ERROR(load_error(missing), missing.c_str(), "No such file");
+  EXPECT_ERROR(load_error(folder_), folder_.c_str(), "directory");
+  const std::string path = write(minimal + "#" + std::string(yaml::max_bytes, 'x'));
+  EXPECT_ERROR(load_error(path), path.c_str(), "1048576 bytes");
+}
+
+// ---- the table and what is made from it
+// ------------------------------------------------------------------------
+
+TEST(ConfigTable, HasTheKeysOfTheInterface) {
+  const std::vector<std::string> expected = {"model.path",
+                                             "data.train",
+                                             "data.validation",
+                                             "data.max_train_examples",
+                                             "data.max_length",
+                                             "data.task.type",
+                                             "data.task.template",
+                                             "data.task.label",
+                                             "data.task.verbalizers",
+                                             "data.task.loss",
+                                             "data.task.prompt",
+                                             "data.task.completion",
+                                             "lora.r",
+                                             "lora.lora_alpha",
+                                             "lora.target_modules",
+                                             "lora.layers_to_transform",
+                                             "lora.adapter",
+                                             "zo.directions",
+                                             "zo.epsilon",
+                                             "zo.estimator",
+                                             "zo.noise",
+                                             "zo.probes_per_forward",
+                                             "optimizer.type",
+                                             "optimizer.learning_rate",
+                                             "optimizer.weight_decay",
+                                             "optimizer.lr_scheduler_type",
+                                             "optimizer.warmup_steps",
+                                             "train.max_steps",
+                                             "train.batch_size",
+                                             "train.gradient_accumulation_steps",
+                                             "train.batch_slices",
+                                             "train.seed",
+                                             "train.data_seed",
+                                             "train.output_dir",
+                                             "train.eval_steps",
+                                             "train.save_steps",
+                                             "train.save_total_limit",
+                                             "train.logging_steps",
+                                             "train.trajectory_sync_steps",
+                                             "train.hash_steps",
+                                             "train.resume_from_checkpoint",
+                                             "runtime.device",
+                                             "runtime.dtype",
+                                             "runtime.threads",
+                                             "runtime.timeout_s"};
+  std::vector<std::string> names;
+  for (const KeyInfo& info : config_keys()) {
+    names.push_back(info.name);
+    EXPECT_FALSE(info.range.empty()) << info.name;
+    EXPECT_FALSE(info.default_value.empty()) << info.name;
+    EXPECT_EQ(info.description.back(), '.') << info.name;
+  }
+  EXPECT_EQ(names, expected);
+}
+
+std::map<std::string, std::string> identity_of(const Overrides& overrides) {
+  std::map<std::string, std::string> entries;
+  for (const IdentityEntry& entry : identity(parsed(minimal, overrides))) entries[entry.key] = entry.value;
+  return entries;
+}
+
+TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
+  const auto base = identity_of({});
+  EXPECT_EQ(base.at("data.task.verbalizers"), "{\"0\": \" terrible\", \"1\": \" great\"}");
+  EXPECT_EQ(base.at("train.batch_size"), "16");
+  for (const char* change : {"data.train=/x",
+                             "data.validation=/x",
+                             "data.max_train_examples=5",
+                             "data.max_length=5",
+                             "data.task.template=\"{x}\"",
+                             "data.task.label=y",
+                             "data.task.verbalizers.0=\" bad\"",
+                             "data.task.loss=language_model",
+                             "lora.r=4",
+                             "lora.lora_alpha=4",
+                             "lora.target_modules=all-linear",
+                             "lora.layers_to_transform=[1]",
+                             "lora.adapter=/x",
+                             "zo.directions=2",
+                             "zo.epsilon=0.5",
+                             "zo.estimator=one_sided",
+                             "zo.noise=rademacher",
+                             "optimizer.learning_rate=1",
+                             "optimizer.weight_decay=1",
+                             "optimizer.lr_scheduler_type=linear",
+                             "train.batch_size=4",
+                             "train.gradient_accumulation_steps=2",
+                             "train.batch_slices=2",
+                             "train.seed=1",
+                             "train.data_seed=1"}) {
+    EXPECT_NE(identity_of({change}), base) << change;
+  }
+  for (const char* change :
+       {"zo.probes_per_forward=3", "train.max_steps=5", "train.eval_steps=5", "train.save_steps=5",
+        "train.save_total_limit=5", "train.logging_steps=5", "train.trajectory_sync_steps=5",
+        "train.hash_steps=5", "train.resume_from_checkpoint=never", "runtime.threads=1",
+        "runtime.timeout_s=5", "train.output_dir=/x",
+        // The caller adds the model's hash, and the device and dtype that these led to.
+        "model.path=/x", "runtime.device=cpu", "runtime.dtype=fp32"}) {
+    EXPECT_EQ(identity_of({change}), base) << change;
+  }
+}
+
+TEST(ConfigIdentity, HoldsTheNumberOfStepsWhereTheScheduleDependsOnIt) {
+  for (const std::string schedule : {"linear", "cosine"}) {
+    const std::string key = "optimizer.lr_scheduler_type=" + schedule;
+    EXPECT_NE(identity_of({key, "train.max_steps=5"}), identity_of({key, "train.max_steps=6"}));
+  }
+  EXPECT_FALSE(identity_of({}).contains("train.max_steps"));
+}
+
+TEST(ConfigIdentity, DoesNotDependOnTheOrderOfSets) {
+  EXPECT_EQ(identity_of({"lora.target_modules=[a, b]"}), identity_of({"lora.target_modules=[b, a]"}));
+  EXPECT_EQ(identity_of({"lora.layers_to_transform=[1, 2]"}),
+            identity_of({"lora.layers_to_transform=[2, 1]"}));
+}
+
+TEST(ConfigReference, IsUpToDate) {
+  const std::string path = MEZZO_SOURCE_DIR "/docs/configuration.md";
+  if (std::getenv("MEZZO_UPDATE_DOCS") != nullptr) std::ofstream(path) << config_reference_markdown();
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  EXPECT_EQ(text.str(), config_reference_markdown())
+      << "run this test with MEZZO_UPDATE_DOCS=1 to write the file anew";
+}
+
+TEST(ConfigReference, NamesEveryKey) {
+  const std::string text = config_reference_markdown();
+  for (const KeyInfo& info : config_keys())
+    EXPECT_NE(text.find("| `" + info.name + "` |"), text.npos) << info.name;
+}
+
+}  // namespace
+}  // namespace mezzo
