@@ -32,18 +32,20 @@ using namespace std::chrono_literals;
 constexpr auto kGrace = 1s;
 // When rank 0 has waited this long it tells the others that it is there, and until when it will wait.
 constexpr auto kAnnounceAfter = 100ms;
-// A failing rank gives rank 0 this long to take over its message, and then this long to end the job: together
-// with the second or two in which mpirun brings down the ranks, less than 5 s.
+// A failing rank gives rank 0 this long to take over its message, one after the other when several fail, and
+// whoever prints this long to end the job. With the second or two in which mpirun brings down the ranks that
+// is less than 5 s.
 constexpr auto kTakeOver = 1s;
-constexpr auto kTakeOverStagger = 50ms;
-constexpr auto kTakeOverStaggerMost = 1s;
+constexpr auto kStagger = 50ms;
+constexpr auto kStaggerMost = 1s;
 constexpr auto kEnd = 2s;
+// MPI looks at the network only while it is called: what has long been sent needs a moment to be found.
 constexpr auto kSettle = 20ms;
 
-// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}, `reported` {}:
-// the sender has printed its failure itself. Messages from rank 0: `waiting` {sequence, milliseconds left},
-// `answer` {sequence, number of silent ranks, silent ranks..., words...}, `taken` {}: rank 0 prints the
-// receiver's failure.
+// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}. Messages from
+// rank 0: `waiting` {sequence, milliseconds left}, `answer` {sequence, number of silent ranks, silent
+// ranks..., words...}, `taken` {}: rank 0 prints the receiver's failure. From anyone to all: `reported` {}:
+// the sender has printed the job's message.
 enum class Tag : int { words = 1, failure, reported, waiting, answer, taken };
 
 struct Message {
@@ -75,8 +77,7 @@ Clock::time_point after(Seconds timeout) {
 }
 
 /// Waiting that leaves the processor to ranks and threads that have work: spin while an answer costs
-/// microseconds, then yield, then sleep a twentieth of the time waited so far, so that sleep makes no wait 5%
-/// longer.
+/// microseconds, then yield, then sleep a fiftieth of the time waited so far, so that no wait gets 2% longer.
 class Pause {
  public:
   void operator()() {
@@ -85,7 +86,7 @@ class Pause {
     if (waited < 500us) {
       sched_yield();
     } else {
-      std::this_thread::sleep_for(std::min<Clock::duration>(waited / 20, 1ms));
+      std::this_thread::sleep_for(std::min<Clock::duration>(waited / 50, 1ms));
     }
   }
 
@@ -117,8 +118,7 @@ class MpiExchange final : public Exchange {
 
   [[noreturn]] void abort(ExitCode code, const std::string& message) override {
     signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
-    const bool printed = rank() == 0 ? reported_by_another() : taken_over(code, message);
-    if (!printed) write_error_line(message);
+    if (!said_by_another(code, message)) write_error_line(message);
     std::fflush(stdout);
     MPI_Abort(comm_, static_cast<int>(code));
     std::_Exit(static_cast<int>(code));
@@ -128,8 +128,7 @@ class MpiExchange final : public Exchange {
   ExchangeResult collect(std::span<std::uint64_t> words, Clock::time_point deadline);
   ExchangeResult contribute(std::span<std::uint64_t> words, Clock::time_point deadline);
   [[noreturn]] void take_over(const Message& failure);
-  bool taken_over(ExitCode code, const std::string& message);
-  bool reported_by_another();
+  bool said_by_another(ExitCode code, const std::string& message);
 
   void send(int peer, Tag tag, Words words);
   std::optional<Message> receive();
@@ -138,6 +137,7 @@ class MpiExchange final : public Exchange {
   MPI_Comm comm_;
   std::uint64_t sequence_ = 0;
   bool broken_ = false;
+  bool reported_ = false;          // another rank has printed the job's message
   std::vector<Message> outgoing_;  // buffers must live until MPI is done with them
   std::vector<Message> incoming_;
 };
@@ -228,49 +228,40 @@ void MpiExchange::take_over(const Message& failure) {
   throw RankFailed(static_cast<ExitCode>(failure.words[0]), get_text(text, failure.words[1]));
 }
 
-/// Hands this rank's failure to rank 0. True when rank 0 has promised to print it (and has had time to end
-/// the job, so that this rank is not expected to come back from here); false when this rank must print it.
-/// Two lines can come out of a job only when rank 0 is too busy for kTakeOver and then takes over in the very
-/// moment in which this rank gives up, or when more than 20 ranks fail meanwhile.
-bool MpiExchange::taken_over(ExitCode code, const std::string& message) {
+/// Offers this rank's failure to rank 0, which prints it with an exit of its own, and tells all ranks when it
+/// is this rank that prints. True when another has printed: that one ends the job, so this rank is not
+/// expected to come back from here. Two lines can come out of a job only when two ranks begin to print within
+/// the time a message takes, such as rank 0 after being busy for exactly kTakeOver.
+bool MpiExchange::said_by_another(ExitCode code, const std::string& message) {
   try {
-    Words failure(2 + words_of(message.size()), 0);
-    failure[0] = static_cast<std::uint64_t>(code);
-    failure[1] = message.size();
-    put_text(message, std::span(failure).subspan(2));
-    send(0, Tag::failure, std::move(failure));
-    const auto stagger = std::min<Clock::duration>(kTakeOverStagger * (rank() - 1), kTakeOverStaggerMost);
-    const auto give_up = Clock::now() + kTakeOver + stagger;
-    Pause pause;
-    while (Clock::now() < give_up) {
-      const std::optional<Message> answer = receive();
-      if (answer && answer->tag == Tag::taken) {
-        std::this_thread::sleep_for(kEnd);
-        return true;
-      }
-      if (!answer) pause();
+    auto give_up = Clock::now() + kSettle;
+    if (rank() != 0) {
+      Words failure(2 + words_of(message.size()), 0);
+      failure[0] = static_cast<std::uint64_t>(code);
+      failure[1] = message.size();
+      put_text(message, std::span(failure).subspan(2));
+      send(0, Tag::failure, std::move(failure));
+      give_up = Clock::now() + kTakeOver + std::min<Clock::duration>(kStagger * (rank() - 1), kStaggerMost);
     }
-    send(0, Tag::reported, {});
+    Pause pause;
+    while (!reported_ && Clock::now() < give_up) {
+      const std::optional<Message> received = receive();
+      if (!received) {
+        pause();
+      } else if (received->tag == Tag::taken) {
+        give_up = Clock::now() + kEnd;
+      }
+    }
+    if (reported_) {
+      std::this_thread::sleep_for(kEnd);
+      return true;
+    }
+    for (int r = 0; r < size(); ++r) {
+      if (r != rank()) send(r, Tag::reported, {});
+    }
     flush(Clock::now() + kSettle);
-  } catch (const CommError&) {
-    // MPI itself is in trouble: what matters is the message at hand, printed here.
-  }
-  return false;
-}
-
-/// Whether a rank that found rank 0 too busy has printed its failure, which brought or will bring the job
-/// down.
-bool MpiExchange::reported_by_another() {
-  try {
-    Pause pause;
-    // MPI looks at the network only while it is called: give it a moment to find what has long arrived.
-    for (const auto give_up = Clock::now() + kSettle; Clock::now() < give_up; pause()) {
-      while (const std::optional<Message> message = receive()) {
-        if (message->tag == Tag::reported) return true;
-      }
-    }
-  } catch (const CommError&) {
-    // As in taken_over().
+  } catch (const std::exception&) {
+    // MPI or the memory is in trouble: what matters is the message at hand.
   }
   return false;
 }
@@ -305,6 +296,7 @@ std::optional<Message> MpiExchange::receive() {
     if (!done(message->request)) continue;
     std::optional<Message> complete(std::move(*message));
     incoming_.erase(message);
+    reported_ = reported_ || complete->tag == Tag::reported;
     return complete;
   }
   return std::nullopt;
