@@ -7,11 +7,14 @@
 #include <cerrno>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "mezzo/core/error.h"
 
 namespace mezzo {
 namespace {
+
+constexpr std::size_t write_bytes = 1u << 20;
 
 /// Bytes behind the last line feed.
 std::uint64_t torn_bytes(const FileDescriptor& file) {
@@ -54,6 +57,7 @@ JsonLinesCut truncate_json_lines(const std::string& path,
   std::ifstream input(path, std::ios::binary);
   if (!input) throw io_error("open", path, errno);
   AtomicFile output(path);
+  std::string kept;  // lines not yet given to the system
   std::string line;
   for (std::uint64_t number = 1; std::getline(input, line); ++number) {
     const bool torn = input.eof();  // no line feed: even if it parses, the writer had not finished it
@@ -65,12 +69,15 @@ JsonLinesCut truncate_json_lines(const std::string& path,
       ++cut.removed;
     } else {
       ++cut.kept;
-      line += '\n';
-      output.write(line);
+      kept.append(line) += '\n';
+      if (kept.size() >= write_bytes) output.write(std::exchange(kept, {}));
     }
   }
   if (input.bad()) throw io_error("read", path, errno);
-  if (cut.removed + cut.malformed > 0) output.commit();
+  if (cut.removed + cut.malformed > 0) {
+    output.write(kept);
+    output.commit();
+  }
   return cut;
 }
 
