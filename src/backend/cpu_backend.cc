@@ -80,7 +80,30 @@ std::int64_t tail_floats(const Product& product, std::size_t first, std::size_t 
   return floats;
 }
 
-/// The scratch of a workload, taken from one arena.
+/// What a workload needs of the scratch, in elements.
+struct ScratchSizes {
+  std::int64_t tile = 0;         // a thread
+  std::int64_t probes = 0;
+  std::int64_t factors = 0;      // a probe
+  std::int64_t probe_rows = 0;   // probes * rows
+  std::int64_t ranks = 0;
+  std::int64_t reads = 0;        // rows of a block that are read
+  std::int64_t probe_reads = 0;  // probes * reads
+  std::int64_t chunks = 0;       // of the head's columns
+
+  void grow_to(const ScratchSizes& other) {
+    tile = std::max(tile, other.tile);
+    probes = std::max(probes, other.probes);
+    factors = std::max(factors, other.factors);
+    probe_rows = std::max(probe_rows, other.probe_rows);
+    ranks = std::max(ranks, other.ranks);
+    reads = std::max(reads, other.reads);
+    probe_reads = std::max(probe_reads, other.probe_reads);
+    chunks = std::max(chunks, other.chunks);
+  }
+};
+
+/// The scratch of all workloads prepared for, taken from one arena.
 struct Scratch {
   View tiles;    // [threads, tile]: gate | up of a block, logits of a block, an attention's keys
   View factors;  // [probes, floats]: perturbed A and B of the product in flight
@@ -138,15 +161,17 @@ class CpuBackend final : public HostBackend {
 
   std::size_t scratch_bytes(const Workload& workload) const override {
     Arena arena;
-    lay_out(workload, arena);
+    lay_out(sizes_of(workload), arena);
     return arena.high_water();
   }
 
   void prepare(const Workload& workload) override {
-    const std::size_t bytes = scratch_bytes(workload);
+    sizes_.grow_to(sizes_of(workload));
+    Arena measured;
+    lay_out(sizes_, measured);
     memory_ = Arena();  // the old scratch goes before the new one comes
-    memory_ = Arena(allocate(bytes));
-    scratch_ = lay_out(workload, memory_);
+    memory_ = Arena(allocate(measured.high_water()));
+    scratch_ = lay_out(sizes_, memory_);
   }
 
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
@@ -380,28 +405,35 @@ class CpuBackend final : public HostBackend {
 
   // ---- scratch
 
-  Scratch lay_out(const Workload& workload, Arena& arena) const {
+  ScratchSizes sizes_of(const Workload& workload) const {
     const std::int64_t tokens = workload.largest.tokens;
     const std::int64_t reads = std::min(workload.largest.reads, block_rows);
-    std::int64_t factors = 0;
-    std::int64_t ranks = 0;
+    ScratchSizes sizes;
     std::int64_t widest = 1;
     for (const Product* product : workload.products) {
-      factors = std::max(factors, tail_floats(*product, 0, product->parts.size()));
-      ranks = std::max(ranks, tail_ranks(*product, 0, product->parts.size()));
+      sizes.factors = std::max(sizes.factors, tail_floats(*product, 0, product->parts.size()));
+      sizes.ranks = std::max(sizes.ranks, tail_ranks(*product, 0, product->parts.size()));
       widest = std::max(widest, product->out());
     }
     const std::int64_t rows = std::min(std::max(tokens, reads), block_rows);
     const std::int64_t attend =
         cpu::attend_scratch(workload.largest.longest, workload.attention.head_dim) + workload.largest.longest;
-    const std::int64_t tile = std::max(attend, std::min(tile_floats, rows * widest));
-    const std::int64_t chunks = Partition(widest, head_columns).parts();
+    sizes.tile = std::max(attend, std::min(tile_floats, rows * widest));
+    sizes.chunks = Partition(widest, head_columns).parts();
+    sizes.probes = workload.probes;
+    sizes.reads = reads;
+    sizes.probe_rows = workload.probes * std::max(tokens, reads);
+    sizes.probe_reads = workload.probes * reads;
+    return sizes;
+  }
+
+  Scratch lay_out(const ScratchSizes& sizes, Arena& arena) const {
     Scratch scratch;
-    scratch.tiles = arena.take(DType::f32, 0, threads_, tile, tile);
-    scratch.factors = arena.take(DType::f32, 0, workload.probes, factors, factors);
-    scratch.s = arena.take(DType::f32, 0, workload.probes * std::max(tokens, reads), ranks, ranks);
-    scratch.sums = arena.take(DType::f32, 0, workload.probes * reads, 2 * chunks, 2 * chunks);
-    scratch.totals = arena.take(DType::f64, 0, workload.probes, reads, reads);
+    scratch.tiles = arena.take(DType::f32, 0, threads_, sizes.tile, sizes.tile);
+    scratch.factors = arena.take(DType::f32, 0, sizes.probes, sizes.factors, sizes.factors);
+    scratch.s = arena.take(DType::f32, 0, sizes.probe_rows, sizes.ranks, sizes.ranks);
+    scratch.sums = arena.take(DType::f32, 0, sizes.probe_reads, 2 * sizes.chunks, 2 * sizes.chunks);
+    scratch.totals = arena.take(DType::f64, 0, sizes.probes, sizes.reads, sizes.reads);
     return scratch;
   }
 
@@ -602,6 +634,7 @@ class CpuBackend final : public HostBackend {
   }
 
   int threads_;
+  ScratchSizes sizes_;
   Arena memory_;
   Scratch scratch_;
 };

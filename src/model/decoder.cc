@@ -559,14 +559,33 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes, std::int64
     throw InputError("a sequence has {} tokens, but the model has {} positions", largest.longest,
                      description_.max_positions);
   }
+  for (const Reservation& before : reserved_) {
+    if (before.covers({largest, probes, directions})) return;
+  }
+  // One arena serves every reservation: the rotary table is as long as the longest sequence of any.
+  reserved_.push_back({largest, probes, directions});
+  std::int64_t longest = 0;
+  for (const Reservation& each : reserved_) longest = std::max(longest, each.largest.longest);
+  std::size_t bytes = 0;
+  for (const Reservation& each : reserved_) {
+    BatchShape shape = each.largest;
+    shape.longest = longest;
+    bytes = std::max(bytes, activation_bytes(shape, each.probes));
+  }
   forward_.reset();  // its arena goes before the new one comes
-  Arena arena(backend_.allocate(activation_bytes(largest, probes)));
+  Arena arena(backend_.allocate(bytes));
   forward_ = std::make_unique<Forward>(backend_, &backend_, description_, *weights_, std::move(arena));
-  forward_->take_rope(largest.longest);
+  forward_->take_rope(longest);
   forward_->before_begin = forward_->arena.mark();
   const Probe unperturbed{};
   backend_.upload({&unperturbed, 1}, NoiseKind::gaussian, forward_->one_probe);
   backend_.prepare(workload(largest, probes, directions));
+}
+
+bool Decoder::Reservation::covers(const Reservation& other) const {
+  return other.largest.tokens <= largest.tokens && other.largest.sequences <= largest.sequences &&
+         other.largest.reads <= largest.reads && other.largest.questions <= largest.questions &&
+         other.largest.longest <= largest.longest && other.probes <= probes && other.directions <= directions;
 }
 
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->arena.high_water() : 0; }

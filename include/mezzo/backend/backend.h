@@ -90,8 +90,8 @@ class Backend {
   virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
   /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
-  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and
-  /// again when the workload grows. No operation allocates.
+  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and once for
+  /// each further workload: the scratch then serves all of them. No operation allocates.
   virtual void prepare(const Workload& workload) = 0;
 
   // ---- memory

@@ -43,7 +43,8 @@ class Decoder {
   /// Of the arena that reserve() would make: exact, by the same code that runs the forward.
   std::size_t activation_bytes(const BatchShape& largest, std::int64_t probes) const;
   Workload workload(const BatchShape& largest, std::int64_t probes, std::int64_t directions) const;
-  /// Makes the arena and has the backend make its scratch; again when the workload grows.
+  /// Makes the arena and has the backend make its scratch. May be called for several workloads: one arena and one
+  /// scratch serve them all.
   void reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions);
   std::size_t arena_high_water() const;
 
@@ -60,6 +61,13 @@ class Decoder {
   void logits(const ProbeTable& table, View out);
 
  private:
+  /// One call of reserve().
+  struct Reservation {
+    BatchShape largest;
+    std::int64_t probes = 0;
+    std::int64_t directions = 0;
+    bool covers(const Reservation& other) const;
+  };
   struct Layer;
   struct Weights;
   struct Forward;
@@ -67,6 +75,7 @@ class Decoder {
   Backend& backend_;
   Description description_;
   std::unique_ptr<Weights> weights_;
+  std::vector<Reservation> reserved_;
   std::unique_ptr<Forward> forward_;  ///< after reserve()
 };
 
