@@ -32,10 +32,17 @@ constexpr VerbEntry verbs[] = {
 };
 
 /// CLI11's exception as a usage error; help and version are printed and are no error.
-ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank) {
+ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank, int argc, char** argv) {
   if (error.get_exit_code() == 0) {
     if (rank == 0) app.exit(error);
     return ExitCode::done;
+  }
+  if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') {
+    std::vector<std::string> names;
+    for (const VerbEntry& entry : verbs) names.emplace_back(entry.name);
+    const std::string near = nearest(argv[1], names);
+    throw UsageError("unknown verb '{}'; {}", argv[1],
+                     near.empty() ? "see mezzo --help" : fmt::format("the nearest known verb is '{}'", near));
   }
   const CLI::App* chosen = &app;
   for (const CLI::App* verb : app.get_subcommands()) chosen = verb;
@@ -60,7 +67,7 @@ ExitCode run(int argc, char** argv, Exchange& exchange) {
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
-      printed = report_parse(app, error, exchange.rank());
+      printed = report_parse(app, error, exchange.rank(), argc, argv);
     }
   });
   if (printed) return *printed;

@@ -104,6 +104,10 @@ Inputs::Inputs(const Config& config, ConfigUse use, const std::string& saved_ada
       start(read_start(config.lora, files.description, saved_adapter)),
       adapter(start ? start->config : adapter_config(config.lora)),
       trainables(lora_trainables(files.description, adapter)) {
+  // What a run records is what it does: the family's own targets are named.
+  if (!adapter.all_linear && adapter.target_modules.empty()) {
+    adapter.target_modules = files.description.names.query_value;
+  }
   check_tokens(*tokenizer, files.description, config.model.path);
   if (use == ConfigUse::train) {
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,

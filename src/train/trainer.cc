@@ -4,7 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <numeric>
+#include <sstream>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
@@ -634,7 +634,8 @@ TrainResult Trainer::run() {
     log_.info("{}: the run has finished its {} steps", folder_.path, decision.step);
     return TrainResult::already_finished;
   }
-  log_.info("{}", to_yaml(config_));
+  std::istringstream resolved(to_yaml(config_));
+  for (std::string line; std::getline(resolved, line);) log_.info("{}", line);
   build(decision);
   open_record(decision);
   print_start(decision.step);

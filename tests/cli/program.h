@@ -1,0 +1,116 @@
+#pragma once
+// Runs the mezzo executable as a user does, alone or under mpirun, and keeps what it printed.
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace mezzo::test {
+
+inline std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline void write_file(const std::string& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+/// A folder that goes with its owner.
+class Scratch {
+ public:
+  Scratch() {
+    std::string name = (std::filesystem::temp_directory_path() / "mezzo-cli-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~Scratch() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+struct Outcome {
+  int status = -1;  ///< exit status, or -signal
+  std::string out;
+  std::string err;
+  double seconds = 0.0;
+
+  /// Lines of standard error that begin with "mezzo: error: ".
+  std::vector<std::string> errors() const {
+    std::vector<std::string> lines;
+    std::size_t begin = 0;
+    while ((begin = err.find("mezzo: error: ", begin)) != std::string::npos) {
+      const std::size_t end = err.find('\n', begin);
+      lines.push_back(err.substr(begin, end - begin));
+      begin = end;
+    }
+    return lines;
+  }
+};
+
+struct Launch {
+  int ranks = 1;                 ///< 1: without mpirun
+  std::string environment = {};  ///< "NAME=value ..."
+  double kill_after = 0.0;       ///< seconds until SIGKILL to the whole job; 0: never
+  int signal = SIGKILL;
+};
+
+/// Whether this build can run several ranks.
+inline bool has_mpirun() { return std::string(MEZZO_MPIRUN) != ""; }
+
+inline Outcome run(const Scratch& scratch, const std::string& arguments, const Launch& launch = {}) {
+  static int count = 0;
+  const std::string base = scratch / fmt::format("call-{}", count++);
+  std::string command = MEZZO_PROGRAM;
+  if (launch.ranks > 1) command = fmt::format("{} -np {} {}", MEZZO_MPIRUN, launch.ranks, command);
+  command = fmt::format("cd {} && exec env {} {} {} >{}.out 2>{}.err </dev/null", MEZZO_SOURCE_DIR,
+                        launch.environment, command, arguments, base, base);
+  const auto start = std::chrono::steady_clock::now();
+  const pid_t child = fork();
+  if (child == 0) {
+    setpgid(0, 0);  // mpirun and its ranks: one group to kill
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  if (launch.kill_after > 0) {
+    usleep(static_cast<useconds_t>(launch.kill_after * 1e6));
+    if (launch.signal == SIGKILL) {
+      // Open MPI gives each rank a process group of its own: name them by the folder that they write to.
+      kill(-child, SIGKILL);
+      const std::string sweep = fmt::format("pkill -KILL -f 'mezzo train.*{}'", scratch.path());
+      if (std::system(sweep.c_str()) < 0) _exit(126);
+    } else {
+      kill(-child, launch.signal);
+    }
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Outcome outcome;
+  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  outcome.out = read_file(base + ".out");
+  outcome.err = read_file(base + ".err");
+  return outcome;
+}
+
+inline nlohmann::json info(const Scratch& scratch, const std::string& path) {
+  const Outcome outcome = run(scratch, "info " + path + " --json");
+  if (outcome.status != 0) throw std::runtime_error(outcome.err);
+  return nlohmann::json::parse(outcome.out);
+}
+
+inline std::string hash_of(const Scratch& scratch, const std::string& path) {
+  return info(scratch, path).at("trainables_sha256").get<std::string>();
+}
+
+}  // namespace mezzo::test

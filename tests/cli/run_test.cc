@@ -1,0 +1,179 @@
+// The contracts of a run, seen from outside: the same bits on any number of ranks and threads, in any
+// grouping, after any crash, and from the trajectory alone.
+#include <gtest/gtest.h>
+
+#include "program.h"
+
+namespace mezzo::test {
+namespace {
+
+constexpr int steps = 12;
+
+/// A run small enough to be done dozens of times: the embedded model, few examples, every interval used.
+std::string train(const std::string& output, const std::string& more = "") {
+  return fmt::format(
+      "train configs/quickstart.yaml train.output_dir={} train.max_steps={} train.batch_size=6 "
+      "train.batch_slices=2 zo.directions=3 train.save_steps=5 train.eval_steps=6 train.hash_steps=4 "
+      "train.logging_steps=1 data.max_train_examples=40 data.validation=null {}",
+      output, steps, more);
+}
+
+class RunTest : public ::testing::Test {
+ protected:
+  /// Trains to the end and returns the hash of the final trainables.
+  std::string final_hash(const std::string& name, const std::string& more = "", const Launch& launch = {}) {
+    const Outcome outcome = run(scratch_, train(scratch_ / name, more), launch);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(info(scratch_, scratch_ / name).at("step"), steps);
+    return hash_of(scratch_, scratch_ / name);
+  }
+
+  Scratch scratch_;
+};
+
+TEST_F(RunTest, SameBitsOnAnyRanksThreadsAndGroups) {
+  const std::string expected = final_hash("one", "runtime.threads=1");
+  EXPECT_EQ(final_hash("threads", "runtime.threads=2"), expected);
+  EXPECT_EQ(final_hash("group1", "zo.probes_per_forward=1"), expected);
+  EXPECT_EQ(final_hash("group4", "zo.probes_per_forward=4"), expected);
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI: only one rank was tried";
+  EXPECT_EQ(final_hash("two", "", {.ranks = 2}), expected);
+  EXPECT_EQ(final_hash("four", "zo.probes_per_forward=2", {.ranks = 4}), expected);
+  // Another seed gives something else: the hashes are not constant.
+  EXPECT_NE(final_hash("other", "train.seed=7"), expected);
+}
+
+// Haswell kernels change a row's bits with its place in a block, which newer ones do not.
+TEST_F(RunTest, SameBitsOnHaswellKernels) {
+  const std::string core = "OPENBLAS_CORETYPE=Haswell";
+  const std::string expected = final_hash("one", "runtime.threads=1", {.environment = core});
+  EXPECT_EQ(final_hash("group1", "zo.probes_per_forward=1 runtime.threads=2", {.environment = core}),
+            expected);
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI: only one rank was tried";
+  EXPECT_EQ(final_hash("two", "zo.probes_per_forward=5", {.ranks = 2, .environment = core}), expected);
+}
+
+TEST_F(RunTest, AdapterSnapshotRunAndReplayAgree) {
+  const std::string expected = final_hash("run");
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run/snapshots/step-12.h5"), expected);
+  EXPECT_EQ(
+      run(scratch_, fmt::format("replay {} --adapter {}", scratch_ / "run", scratch_ / "replayed")).status,
+      0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "replayed"), expected);
+  EXPECT_EQ(
+      run(scratch_, fmt::format("export {} --adapter {}", scratch_ / "run", scratch_ / "exported")).status,
+      0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "exported"), expected);
+  // An earlier step is the snapshot of that step.
+  EXPECT_EQ(run(scratch_, fmt::format("replay {} --step 10 --adapter {}", scratch_ / "run", scratch_ / "ten"))
+                .status,
+            0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "ten"), hash_of(scratch_, scratch_ / "run/snapshots/step-10.h5"));
+  // The trajectory alone suffices.
+  std::filesystem::remove_all(scratch_ / "run/snapshots");
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run"), expected);
+}
+
+TEST_F(RunTest, RestsAfterItsEnd) {
+  final_hash("run");
+  const Outcome again = run(scratch_, train(scratch_ / "run"));
+  EXPECT_EQ(again.status, 0);
+  EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
+}
+
+TEST_F(RunTest, OtherIdentityIsRefused) {
+  final_hash("run");
+  const std::string before = read_file(scratch_ / "run/trajectory");
+  const Outcome other = run(scratch_, train(scratch_ / "run", "zo.epsilon=0.02"));
+  EXPECT_EQ(other.status, 2);
+  ASSERT_EQ(other.errors().size(), 1u) << other.err;
+  EXPECT_NE(other.errors()[0].find("zo.epsilon is 0.01 there, but 0.02 now"), std::string::npos) << other.err;
+  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), before);
+}
+
+TEST_F(RunTest, KilledAtAnyMomentItGoesOnToTheSameBits) {
+  const std::string expected = final_hash("whole");
+  // Moments from the start to the end of a run, as long as it takes here.
+  double length[3] = {};
+  for (const int ranks : {1, 2}) {
+    if (ranks == 2 && !has_mpirun()) continue;
+    length[ranks] = run(scratch_, train(scratch_ / fmt::format("timed-{}", ranks)), {.ranks = ranks}).seconds;
+  }
+  for (int kill = 0; kill < 10; ++kill) {
+    const std::string name = fmt::format("killed-{}", kill);
+    const int ranks = has_mpirun() ? 1 + kill % 2 : 1;
+    const double moment = length[ranks] * (kill + 1) / 11.0;
+    run(scratch_, train(scratch_ / name), {.ranks = ranks, .kill_after = moment});
+    const int others = has_mpirun() ? 3 - ranks : 1;
+    EXPECT_EQ(final_hash(name, "", {.ranks = others}), expected) << "killed after " << moment << " s";
+  }
+}
+
+TEST_F(RunTest, DamagedSnapshotIsNamedAndPassedOver) {
+  const std::string expected = final_hash("run");
+  // Back to the moment before the end: the last snapshot and the adapter are gone, the newest left is
+  // damaged.
+  std::filesystem::remove_all(scratch_ / "run/adapter");
+  std::filesystem::remove(scratch_ / "run/snapshots/step-12.h5");
+  std::string snapshot = read_file(scratch_ / "run/snapshots/step-10.h5");
+  snapshot[snapshot.size() / 2] ^= 0x10;
+  write_file(scratch_ / "run/snapshots/step-10.h5", snapshot);
+  const Outcome again = run(scratch_, train(scratch_ / "run"));
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_NE(again.err.find("step-10.h5"), std::string::npos) << again.err;
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
+}
+
+TEST_F(RunTest, TornTrajectoryIsCut) {
+  const std::string expected = final_hash("run");
+  std::filesystem::remove_all(scratch_ / "run/adapter");
+  std::filesystem::remove_all(scratch_ / "run/snapshots");
+  std::string trajectory = read_file(scratch_ / "run/trajectory");
+  write_file(scratch_ / "run/trajectory", trajectory.substr(0, trajectory.size() - 5));
+  const Outcome again = run(scratch_, train(scratch_ / "run"));
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_NE(again.err.find("mezzo: warning: "), std::string::npos) << again.err;
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
+  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), trajectory);
+}
+
+TEST_F(RunTest, TermEndsAfterTheStep) {
+  const std::string command =
+      "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
+      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1";
+  const Outcome stopped = run(scratch_, command, {.kill_after = 2.0, .signal = SIGTERM});
+  EXPECT_EQ(stopped.status, 75) << stopped.err;
+  const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
+  EXPECT_GT(step, 0);
+  EXPECT_TRUE(std::filesystem::exists(scratch_ / fmt::format("run/snapshots/step-{}.h5", step)));
+}
+
+TEST_F(RunTest, AdapterAsStartIsCopied) {
+  const std::string first = final_hash("first");
+  const std::string more = fmt::format("lora.adapter={} train.seed=3", scratch_ / "first/adapter");
+  const std::string second = final_hash("second", more);
+  EXPECT_NE(second, first);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "second/initial_adapter"), first);
+  EXPECT_EQ(
+      run(scratch_, fmt::format("replay {} --step 0 --adapter {}", scratch_ / "second", scratch_ / "zero"))
+          .status,
+      0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "zero"), first);
+}
+
+TEST_F(RunTest, OtherNoiseAndEstimator) {
+  const std::string base = final_hash("base");
+  const std::string signs = final_hash("signs", "zo.noise=rademacher");
+  const std::string one_sided = final_hash("one-sided", "zo.estimator=one_sided optimizer.weight_decay=0.1");
+  EXPECT_NE(signs, base);
+  EXPECT_NE(one_sided, base);
+  for (const char* name : {"signs", "one-sided"}) {
+    const std::string target = scratch_ / fmt::format("{}-replayed", name);
+    EXPECT_EQ(run(scratch_, fmt::format("replay {} --adapter {}", scratch_ / name, target)).status, 0);
+    EXPECT_EQ(hash_of(scratch_, target), hash_of(scratch_, scratch_ / name));
+  }
+}
+
+}  // namespace
+}  // namespace mezzo::test
