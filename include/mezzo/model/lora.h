@@ -20,9 +20,10 @@ struct LoraConfig;  // the `lora` section of a run's config: mezzo/core/config.h
 struct AdapterConfig {
   std::int64_t r = 8;
   double lora_alpha = 16;
-  bool all_linear = false;                  ///< target_modules: all-linear, that is all but the head
-  std::vector<std::string> target_modules;  ///< names and suffixes; empty: the family's own query and value
-  std::optional<std::vector<std::int64_t>> layers_to_transform;  ///< none: all
+  bool all_linear = false;  ///< target_modules: all-linear, that is all but the head
+  std::vector<std::string> target_modules =
+      {};  ///< names and suffixes; empty: the family's own query and value
+  std::optional<std::vector<std::int64_t>> layers_to_transform = {};  ///< none: all
   bool use_rslora = false;  ///< scaling lora_alpha / sqrt(r) instead of lora_alpha / r
 
   float scaling() const;

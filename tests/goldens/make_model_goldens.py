@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Makes the tiny random models of tests/data/models and what transformers and PEFT compute with them.
+
+    python tests/goldens/make_model_goldens.py tests/data/models
+
+Each model is a Hugging Face directory with, beside it, `adapter/` (written by PEFT) and `expected.safetensors`:
+
+    tokens [T], lengths [S]     sequences packed one after another
+    logits [T, V]               of the base model, every row
+    seeds, directions [P] u64, i32; epsilons [P] f32; noise in the metadata     the probes
+    logprobs [P, Q]             of each next token (all rows but a sequence's last), adapter A, B + epsilon z written
+                                out into PEFT's parameters
+
+z is made here from the definition in docs/numerics.md (Philox4x32-10, Box-Muller), in double. transformers computes in
+fp32, one sequence at a time. Needs torch, transformers, peft, safetensors, numpy; the versions used are in the metadata.
+"""
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import peft
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM)
+
+LENGTHS = [1, 31, 33, 5]
+
+
+# ---- noise: docs/numerics.md ------------------------------------------------------------------------------
+def philox(counter, key):
+    """Philox4x32-10; counter [4, n] and key [2] of uint64 holding 32-bit words -> [4, n]."""
+    x, (k0, k1), low = [c.copy() for c in counter], key, np.uint64(0xFFFFFFFF)
+    k0, k1 = np.uint64(k0), np.uint64(k1)
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * x[0], np.uint64(0xCD9E8D57) * x[2]
+        x = [(p1 >> np.uint64(32)) ^ x[1] ^ k0, p1 & low, (p0 >> np.uint64(32)) ^ x[3] ^ k1, p0 & low]
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & low, (k1 + np.uint64(0xBB67AE85)) & low
+    return np.stack(x)
+
+
+def noise(kind, seed, tensor, count):
+    per_block = 4 if kind == "gaussian" else 128
+    blocks = np.arange((count + per_block - 1) // per_block, dtype=np.uint64)
+    zero = np.zeros_like(blocks)
+    words = philox([blocks, zero, zero + np.uint64(tensor), zero], (seed & 0xFFFFFFFF, seed >> 32))
+    if kind == "gaussian":
+        unit = (words.astype(np.float64) + 0.5) / 2.0**32
+        z = []
+        for a, b in ((unit[0], unit[1]), (unit[2], unit[3])):
+            radius = np.sqrt(-2.0 * np.log(a))
+            z += [radius * np.cos(2 * np.pi * b), radius * np.sin(2 * np.pi * b)]
+        return np.stack(z, 1).reshape(-1)[:count]
+    bits = (words[:, :, None] >> np.arange(32, dtype=np.uint64)) & np.uint64(1)  # [word, block, bit]
+    return np.where(bits.transpose(1, 0, 2).reshape(-1)[:count] == 1, -1.0, 1.0)
+
+
+# ---- models -----------------------------------------------------------------------------------------------
+def randomize(model, generator):
+    """Weights of a size at which every part of the model matters to the logits."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            r = torch.randn(p.shape, generator=generator)
+            if p.dim() == 2:
+                p.copy_(r * (0.5 if "wte" in name or "embed" in name or "wpe" in name else p.shape[1] ** -0.5))
+            elif name.endswith("bias"):
+                p.copy_(0.2 * r)
+            else:
+                p.copy_(1.0 + 0.2 * r)
+
+
+def run(model, sequences):
+    """Logits of all rows, [T, V]."""
+    with torch.no_grad():
+        return torch.cat([model(input_ids=s[None]).logits[0].float() for s in sequences])
+
+
+def next_token_logprobs(logits, sequences):
+    out, row = [], 0
+    for s in sequences:
+        lp = torch.log_softmax(logits[row:row + len(s)].double(), -1)
+        out += [lp[i, s[i + 1]].item() for i in range(len(s) - 1)]
+        row += len(s)
+    return out
+
+
+def rewrite_config(path, change):
+    with open(path) as f:
+        config = json.load(f)
+    change(config)
+    with open(path, "w") as f:
+        json.dump(config, f, indent=2, sort_keys=True)
+        f.write("\n")
+
+
+def old_form(config):
+    """config.json as transformers 4 wrote it."""
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+
+
+def make(root, name, model, dtype, lora, kind, seed, change=None, shard="5GB"):
+    directory = os.path.join(root, name)
+    shutil.rmtree(directory, ignore_errors=True)
+    generator = torch.Generator().manual_seed(seed)
+    randomize(model, generator)
+    model.to(dtype).save_pretrained(directory, max_shard_size=shard)
+    os.remove(os.path.join(directory, "generation_config.json"))
+    if change:
+        rewrite_config(os.path.join(directory, "config.json"), change)
+    model = type(model).from_pretrained(directory, dtype=torch.float32).eval()
+
+    vocabulary = model.config.vocab_size
+    sequences = [torch.randint(0, vocabulary, (n,), generator=generator) for n in LENGTHS]
+    expected = {
+        "tokens": torch.cat(sequences).to(torch.int32),
+        "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
+        "logits": run(model, sequences),
+    }
+
+    adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **lora)).eval()
+    factors = {n.replace(".default", ""): p for n, p in adapted.named_parameters() if "lora_" in n}
+    with torch.no_grad():
+        for p in factors.values():
+            p.copy_(0.3 * torch.randn(p.shape, generator=generator) * p.shape[1] ** -0.5)
+    adapter = os.path.join(directory, "adapter")
+    adapted.save_pretrained(adapter)
+    os.remove(os.path.join(adapter, "README.md"))
+    names = sorted(load_file(os.path.join(adapter, "adapter_model.safetensors")), key=str.encode)
+    assert set(names) == set(factors), (names, sorted(factors))
+    start = {n: factors[n].detach().clone() for n in names}
+
+    first, second = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64, seed
+    probes = [(first, 0, 1e-2), (first, 0, -1e-2), (second, 1, 0.3), (second, 1, -0.3), (second, 1, 0.0)]
+    logprobs = []
+    for s, _, epsilon in probes:
+        with torch.no_grad():
+            for tensor, n in enumerate(names):
+                z = torch.from_numpy(noise(kind, s, tensor, start[n].numel())).reshape(start[n].shape)
+                factors[n].copy_(start[n].double() + epsilon * z)
+        logprobs.append(next_token_logprobs(run(adapted, sequences), sequences))
+    expected["seeds"] = torch.tensor([p[0] - 2**64 if p[0] >= 2**63 else p[0] for p in probes]).view(torch.uint64)
+    expected["directions"] = torch.tensor([p[1] for p in probes], dtype=torch.int32)
+    expected["epsilons"] = torch.tensor([p[2] for p in probes], dtype=torch.float32)
+    expected["logprobs"] = torch.tensor(logprobs, dtype=torch.float32)
+    save_file(expected, os.path.join(directory, "expected.safetensors"), metadata={
+        "noise": kind, "torch": torch.__version__, "transformers": transformers.__version__,
+        "peft": peft.__version__})
+    print(name, sum(p.numel() for p in model.parameters()), "parameters,", len(names), "trainables")
+
+
+def main(root):
+    assert philox([np.zeros(1, np.uint64)] * 4, (0, 0))[:, 0].tolist() == [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]
+    os.makedirs(root, exist_ok=True)
+    ids = dict(bos_token_id=0, eos_token_id=1)
+    make(root, "llama", LlamaForCausalLM(LlamaConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=57, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, **ids)), torch.float32,
+        dict(r=4, lora_alpha=6, target_modules=["q_proj", "v_proj"]), "gaussian", 1)
+    make(root, "llama_grouped", LlamaForCausalLM(LlamaConfig(
+        vocab_size=61, hidden_size=24, intermediate_size=31, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=10, attention_bias=True, mlp_bias=True, max_position_embeddings=128,
+        rope_parameters=dict(rope_type="llama3", rope_theta=100.0, factor=8.0, low_freq_factor=1.0,
+                             high_freq_factor=4.0, original_max_position_embeddings=64), **ids)), torch.bfloat16,
+        dict(r=3, lora_alpha=5, target_modules="all-linear"), "gaussian", 2, change=old_form, shard="8KB")
+    make(root, "llama_tied", LlamaForCausalLM(LlamaConfig(
+        vocab_size=67, hidden_size=33, intermediate_size=17, num_hidden_layers=3, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=8, tie_word_embeddings=True, max_position_embeddings=64, **ids)), torch.float16,
+        dict(r=2, lora_alpha=4, use_rslora=True, target_modules=["down_proj", "k_proj", "o_proj"],
+             layers_to_transform=[1, 2]), "rademacher", 3)
+    make(root, "gpt2", GPT2LMHeadModel(GPT2Config(
+        vocab_size=89, n_embd=36, n_layer=2, n_head=3, n_positions=48, **ids)), torch.float32,
+        dict(r=5, lora_alpha=10, target_modules=["c_attn"], fan_in_fan_out=True), "gaussian", 4)
+    make(root, "gptj", GPTJForCausalLM(GPTJConfig(
+        vocab_size=83, n_embd=32, n_layer=2, n_head=2, n_positions=48, rotary_dim=6, n_inner=71, **ids)), torch.float32,
+        dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "fc_out"]), "gaussian", 5)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

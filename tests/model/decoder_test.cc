@@ -1,0 +1,281 @@
+// The forward against transformers and PEFT (tests/goldens/make_model_goldens.py), on every backend of a CPU
+// build.
+#include "mezzo/model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "mezzo/model/family.h"
+#include "model_test.h"
+
+namespace mezzo {
+namespace {
+
+using namespace mezzo::testing;
+
+// The promise is 1e-4 relative. Both sides compute in fp32 with sums of up to 150 terms through two or three
+// layers: errors of some 1e-6 are expected, and 2e-5 still catches a wrong constant in the fifth digit.
+constexpr double tolerance = 2e-5;
+
+std::vector<float> base_logits(Backend& backend, const std::string& directory, const PackedBatch& packed) {
+  const ModelFiles files(directory);
+  Decoder decoder(backend, files.description, nullptr, nullptr);
+  decoder.load(files, {});
+  DeviceBatch batch;
+  backend.upload(packed, batch);
+  decoder.reserve(batch.shape, 1, 1);
+  decoder.begin(batch);
+  ProbeTable table;
+  const Probe unperturbed{};
+  backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+  const std::int64_t vocabulary = files.description.vocabulary;
+  const Buffer buffer =
+      backend.allocate(static_cast<std::size_t>(batch.shape.reads * vocabulary) * sizeof(float));
+  const View logits = dense(buffer.data(), DType::f32, batch.shape.reads, vocabulary);
+  decoder.logits(table, logits);
+  std::vector<float> values(static_cast<std::size_t>(batch.shape.reads * vocabulary));
+  backend.read(values, logits, 1);
+  return values;
+}
+
+void expect_close(const std::vector<float>& got, const std::vector<float>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  double scale = 0.0;
+  for (const float value : want) scale = std::max(scale, std::abs(static_cast<double>(value)));
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    ASSERT_NEAR(got[i], want[i], tolerance * scale) << "element " << i;
+  }
+}
+
+struct Case {
+  std::string model;
+  DeviceKind device;
+  int threads = 1;
+};
+
+/// A golden model with its adapter on a backend.
+class Golden {
+ public:
+  explicit Golden(const Case& which)
+      : backend(make_backend({.device = which.device, .threads = which.threads})),
+        directory(model_directory(which.model)),
+        expected(Safetensors::open(directory + "/expected.safetensors")),
+        files(directory),
+        adapter(read_adapter(directory + "/adapter", files.description)),
+        trainables(make_trainables(*backend, adapter.specs, adapter.values)),
+        decoder(*backend, files.description, &adapter.config, &trainables),
+        noise(expected.metadata().at("noise") == "gaussian" ? NoiseKind::gaussian : NoiseKind::rademacher) {
+    decoder.load(files, {});
+    const auto seeds = integers<std::uint64_t>(expected, "seeds");
+    const auto directions = integers<std::uint32_t>(expected, "directions");
+    const std::vector<float> epsilons = floats(expected, "epsilons");
+    for (std::size_t p = 0; p < seeds.size(); ++p) {
+      probes.push_back({.seed = seeds[p], .direction = directions[p], .epsilon = epsilons[p]});
+    }
+  }
+
+  void begin(const PackedBatch& packed, std::int64_t most_probes) {
+    backend->upload(packed, batch);
+    decoder.reserve(batch.shape, most_probes, 2);
+    decoder.begin(batch);
+  }
+
+  /// log-probabilities of a group, [P][Q].
+  std::vector<float> evaluate(std::span<const Probe> group) {
+    ProbeTable table;
+    backend->upload(group, noise, table);
+    const std::int64_t questions = batch.shape.questions;
+    std::vector<float> values(group.size() * static_cast<std::size_t>(questions));
+    const Buffer buffer = backend->allocate(values.size() * sizeof(float));
+    View out = dense(buffer.data(), DType::f32, 1, questions);
+    out.probe_stride = questions;
+    decoder.evaluate(table, out);
+    backend->read(values, out, table.count());
+    return values;
+  }
+
+  std::unique_ptr<Backend> backend;
+  std::string directory;
+  Safetensors expected;
+  ModelFiles files;
+  Adapter adapter;
+  Trainables trainables;
+  Decoder decoder;
+  NoiseKind noise;
+  std::vector<Probe> probes;
+  DeviceBatch batch;
+};
+
+constexpr auto every = [](std::int32_t) { return true; };
+constexpr auto some = [](std::int32_t row) { return row % 3 == 1; };
+
+class DecoderGoldens : public ::testing::TestWithParam<Case> {};
+
+TEST_P(DecoderGoldens, LogitsAreThoseOfTransformers) {
+  const std::string directory = model_directory(GetParam().model);
+  const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
+  const auto backend = make_backend({.device = GetParam().device, .threads = GetParam().threads});
+  expect_close(base_logits(*backend, directory, golden_batch(expected, true, every)),
+               floats(expected, "logits"));
+}
+
+TEST_P(DecoderGoldens, PerturbedProbesAreThoseOfPeft) {
+  Golden golden(GetParam());
+  golden.begin(golden_batch(golden.expected, false, every), std::ssize(golden.probes));
+  const std::vector<float> got = golden.evaluate(golden.probes);
+  const std::vector<float> want = floats(golden.expected, "logprobs");
+  expect_close(got, want);
+
+  // The losses and, through a difference that magnifies errors, the projected gradient of the first
+  // direction.
+  const std::size_t questions = want.size() / golden.probes.size();
+  const auto loss = [&](const std::vector<float>& logprobs, std::size_t p) {
+    const auto first = logprobs.begin() + static_cast<std::ptrdiff_t>(p * questions);
+    return -std::accumulate(first, first + static_cast<std::ptrdiff_t>(questions), 0.0) /
+           static_cast<double>(questions);
+  };
+  for (std::size_t p = 0; p < golden.probes.size(); ++p) EXPECT_NEAR(loss(got, p) / loss(want, p), 1.0, 1e-4);
+  const double gradient = (loss(want, 0) - loss(want, 1)) / 2e-2;
+  EXPECT_GT(std::abs(gradient), 0.01);  // otherwise the probes were hardly perturbed
+  EXPECT_NEAR((loss(got, 0) - loss(got, 1)) / 2e-2, gradient, 1e-3 * std::max(1.0, std::abs(gradient)));
+}
+
+TEST_P(DecoderGoldens, GroupsAndRepetitionChangeNoBit) {
+  Golden golden(GetParam());
+  golden.begin(golden_batch(golden.expected, false, some), std::ssize(golden.probes));
+  const std::vector<float> together = golden.evaluate(golden.probes);
+  EXPECT_EQ(golden.evaluate(golden.probes), together);
+  const std::size_t questions = together.size() / golden.probes.size();
+  for (std::size_t p = 0; p < golden.probes.size(); ++p) {
+    const std::vector<float> alone = golden.evaluate({&golden.probes[p], 1});
+    EXPECT_TRUE(
+        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(p * questions)))
+        << "probe " << p;
+  }
+}
+
+TEST_P(DecoderGoldens, ReadingFewerRowsGivesTheSameAnswers) {
+  Golden golden(GetParam());
+  const PackedBatch all = golden_batch(golden.expected, false, every);
+  const PackedBatch fewer = golden_batch(golden.expected, false, some);
+  golden.begin(all, std::ssize(golden.probes));
+  const std::vector<float> of_all = golden.evaluate(golden.probes);
+  golden.begin(fewer, std::ssize(golden.probes));
+  const std::vector<float> of_fewer = golden.evaluate(golden.probes);
+  std::vector<float> want;
+  for (std::size_t p = 0; p < golden.probes.size(); ++p) {
+    for (std::size_t j = 0; j < all.reads.size(); ++j) {
+      if (some(all.reads[j])) want.push_back(of_all[p * all.reads.size() + j]);
+    }
+  }
+  expect_close(of_fewer, want);
+}
+
+TEST_P(DecoderGoldens, MemoryIsWhatWasPlanned) {
+  Golden golden(GetParam());
+  const PackedBatch packed = golden_batch(golden.expected, false, some);
+  for (const std::int64_t probes : {1, 5}) {
+    golden.begin(packed, probes);
+    golden.evaluate(std::span(golden.probes).first(static_cast<std::size_t>(probes)));
+    EXPECT_EQ(golden.decoder.arena_high_water(), golden.decoder.activation_bytes(golden.batch.shape, probes));
+  }
+  // A smaller batch, of which every row is read, fits into what was made for the larger one.
+  PackedBatch small{.tokens = {3, 4},
+                    .positions = {0, 1},
+                    .offsets = {0, 2},
+                    .reads = {0, 1},
+                    .question_reads = {1},
+                    .question_tokens = {0}};
+  DeviceBatch batch;
+  golden.backend->upload(small, batch);
+  golden.decoder.begin(batch);
+  golden.batch.shape = batch.shape;
+  golden.evaluate(golden.probes);
+}
+
+TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
+  const Description description = read_description(model_directory(GetParam().model));
+  const auto backend = make_backend({.device = GetParam().device, .threads = GetParam().threads});
+  Decoder decoder(*backend, description, nullptr, nullptr);
+  std::size_t elements = 0;
+  for (const WeightSpec& spec : weight_specs(description)) {
+    elements += static_cast<std::size_t>(
+        std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>()));
+  }
+  EXPECT_EQ(decoder.weight_bytes(), elements * sizeof(float));  // fp32, and a tied head counts once
+  EXPECT_EQ(decoder.first_perturbed_layer(), description.layers);
+  DeviceBatch batch;
+  EXPECT_THROW(decoder.begin(batch), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
+                           std::vector<Case> cases;
+                           for (const std::string& model : golden_models) {
+                             cases.push_back({model, DeviceKind::reference});
+                             cases.push_back({model, DeviceKind::cpu, 2});
+                           }
+                           return cases;
+                         }()),
+                         [](const auto& info) {
+                           return info.param.model +
+                                  (info.param.device == DeviceKind::reference ? "_reference" : "_cpu");
+                         });
+
+TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
+  const Description description = read_description(model_directory("llama_tied"));
+  const auto backend = make_backend({.device = DeviceKind::reference});
+  const BatchShape shape{.tokens = 40, .sequences = 2, .reads = 4, .questions = 4, .longest = 30};
+  AdapterConfig all{.r = 2};
+  AdapterConfig upper = all;
+  upper.layers_to_transform = {2};
+  const auto build = [&](const AdapterConfig& config, const Trainables& trainables) {
+    return std::make_unique<Decoder>(*backend, description, &config, &trainables);
+  };
+  const auto specs_all = lora_trainables(description, all);
+  const auto specs_upper = lora_trainables(description, upper);
+  const Trainables of_all = make_trainables(*backend, specs_all, initial_values(specs_all, 1));
+  const Trainables of_upper = make_trainables(*backend, specs_upper, initial_values(specs_upper, 1));
+  EXPECT_EQ(build(all, of_all)->first_perturbed_layer(), 0);
+  EXPECT_EQ(build(upper, of_upper)->first_perturbed_layer(), 2);
+  EXPECT_LT(build(upper, of_upper)->activation_bytes(shape, 20),
+            build(all, of_all)->activation_bytes(shape, 20));
+  EXPECT_THROW(build(all, of_upper), Error);
+}
+
+TEST(Decoder, FilesWithoutThePrefixAndWithOldBuffersAreTheSameModel) {
+  const TemporaryDirectory temporary;
+  const std::string bare = temporary.copy("gpt2");
+  const Safetensors original = Safetensors::open(model_directory("gpt2"));
+  std::vector<std::vector<float>> values;
+  std::vector<TensorSource> sources;
+  const std::vector<float> mask(16, 1.0f);
+  for (const std::string& name : original.names()) values.push_back(floats(original, name));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::string name = original.names()[i];
+    sources.push_back(float_source(name.substr(name.find('.') + 1), original.at(name).shape, values[i]));
+  }
+  for (const char* buffer : {"h.0.attn.bias", "h.1.attn.masked_bias"}) {
+    sources.push_back(float_source(buffer, {1, 1, 4, 4}, mask));
+  }
+  std::filesystem::remove(bare + "/model.safetensors");
+  write_safetensors(bare + "/model.safetensors", sources);
+
+  const Safetensors expected = Safetensors::open(bare + "/expected.safetensors");
+  const auto backend = make_backend({.device = DeviceKind::reference});
+  expect_close(base_logits(*backend, bare, golden_batch(expected, true, every)), floats(expected, "logits"));
+}
+
+TEST(Decoder, SequencesLongerThanTheModelAreRefused) {
+  const Description description = read_description(model_directory("gpt2"));
+  const auto backend = make_backend({.device = DeviceKind::reference});
+  Decoder decoder(*backend, description, nullptr, nullptr);
+  expect_input_error(
+      [&] {
+        decoder.reserve({.tokens = 49, .sequences = 1, .reads = 1, .questions = 1, .longest = 49}, 1, 1);
+      },
+      {"49", "48"});
+}
+
+}  // namespace
+}  // namespace mezzo

@@ -1,0 +1,160 @@
+// config.json -> Description: both forms, defaults, and what is refused by name.
+#include "mezzo/model/description.h"
+
+#include "mezzo/model/family.h"
+#include "model_test.h"
+
+namespace mezzo {
+namespace {
+
+using namespace mezzo::testing;
+using nlohmann::json;
+
+json config_of(const std::string& model) { return read_json_file(model_directory(model) + "/config.json"); }
+Description described(const json& config) { return describe(config, "m/config.json"); }
+
+json changed(json config, const std::string& key, json value) {
+  config[key] = std::move(value);
+  return config;
+}
+json without(json config, const std::string& key) {
+  config.erase(key);
+  return config;
+}
+
+TEST(Description, OfLlamaWithHeadsOfTheirOwnSize) {
+  const Description d = described(config_of("llama_grouped"));
+  EXPECT_EQ(d.family, "llama");
+  EXPECT_EQ(d.hidden, 24);
+  EXPECT_EQ(d.heads, 4);
+  EXPECT_EQ(d.kv_heads, 2);
+  EXPECT_EQ(d.head_dim, 10);
+  EXPECT_EQ(d.query_width(), 40);
+  EXPECT_TRUE(d.qkv_bias && d.attention_output_bias && d.mlp_bias && d.gated && !d.head_bias && !d.tied_head);
+  EXPECT_TRUE(d.rope.llama3_scaling);
+  EXPECT_EQ(d.rope.theta, 100.0);
+  EXPECT_EQ(d.rope.original_max_positions, 64.0);
+  EXPECT_EQ(d.rope.style, RopeStyle::half_split);
+}
+
+TEST(Description, OldAndNewFormOfRotaryParametersAgree) {
+  const json old_form = config_of("llama_grouped");
+  json new_form = without(without(old_form, "rope_scaling"), "rope_theta");
+  new_form["rope_parameters"] = old_form["rope_scaling"];
+  new_form["rope_parameters"]["rope_theta"] = 100.0;
+  const Description a = described(old_form);
+  const Description b = described(new_form);
+  EXPECT_EQ(a.rope.theta, b.rope.theta);
+  EXPECT_EQ(a.rope.factor, b.rope.factor);
+  EXPECT_EQ(a.rope.original_max_positions, b.rope.original_max_positions);
+  EXPECT_TRUE(b.rope.llama3_scaling);
+  // Both at once may stand there, as long as they say the same.
+  json both = new_form;
+  both["rope_theta"] = 100.0;
+  both["rope_scaling"] = old_form["rope_scaling"];
+  EXPECT_NO_THROW(described(both));
+  both["rope_scaling"]["factor"] = 4.0;
+  expect_input_error([&] { described(both); }, {"rope_scaling", "rope_parameters"});
+}
+
+TEST(Description, WhatIsNotWrittenHasTransformersDefaults) {
+  json config = config_of("llama");
+  for (const char* key :
+       {"num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "tie_word_embeddings",
+        "rope_parameters", "attention_bias", "mlp_bias", "max_position_embeddings"}) {
+    config.erase(key);
+  }
+  const Description d = described(config);
+  EXPECT_EQ(d.kv_heads, 4);
+  EXPECT_EQ(d.head_dim, 8);
+  EXPECT_EQ(d.norm_epsilon, 1e-6f);
+  EXPECT_EQ(d.rope.theta, 10000.0);
+  EXPECT_EQ(d.max_positions, 2048);
+  EXPECT_FALSE(d.tied_head);
+  EXPECT_TRUE(described(without(config_of("gpt2"), "tie_word_embeddings")).tied_head);
+  EXPECT_EQ(described(changed(config_of("gpt2"), "n_inner", nullptr)).intermediate, 4 * 36);
+}
+
+TEST(Description, OfGpt2AndGptj) {
+  const Description gpt2 = described(config_of("gpt2"));
+  EXPECT_TRUE(gpt2.fused_qkv() && gpt2.transposed && gpt2.tied_head && gpt2.qkv_bias);
+  EXPECT_EQ(gpt2.positions, PositionKind::learned);
+  EXPECT_EQ(gpt2.activation, Activation::gelu_tanh);
+  const Description gptj = described(config_of("gptj"));
+  EXPECT_TRUE(gptj.parallel_residual && gptj.head_bias && !gptj.qkv_bias && gptj.mlp_bias);
+  EXPECT_EQ(gptj.rope.dims, 6);
+  EXPECT_EQ(gptj.rope.style, RopeStyle::interleaved);
+  EXPECT_EQ(described(changed(config_of("gpt2"), "scale_attn_weights", false)).attention_scale, 1.0f);
+}
+
+TEST(Description, UnknownKeysPass) {
+  EXPECT_NO_THROW(described(changed(config_of("llama"), "something_new", {1, 2})));
+  EXPECT_NO_THROW(described(changed(config_of("gpt2"), "reorder_and_upcast_attn", true)));
+}
+
+TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
+  for (const char* family : {"opt", "mistral", "qwen2", "qwen3", "bert"}) {
+    expect_input_error([&] { described(changed(config_of("llama"), "model_type", family)); },
+                       {"m/config.json", "model_type", family, "gpt2, gptj, llama"});
+  }
+  expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
+                     {"model_type is missing"});
+  expect_input_error([&] { described(json::array()); }, {"m/config.json", "array", "object"});
+}
+
+TEST(Description, OtherMathsIsRefusedByName) {
+  const std::vector<std::tuple<std::string, std::string, json>> refused{
+      {"llama", "hidden_act", "quick_gelu"},
+      {"llama", "quantization_config", json{{"bits", 4}}},
+      {"llama", "sliding_window", 1024},
+      {"llama", "attn_logit_softcapping", 50.0},
+      {"llama", "final_logit_softcapping", 30.0},
+      {"llama", "partial_rotary_factor", 0.5},
+      {"llama", "rope_scaling", json{{"type", "linear"}, {"factor", 2.0}}},
+      {"llama", "rope_parameters", json{{"rope_type", "yarn"}, {"factor", 2.0}}},
+      {"gpt2", "scale_attn_by_inverse_layer_idx", true},
+      {"gpt2", "add_cross_attention", true},
+      {"gpt2", "activation_function", "tanh"},
+      {"gptj", "rotary", false},
+  };
+  for (const auto& [model, key, value] : refused) {
+    expect_input_error([&] { described(changed(config_of(model), key, value)); },
+                       {"m/config.json", key, "expected"});
+  }
+  // Said not to be used, they pass.
+  EXPECT_NO_THROW(described(changed(config_of("llama"), "sliding_window", nullptr)));
+  EXPECT_NO_THROW(described(changed(config_of("llama"), "rope_scaling", nullptr)));
+}
+
+TEST(Description, TypesAndRangesAreChecked) {
+  const std::vector<std::tuple<std::string, std::string, json>> refused{
+      {"llama", "hidden_size", "32"},
+      {"llama", "hidden_size", 32.0},
+      {"llama", "hidden_size", 0},
+      {"llama", "hidden_size", -32},
+      {"llama", "hidden_size", std::uint64_t{1} << 63},
+      {"llama", "num_hidden_layers", 1'000'000'000},
+      {"llama", "vocab_size", std::int64_t{1} << 31},
+      {"llama", "num_key_value_heads", 3},
+      {"llama", "head_dim", 7},
+      {"llama", "rms_norm_eps", 0.0},
+      {"llama", "rms_norm_eps", "1e-6"},
+      {"llama", "tie_word_embeddings", 1},
+      {"llama", "rope_parameters", "default"},
+      {"gpt2", "n_head", 5},
+      {"gpt2", "n_positions", nullptr},
+      {"gptj", "rotary_dim", 17},
+      {"gptj", "rotary_dim", nullptr},
+  };
+  for (const auto& [model, key, value] : refused) {
+    expect_input_error([&] { described(changed(config_of(model), key, value)); },
+                       {"m/config.json", key, "expected"});
+  }
+  for (const char* key :
+       {"vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"}) {
+    expect_input_error([&] { described(without(config_of("llama"), key)); }, {key, "is missing"});
+  }
+}
+
+}  // namespace
+}  // namespace mezzo

@@ -1,0 +1,121 @@
+#pragma once
+// What the tests of the model layer share: the golden models, temporary copies of them, packed batches.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "mezzo/core/batch.h"
+#include "mezzo/core/error.h"
+#include "mezzo/io/json_file.h"
+#include "mezzo/io/safetensors.h"
+
+namespace mezzo::testing {
+
+inline const std::vector<std::string> golden_models{"llama", "llama_grouped", "llama_tied", "gpt2", "gptj"};
+
+inline std::string model_directory(const std::string& name) {
+  return std::string(MEZZO_TEST_DATA) + "/models/" + name;
+}
+
+/// A directory that goes with its test.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    std::string name = std::string("mezzo_") + info->test_suite_name() + "_" + info->name();
+    std::ranges::replace(name, '/', '_');
+    path_ = std::filesystem::temp_directory_path() / (name + "_" + std::to_string(getpid()));
+    std::filesystem::remove_all(path_);
+    std::filesystem::create_directories(path_);
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+
+  std::string path() const { return path_.string(); }
+  /// A copy of a golden model in it.
+  std::string copy(const std::string& model) const {
+    const std::filesystem::path target = path_ / model;
+    std::filesystem::copy(model_directory(model), target, std::filesystem::copy_options::recursive);
+    return target.string();
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }
+
+/// Changes a JSON file in place.
+template <typename Change>
+void change_json(const std::string& path, Change&& change) {
+  nlohmann::json json = read_json_file(path);
+  change(json);
+  write_text(path, json.dump(2));
+}
+
+/// The sentence of the error of type E that `act` throws; a failure when it does not.
+template <typename E, typename Act>
+std::string error_of(Act&& act) {
+  try {
+    act();
+  } catch (const E& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no such error was thrown";
+  return "";
+}
+
+/// Expects an InputError whose sentence has all of these words.
+template <typename Act>
+void expect_input_error(Act&& act, std::initializer_list<std::string> words) {
+  const std::string message = error_of<InputError>(act);
+  for (const std::string& word : words)
+    EXPECT_NE(message.find(word), std::string::npos) << message << "\nlacks " << word;
+}
+
+/// A tensor of a file as values.
+inline std::vector<float> floats(const Safetensors& file, const std::string& name) {
+  const TensorInfo& tensor = file.at(name);
+  std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+  to_float(tensor, values);
+  return values;
+}
+template <typename T>
+std::vector<T> integers(const Safetensors& file, const std::string& name) {
+  const TensorInfo& tensor = file.at(name);
+  std::vector<T> values(static_cast<std::size_t>(tensor.elements()));
+  std::memcpy(values.data(), tensor.data, tensor.bytes);
+  return values;
+}
+
+/// Sequences of the golden file, packed. Every row whose index `keep` accepts and that has a successor is
+/// read and asked for it; with `every_row` all rows are read and nothing is asked.
+template <typename Keep>
+PackedBatch golden_batch(const Safetensors& expected, bool every_row, Keep&& keep) {
+  PackedBatch batch;
+  batch.tokens = integers<std::int32_t>(expected, "tokens");
+  batch.offsets = {0};
+  for (const std::int32_t length : integers<std::int32_t>(expected, "lengths")) {
+    for (std::int32_t i = 0; i < length; ++i) {
+      const std::int32_t row = batch.offsets.back() + i;
+      batch.positions.push_back(i);
+      if (!every_row && (i + 1 == length || !keep(row))) continue;
+      batch.reads.push_back(row);
+      if (every_row) continue;
+      batch.question_reads.push_back(static_cast<std::int32_t>(batch.reads.size()) - 1);
+      batch.question_tokens.push_back(batch.tokens[static_cast<std::size_t>(row) + 1]);
+    }
+    batch.offsets.push_back(batch.offsets.back() + length);
+  }
+  return batch;
+}
+
+}  // namespace mezzo::testing
