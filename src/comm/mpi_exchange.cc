@@ -35,7 +35,7 @@ constexpr auto kAnnounceAfter = 100ms;
 // A failing rank gives rank 0 this long to take over its message, one after the other when several fail, and
 // whoever prints this long to end the job. With the second or two in which mpirun brings down the ranks that
 // is less than 5 s.
-constexpr auto kTakeOver = 1s;
+constexpr auto kTakeOver = 500ms;
 constexpr auto kStagger = 50ms;
 constexpr auto kStaggerMost = 1s;
 constexpr auto kEnd = 2s;
@@ -96,13 +96,13 @@ class Pause {
 
 class MpiExchange final : public Exchange {
  public:
-  /// `comm` is this exchange's own.
-  MpiExchange(MPI_Comm comm, int rank, std::vector<std::string> hosts)
-      : Exchange(rank, std::move(hosts)), comm_(comm) {}
+  /// `comm` is this exchange's own; `mpirun`: Open MPI's mpirun started the ranks.
+  MpiExchange(MPI_Comm comm, bool mpirun, int rank, std::vector<std::string> hosts)
+      : Exchange(rank, std::move(hosts)), comm_(comm), mpirun_(mpirun) {}
 
   ~MpiExchange() override {
     // With a silent rank MPI_Finalize would wait for ever, and a destructor has nobody to report an error to.
-    if (broken_) MPI_Abort(comm_, static_cast<int>(ExitCode::error));
+    if (broken_) end_job(ExitCode::error);
     MPI_Comm_free(&comm_);
     MPI_Finalize();
   }
@@ -119,9 +119,7 @@ class MpiExchange final : public Exchange {
   [[noreturn]] void abort(ExitCode code, const std::string& message) override {
     signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
     if (!said_by_another(code, message)) write_error_line(message);
-    std::fflush(stdout);
-    MPI_Abort(comm_, static_cast<int>(code));
-    std::_Exit(static_cast<int>(code));
+    end_job(code);
   }
 
  private:
@@ -130,11 +128,13 @@ class MpiExchange final : public Exchange {
   [[noreturn]] void take_over(const Message& failure);
   bool said_by_another(ExitCode code, const std::string& message);
 
+  [[noreturn]] void end_job(ExitCode code);
   void send(int peer, Tag tag, Words words);
   std::optional<Message> receive();
   void flush(Clock::time_point deadline);
 
   MPI_Comm comm_;
+  bool mpirun_;
   std::uint64_t sequence_ = 0;
   bool broken_ = false;
   bool reported_ = false;          // another rank has printed the job's message
@@ -266,6 +266,16 @@ bool MpiExchange::said_by_another(ExitCode code, const std::string& message) {
   return false;
 }
 
+/// Takes all ranks down. Open MPI's mpirun does that when a rank leaves with a status other than 0; MPI_Abort
+/// would have it print a message of its own, and in 4.1 one time in three that message arrives while mpirun
+/// is already coming down, and mpirun reports internal errors or even crashes. Other launchers need
+/// MPI_Abort.
+void MpiExchange::end_job(ExitCode code) {
+  std::fflush(stdout);
+  if (!mpirun_) MPI_Abort(comm_, static_cast<int>(code));
+  std::_Exit(static_cast<int>(code));
+}
+
 void MpiExchange::send(int peer, Tag tag, Words words) {
   if (words.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
     throw CommError("an exchange of {} words is too long for MPI", words.size());
@@ -346,7 +356,8 @@ std::unique_ptr<Exchange> make_mpi_exchange(int& argc, char**& argv, const Launc
   }
   MPI_Comm comm = MPI_COMM_NULL;
   check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");  // with its error handler
-  return std::make_unique<MpiExchange>(comm, rank, gather_hosts(comm, size));
+  const bool mpirun = launch.variable == "OMPI_COMM_WORLD_SIZE";
+  return std::make_unique<MpiExchange>(comm, mpirun, rank, gather_hosts(comm, size));
 }
 
 }  // namespace mezzo

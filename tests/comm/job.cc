@@ -54,7 +54,7 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
   if (mode == "throw-slow") {  // the chosen fail at once, rank 0 too, but needs a while to get out
     if (me && exchange.rank() != 0) throw IoError("disk full");
     if (exchange.rank() == 0) {
-      sleep(1.1);
+      sleep(0.6);
       throw IoError("disk full");
     }
   }
@@ -76,9 +76,9 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
     step(Seconds(1));
   }
   if (mode == "patience") {  // rank 0 comes before the others give it up, the chosen in time for rank 0 alone
-    if (exchange.rank() == 0) sleep(1.5);
-    if (me) sleep(2.3);
-    step(Seconds(1));
+    if (exchange.rank() == 0) sleep(2.3);
+    if (me) sleep(3.6);
+    step(Seconds(2));
     return 0;
   }
   if (mode == "mismatch") {
