@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <tuple>
+#include <map>
 
+#include "mezzo/io/files.h"
 #include "mezzo/model/family.h"
 #include "model_test.h"
 
@@ -217,9 +218,9 @@ INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
                            }
                            return cases;
                          }()),
-                         [](const auto& info) {
-                           return info.param.model +
-                                  (info.param.device == DeviceKind::reference ? "_reference" : "_cpu");
+                         [](const auto& which) {
+                           return which.param.model +
+                                  (which.param.device == DeviceKind::reference ? "_reference" : "_cpu");
                          });
 
 TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
@@ -264,6 +265,74 @@ TEST(Decoder, FilesWithoutThePrefixAndWithOldBuffersAreTheSameModel) {
   const Safetensors expected = Safetensors::open(bare + "/expected.safetensors");
   const auto backend = make_backend({.device = DeviceKind::reference});
   expect_close(base_logits(*backend, bare, golden_batch(expected, true, every)), floats(expected, "logits"));
+}
+
+TEST(Decoder, TensorsMayStartAnywhereInAFile) {
+  const TemporaryDirectory temporary;
+  for (const std::string model : {"llama", "llama_tied"}) {  // F32, F16
+    const std::string directory = temporary.copy(model);
+    const std::string path = directory + "/model.safetensors";
+    std::string bytes = read_file(path, 1 << 20);
+    std::uint64_t header = 0;
+    std::memcpy(&header, bytes.data(), sizeof(header));
+    bytes.insert(sizeof(header) + header, " ");  // moves every tensor by one byte
+    ++header;
+    std::memcpy(bytes.data(), &header, sizeof(header));
+    write_text(path, bytes);
+    const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
+    const auto backend = make_backend({.device = DeviceKind::cpu});
+    expect_close(base_logits(*backend, directory, golden_batch(expected, true, every)),
+                 floats(expected, "logits"));
+  }
+}
+
+/// A field of /proc/self/status in bytes.
+std::size_t memory(const std::string& field) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(field + ":")) return std::stoul(line.substr(field.size() + 1)) * 1024;
+  }
+  throw Error("/proc/self/status has no {}", field);
+}
+
+TEST(Decoder, LoadingKeepsNoMoreThanOnePieceOfTheFilesInMemory) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the sanitizer's own memory is in the way";
+#endif
+  const TemporaryDirectory temporary;
+  nlohmann::json config = read_json_file(model_directory("llama") + "/config.json");
+  for (const auto& [key, value] : std::map<std::string, int>{
+           {"vocab_size", 16000}, {"hidden_size", 512}, {"intermediate_size", 1408}, {"head_dim", 64}}) {
+    config[key] = value;
+  }
+  write_text(temporary.path() + "/config.json", config.dump());
+  std::vector<TensorSource> sources;
+  for (const WeightSpec& spec : weight_specs(read_description(temporary.path()))) {
+    const auto elements = static_cast<std::size_t>(
+        std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>()));
+    sources.push_back(
+        {.name = spec.name, .dtype = DType::bf16, .shape = spec.shape, .produce = [elements](auto& sink) {
+           sink(std::vector<std::byte>(2 * elements));
+         }});
+  }
+  write_safetensors(temporary.path() + "/model.safetensors", sources);
+
+  const auto backend = make_backend({.device = DeviceKind::cpu});
+  std::ofstream("/proc/self/clear_refs") << "5";  // sets the high-water mark back to what is resident now
+  const std::size_t before = memory("VmHWM");
+  const ModelFiles files(temporary.path());
+  Decoder decoder(*backend, files.description, nullptr, nullptr);
+  std::size_t loaded = 0;
+  std::size_t total = 0;
+  decoder.load(files, [&](std::size_t now, std::size_t all) {
+    EXPECT_GT(now, loaded);
+    loaded = now;
+    total = all;
+  });
+  EXPECT_EQ(loaded, total);
+  EXPECT_EQ(2 * total, decoder.weight_bytes());  // bf16 in the file, fp32 in memory
+  EXPECT_GT(total, std::size_t{40} << 20);       // so the bound below would not hold if pages were kept
+  EXPECT_LE(memory("VmHWM") - before, decoder.weight_bytes() + (std::size_t{24} << 20));
 }
 
 TEST(Decoder, SequencesLongerThanTheModelAreRefused) {

@@ -61,7 +61,7 @@ TEST_P(Merged, WeightsAreTheSumsAndTheRestIsAsItWas) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Merged, ::testing::ValuesIn(golden_models),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& which) { return which.param; });
 
 TEST(MergedExport, RoundsShardsAndCopies) {
   const TemporaryDirectory temporary;
