@@ -14,63 +14,107 @@ constexpr std::int64_t panel = 2 * width;  // columns in registers: 4 x 2 accumu
 
 std::int64_t padded(std::int64_t n) { return (n + panel - 1) / panel * panel; }
 
-/// y[i][0..panel) = sum over d of a[i][d] * b[d][0..panel), for `query_block` rows: each element one chain of
-/// fma in the order of d.
-void multiply_panel(const float* const* a, Rows<const float> b, std::int64_t depth, Float8 (*y)[2]) {
-  for (std::int64_t i = 0; i < query_block; ++i) y[i][0] = y[i][1] = broadcast(0.0f);
+/// A panel of results: `query_block` rows of two vectors.
+struct Panel {
+  Float8 low[query_block];
+  Float8 high[query_block];
+};
+
+/// Row i: sum over d of a[i][d] * b[d][0..panel), each element one chain of fma in the order of d. `load_row`
+/// reads the two vectors of a row of b.
+template <typename LoadRow>
+inline Panel multiply_panel(const float* const* a, std::int64_t depth, LoadRow load_row) {
+  Panel y;
+  for (std::int64_t i = 0; i < query_block; ++i) y.low[i] = y.high[i] = broadcast(0.0f);
   for (std::int64_t d = 0; d < depth; ++d) {
-    const Float8 b0 = load(b.row(d));
-    const Float8 b1 = load(b.row(d) + width);
+    const auto [low, high] = load_row(d);
     for (std::int64_t i = 0; i < query_block; ++i) {
       const Float8 factor = broadcast(a[i][d]);
-      y[i][0] = fma(factor, b0, y[i][0]);
-      y[i][1] = fma(factor, b1, y[i][1]);
+      y.low[i] = fma(factor, low, y.low[i]);
+      y.high[i] = fma(factor, high, y.high[i]);
     }
   }
+  return y;
 }
 
-/// The same for a last panel of `cols` < panel columns.
-void multiply_panel(const float* const* a, Rows<const float> b, std::int64_t depth, std::int64_t cols,
-                    Float8 (*y)[2]) {
+struct RowOfPanel {
+  Float8 low;
+  Float8 high;
+};
+
+/// The same over the first `cols` <= panel columns of b.
+Panel multiply_panel(const float* const* a, Rows<const float> b, std::int64_t depth, std::int64_t cols) {
+  if (cols == panel) {
+    return multiply_panel(a, depth, [b](std::int64_t d) {
+      return RowOfPanel{load(b.row(d)), load(b.row(d) + width)};
+    });
+  }
   const __m256i low = mask_of(std::min(cols, width));
   const __m256i high = mask_of(std::max<std::int64_t>(cols - width, 0));
-  for (std::int64_t i = 0; i < query_block; ++i) y[i][0] = y[i][1] = broadcast(0.0f);
-  for (std::int64_t d = 0; d < depth; ++d) {
-    const Float8 b0 = load(b.row(d), low);
-    const Float8 b1 = load(b.row(d) + width, high);
-    for (std::int64_t i = 0; i < query_block; ++i) {
-      const Float8 factor = broadcast(a[i][d]);
-      y[i][0] = fma(factor, b0, y[i][0]);
-      y[i][1] = fma(factor, b1, y[i][1]);
-    }
+  return multiply_panel(a, depth, [=](std::int64_t d) {
+    return RowOfPanel{load(b.row(d), low), load(b.row(d) + width, high)};
+  });
+}
+
+/// to[d][j] = from[j][d] for eight rows j and eight columns d.
+void transpose_eight(Rows<const float> from, Rows<float> to) {
+  Float8 a[8], b[8];
+  for (int j = 0; j < 8; ++j) a[j] = load(from.row(j));
+  for (int j = 0; j < 8; j += 2) {
+    b[j] = _mm256_unpacklo_ps(a[j], a[j + 1]);
+    b[j + 1] = _mm256_unpackhi_ps(a[j], a[j + 1]);
+  }
+  for (int j = 0; j < 8; j += 4) {
+    a[j] = _mm256_shuffle_ps(b[j], b[j + 2], 0x44);
+    a[j + 1] = _mm256_shuffle_ps(b[j], b[j + 2], 0xee);
+    a[j + 2] = _mm256_shuffle_ps(b[j + 1], b[j + 3], 0x44);
+    a[j + 3] = _mm256_shuffle_ps(b[j + 1], b[j + 3], 0xee);
+  }
+  for (int d = 0; d < 4; ++d) {
+    store(to.row(d), _mm256_permute2f128_ps(a[d], a[d + 4], 0x20));
+    store(to.row(d + 4), _mm256_permute2f128_ps(a[d], a[d + 4], 0x31));
   }
 }
 
-/// scores[0..count) to exp(scale (score - largest)); zeros up to `end`. Returns their sum.
+/// to[d][j] = from[j][d], zeros for j from `rows` up to the stride of `to`.
+void transpose(Rows<const float> from, std::int64_t rows, std::int64_t cols, Rows<float> to) {
+  const std::int64_t whole_rows = rows / 8 * 8;
+  const std::int64_t whole_cols = cols / 8 * 8;
+  for (std::int64_t j = 0; j < whole_rows; j += 8) {
+    for (std::int64_t d = 0; d < whole_cols; d += 8) {
+      transpose_eight({from.row(j) + d, from.stride}, {to.row(d) + j, to.stride});
+    }
+  }
+  for (std::int64_t d = 0; d < cols; ++d) {
+    for (std::int64_t j = d < whole_cols ? whole_rows : 0; j < rows; ++j) to.row(d)[j] = from.row(j)[d];
+    std::fill(to.row(d) + rows, to.row(d) + to.stride, 0.0f);
+  }
+}
+
+/// scores[0..count) to exp(scale (score - largest)), followed by zeros up to `end`; returns their sum. `end`
+/// is a multiple of a vector, so that only whole vectors are moved: masked stores are slow, and what they
+/// wrote cannot be forwarded to the loads that come next.
 float soften(float* scores, std::int64_t count, std::int64_t end, float scale) {
+  const std::int64_t whole = count / width * width;
+  const Float8 rest = _mm256_castsi256_ps(mask_of(count - whole));
   Float8 top = broadcast(-__builtin_inff());
-  for_each(
-      count, [&](std::int64_t j) { top = _mm256_max_ps(top, load(scores + j)); },
-      [&](std::int64_t j, __m256i mask) {
-        top = _mm256_max_ps(top, _mm256_blendv_ps(top, load(scores + j, mask), _mm256_castsi256_ps(mask)));
-      });
+  for (std::int64_t j = 0; j < whole; j += width) top = _mm256_max_ps(top, load(scores + j));
+  if (whole < count) top = _mm256_max_ps(top, _mm256_blendv_ps(top, load(scores + whole), rest));
   const Float8 factor = broadcast(scale);
   const Float8 shift = broadcast(-scale * max(top));
   Float8 total = broadcast(0.0f);
-  for_each(
-      count,
-      [&](std::int64_t j) {
-        const Float8 p = exp(fma(factor, load(scores + j), shift));
-        store(scores + j, p);
-        total = _mm256_add_ps(total, p);
-      },
-      [&](std::int64_t j, __m256i mask) {
-        const Float8 p =
-            _mm256_and_ps(exp(fma(factor, load(scores + j, mask), shift)), _mm256_castsi256_ps(mask));
-        store(scores + j, mask, p);
-        total = _mm256_add_ps(total, p);
-      });
-  std::fill(scores + count, scores + end, 0.0f);
+  for (std::int64_t j = 0; j < whole; j += width) {
+    const Float8 p = exp(fma(factor, load(scores + j), shift));
+    store(scores + j, p);
+    total = _mm256_add_ps(total, p);
+  }
+  if (whole < count) {
+    const Float8 p = _mm256_and_ps(exp(fma(factor, load(scores + whole), shift)), rest);
+    store(scores + whole, p);
+    total = _mm256_add_ps(total, p);
+  }
+  for (std::int64_t j = (count + width - 1) / width * width; j < end; j += width)
+    store(scores + j, broadcast(0.0f));
   return sum(total);
 }
 
@@ -118,10 +162,7 @@ void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* place
   // and each is one chain of fma over the head, whatever its neighbours.
   const Rows<float> keys{scratch, stride};
   float* const scores = scratch + head_dim * stride;
-  for (std::int64_t j = 0; j < length; ++j) {
-    for (std::int64_t d = 0; d < head_dim; ++d) keys.row(d)[j] = k.row(j)[d];
-  }
-  for (std::int64_t d = 0; d < head_dim; ++d) std::fill(keys.row(d) + length, keys.row(d) + stride, 0.0f);
+  transpose(k, length, head_dim, keys);
 
   for (std::int64_t begin = 0; begin < queries; begin += query_block) {
     const std::int64_t count = std::min(query_block, queries - begin);
@@ -133,34 +174,33 @@ void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* place
       for (std::int64_t i = 0; i < query_block; ++i) {
         rows[i] = q.row(begin + std::min(i, count - 1)) + head * head_dim;
       }
-      Float8 y[query_block][2];
       for (std::int64_t j = 0; j < seen; j += panel) {
-        multiply_panel(rows, {keys.data + j, stride}, head_dim, y);
+        const Panel y = multiply_panel(rows, {keys.data + j, stride}, head_dim, panel);
         for (std::int64_t i = 0; i < query_block; ++i) {
-          store(scores + i * stride + j, y[i][0]);
-          store(scores + i * stride + j + width, y[i][1]);
+          store(scores + i * stride + j, y.low[i]);
+          store(scores + i * stride + j + width, y.high[i]);
         }
       }
       float total[query_block];
       for (std::int64_t i = 0; i < query_block; ++i) {
-        total[i] = soften(scores + i * stride, place(std::min(i, count - 1)) + 1, seen, scale);
+        total[i] = soften(scores + i * stride, place(std::min(i, count - 1)) + 1, padded(seen), scale);
         rows[i] = scores + i * stride;
       }
       for (std::int64_t d = 0; d < head_dim; d += panel) {
         const std::int64_t cols = std::min(panel, head_dim - d);
-        const Rows<const float> values{v.data + d, v.stride};
-        if (cols == panel) {
-          multiply_panel(rows, values, seen, y);
-        } else {
-          multiply_panel(rows, values, seen, cols, y);
-        }
-        const __m256i low = mask_of(std::min(cols, width));
-        const __m256i high = mask_of(std::max<std::int64_t>(cols - width, 0));
+        const Panel y = multiply_panel(rows, {v.data + d, v.stride}, seen, cols);
         for (std::int64_t i = 0; i < count; ++i) {
           float* to = out.row(begin + i) + head * head_dim + d;
           const Float8 norm = broadcast(1.0f / total[i]);
-          store(to, low, _mm256_mul_ps(y[i][0], norm));
-          store(to + width, high, _mm256_mul_ps(y[i][1], norm));
+          const Float8 low = _mm256_mul_ps(y.low[i], norm);
+          const Float8 high = _mm256_mul_ps(y.high[i], norm);
+          if (cols == panel) {
+            store(to, low);
+            store(to + width, high);
+          } else {
+            store(to, mask_of(std::min(cols, width)), low);
+            store(to + width, mask_of(std::max<std::int64_t>(cols - width, 0)), high);
+          }
         }
       }
     }

@@ -20,16 +20,18 @@ ExpSum exp_sum(const float* logits, std::int64_t count) {
   const Float8 shift = broadcast(largest);
   // Four chains, so that the error of the sum grows with a quarter of the length.
   Float8 chain[4] = {broadcast(0.0f), broadcast(0.0f), broadcast(0.0f), broadcast(0.0f)};
-  std::int64_t next = 0;
+  const auto term = [shift](Float8 logit) { return exp(_mm256_sub_ps(logit, shift)); };
+  const std::int64_t whole = count / (4 * width) * (4 * width);
+  for (std::int64_t j = 0; j < whole; j += 4 * width) {
+    for (std::int64_t c = 0; c < 4; ++c)
+      chain[c] = _mm256_add_ps(chain[c], term(load(logits + j + c * width)));
+  }
   for_each(
-      count,
-      [&](std::int64_t j) {
-        chain[next] = _mm256_add_ps(chain[next], exp(_mm256_sub_ps(load(logits + j), shift)));
-        next = (next + 1) % 4;
-      },
+      count - whole,
+      [&](std::int64_t j) { chain[0] = _mm256_add_ps(chain[0], term(load(logits + whole + j))); },
       [&](std::int64_t j, __m256i mask) {
-        const Float8 e = exp(_mm256_sub_ps(load(logits + j, mask), shift));
-        chain[next] = _mm256_add_ps(chain[next], _mm256_and_ps(e, _mm256_castsi256_ps(mask)));
+        const Float8 e = term(load(logits + whole + j, mask));
+        chain[1] = _mm256_add_ps(chain[1], _mm256_and_ps(e, _mm256_castsi256_ps(mask)));
       });
   return {largest, sum(_mm256_add_ps(_mm256_add_ps(chain[0], chain[1]), _mm256_add_ps(chain[2], chain[3])))};
 }

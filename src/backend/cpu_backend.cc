@@ -82,10 +82,10 @@ std::int64_t tail_floats(const Product& product, std::size_t first, std::size_t 
 
 /// What a workload needs of the scratch, in elements.
 struct ScratchSizes {
-  std::int64_t tile = 0;         // a thread
+  std::int64_t tile = 0;  // a thread
   std::int64_t probes = 0;
-  std::int64_t factors = 0;      // a probe
-  std::int64_t probe_rows = 0;   // probes * rows
+  std::int64_t factors = 0;     // a probe
+  std::int64_t probe_rows = 0;  // probes * rows
   std::int64_t ranks = 0;
   std::int64_t reads = 0;        // rows of a block that are read
   std::int64_t probe_reads = 0;  // probes * reads
@@ -325,6 +325,8 @@ class CpuBackend final : public HostBackend {
     const std::int64_t copies = copies_of(out, table);
     const Partition blocks(reads, block_rows);
     const Partition chunks(head.out(), head_columns);
+    check_scratch("score", "a thread's tile", scratch_.tiles.cols,
+                  std::min(reads, block_rows) * std::min(head.out(), head_columns));
     check_scratch("score", "sums", scratch_.sums.rows * scratch_.sums.cols,
                   2 * copies * std::min(reads, block_rows) * chunks.parts());
     auto* const sums = static_cast<cpu::ExpSum*>(scratch_.sums.data);
