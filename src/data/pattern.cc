@@ -57,8 +57,8 @@ struct Pattern::Compiled {
     pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code.reset(pcre2_compile(code_units(pcre2), pcre2.size(), options | PCRE2_UTF | PCRE2_UCP, &error,
-                             &offset, context.get()));
+    code.reset(
+        pcre2_compile(code_units(pcre2), pcre2.size(), options | PCRE2_UTF, &error, &offset, context.get()));
     if (!code) throw InputError("{}: the pattern does not compile: {}", where, pcre2_message(error));
     if (engine == Engine::interpreter) return;
     const int status = pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
@@ -74,7 +74,7 @@ struct Pattern::Compiled {
 
 Pattern::Pattern(std::unique_ptr<Compiled> compiled) : compiled_(std::move(compiled)) {}
 Pattern::Pattern(std::string_view oniguruma, std::string where, Engine engine)
-    : Pattern(std::make_unique<Compiled>(translate_pattern(oniguruma, where), 0, where, engine)) {}
+    : Pattern(std::make_unique<Compiled>(translate_pattern(oniguruma, where), PCRE2_UCP, where, engine)) {}
 Pattern Pattern::literal(std::string_view text, std::string where) {
   return Pattern(
       std::make_unique<Compiled>(std::string(text), PCRE2_LITERAL, std::move(where), Engine::compiled));

@@ -137,25 +137,29 @@ class Translator {
     return out;
   }
 
+  /// What a quantifier repeats, in PCRE2's syntax.
+  struct Atom {
+    enum class Kind { character, group, assertion };
+    std::string text;
+    Kind kind;
+  };
+
   std::string quantified_atom(bool caseless, int depth) {
     const std::size_t begin = at_;
-    is_assertion_ = false;
-    std::string out = atom(caseless, depth);
-    const bool is_assertion = is_assertion_;
+    const Atom one = atom(caseless, depth);
     const std::size_t end = at_;
-    const std::optional<std::string> repeated = quantify(out);
-    if (!repeated) return out;
+    const std::optional<std::string> repeated = quantify(one);
+    if (!repeated) return one.text;
     previous_literal_ = 0;
-    if (is_assertion) refuse("a repeated assertion", begin, at_ - begin);
+    if (one.kind == Atom::Kind::assertion) refuse("a repeated assertion", begin, at_ - begin);
     const std::size_t quantifier_end = at_;
-    std::string ignored;
-    if (quantify(ignored)) refuse("a quantifier behind a quantifier", end, at_ - end);
+    if (quantify(one)) refuse("a quantifier behind a quantifier", end, at_ - end);
     at_ = quantifier_end;
     return *repeated;
   }
 
-  /// `atom` with the quantifier that stands here, if one does.
-  std::optional<std::string> quantify(const std::string& atom) {
+  /// `one` with the quantifier that stands here, if one does.
+  std::optional<std::string> quantify(const Atom& one) {
     const std::size_t begin = at_;
     if (at_end()) return std::nullopt;
     std::string quantifier;
@@ -177,10 +181,13 @@ class Translator {
     } else {
       return std::nullopt;
     }
-    if (take("?")) return atom + quantifier + '?';
-    if (!take("+")) return atom + quantifier;
+    if (take("?")) return one.text + quantifier + '?';
+    if (!take("+")) return one.text + quantifier;
     // In Oniguruma a plus makes ?, * and + possessive, but repeats an interval.
-    return is_interval ? fmt::format("(?:{}{})+", atom, quantifier) : atom + quantifier + '+';
+    if (is_interval) return fmt::format("(?:{}{})+", one.text, quantifier);
+    // PCRE2 10.42's compiled code goes back into some groups that are atomic: (?>a+|ab)- matches "aab-".
+    if (one.kind == Atom::Kind::group) refuse("a possessive group", begin, at_ - begin);
+    return one.text + quantifier + '+';
   }
 
   std::optional<unsigned> number() {
@@ -193,20 +200,20 @@ class Translator {
     return at_ == begin ? std::nullopt : std::optional(value);
   }
 
-  std::string atom(bool caseless, int depth) {
+  Atom atom(bool caseless, int depth) {
     const std::size_t begin = at_;
     if (take("(")) return group(begin, caseless, depth);
-    if (take("[")) return character_class(begin, caseless);
+    if (take("[")) return {character_class(begin, caseless), Atom::Kind::character};
     if (take("\\")) {
       if (const auto inside = class_escape(begin, caseless)) {
         previous_literal_ = 0;
-        return '[' + *inside + ']';
+        return {'[' + *inside + ']', Atom::Kind::character};
       }
-      return literal(escaped_code_point(begin), begin, caseless);
+      return {literal(escaped_code_point(begin), begin, caseless), Atom::Kind::character};
     }
     if (take(".")) {
       previous_literal_ = 0;
-      return R"([^\n])";
+      return {R"([^\n])", Atom::Kind::character};
     }
     for (const char c : {'^', '$'}) {
       if (pattern_[at_] == c) refuse("the anchor", begin, 1);
@@ -214,22 +221,20 @@ class Translator {
     for (const char c : {'?', '*', '+'}) {
       if (pattern_[at_] == c) refuse("a quantifier with nothing before it", begin, 1);
     }
-    return literal(take_code_point(), begin, caseless);
+    return {literal(take_code_point(), begin, caseless), Atom::Kind::character};
   }
 
-  std::string group(std::size_t begin, bool caseless, int depth) {
+  Atom group(std::size_t begin, bool caseless, int depth) {
     std::string open = "(?:";
     bool inner_caseless = caseless;
-    bool is_assertion = false;
+    Atom::Kind kind = Atom::Kind::group;
     if (take("?")) {
       constexpr std::string_view assertions[] = {"=", "!", "<=", "<!"};
       const auto assertion =
           std::find_if(std::begin(assertions), std::end(assertions), [&](auto text) { return take(text); });
       if (assertion != std::end(assertions)) {
         open = fmt::format("(?{}", *assertion);
-        is_assertion = true;
-      } else if (take(">")) {
-        open = "(?>";
+        kind = Atom::Kind::assertion;
       } else if (take("i:")) {
         open = "(?i:";
         inner_caseless = true;
@@ -245,8 +250,7 @@ class Translator {
     const std::string inside = alternatives(inner_caseless, depth + 1);
     if (!take(")")) throw InputError("{}: the group at byte {} of the pattern is not closed", where_, begin);
     previous_literal_ = 0;
-    is_assertion_ = is_assertion;
-    return open + inside + ')';
+    return {open + inside + ')', kind};
   }
 
   std::string literal(char32_t c, std::size_t begin, bool caseless) {
@@ -381,7 +385,6 @@ class Translator {
   const std::string& where_;
   std::size_t at_ = 0;
   char32_t previous_literal_ = 0;  ///< the caseless literal just before, 0 = none
-  bool is_assertion_ = false;      ///< whether the last atom was one
 };
 
 }  // namespace

@@ -1,0 +1,119 @@
+// The merge loop against the definition, and the number of its steps.
+#include "mezzo/data/byte_pair_encoding.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <map>
+#include <optional>
+#include <random>
+
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+namespace {
+
+using Ids = std::vector<std::int32_t>;
+
+/// Tokens of the letters a to h, and random merges of whatever there is.
+struct Model {
+  std::vector<BytePairEncoding::Token> tokens;
+  std::vector<BytePairEncoding::Merge> merges;
+
+  Model(std::uint32_t seed, std::size_t count) {
+    std::mt19937 random(seed);
+    std::map<std::string, std::int32_t> ids;
+    const auto add = [&](const std::string& bytes) {
+      const auto [entry, is_new] = ids.emplace(bytes, static_cast<std::int32_t>(ids.size()));
+      if (is_new) tokens.push_back({bytes, entry->second});
+      return entry->second;
+    };
+    for (char c = 'a'; c <= 'h'; ++c) add(std::string(1, c));
+    while (merges.size() < count) {
+      const auto left = tokens[random() % tokens.size()];
+      const auto right = tokens[random() % tokens.size()];
+      merges.push_back({left.id, right.id, add(left.bytes + right.bytes)});
+    }
+    std::shuffle(merges.begin(), merges.end(), random);
+  }
+
+  /// By the definition: again and again the leftmost pair of the lowest rank.
+  Ids encode(std::string_view piece) const {
+    std::map<std::pair<std::int32_t, std::int32_t>, std::size_t> ranks;
+    for (std::size_t rank = 0; rank < merges.size(); ++rank)
+      ranks[{merges[rank].left, merges[rank].right}] = rank;
+    Ids ids;
+    for (const char c : piece) ids.push_back(c - 'a');
+    for (;;) {
+      std::optional<std::pair<std::size_t, std::size_t>> best;  // rank, place
+      for (std::size_t i = 0; i + 1 < ids.size(); ++i) {
+        const auto found = ranks.find({ids[i], ids[i + 1]});
+        if (found != ranks.end() && (!best || found->second < best->first)) best = {found->second, i};
+      }
+      if (!best) return ids;
+      ids[best->second] = merges[best->first].result;
+      ids.erase(ids.begin() + static_cast<std::ptrdiff_t>(best->second) + 1);
+    }
+  }
+};
+
+TEST(BytePairEncoding, FollowsTheDefinition) {
+  std::mt19937 random(5);
+  BytePairEncoding::Workspace workspace;
+  for (std::uint32_t seed = 0; seed < 60; ++seed) {
+    const Model model(seed, 1 + 3 * seed);
+    const BytePairEncoding encoding(model.tokens, model.merges, false, "here");
+    for (const std::size_t size : {0, 1, 2, 3, 7, 31, 33, 257}) {
+      std::string piece(size, 'a');
+      for (char& c : piece) c = static_cast<char>('a' + random() % (1 + seed % 8));
+      Ids ids;
+      encoding.encode(piece, workspace, ids);
+      EXPECT_EQ(ids, model.encode(piece)) << "seed " << seed << ": " << piece;
+    }
+  }
+}
+
+TEST(BytePairEncoding, StepsGrowLinearly) {
+  // aa, aaaa, aaaaaaaa, ...: at most one entry a pair of bytes, and two for each of at most n - 1 merges.
+  for (const std::size_t size : {1'000u, 1'000'000u}) {
+    std::vector<BytePairEncoding::Token> tokens = {{"a", 0}};
+    std::vector<BytePairEncoding::Merge> merges;
+    for (std::int32_t i = 0; i < 12; ++i) {
+      tokens.push_back({tokens.back().bytes + tokens.back().bytes, i + 1});
+      merges.push_back({i, i, i + 1});
+    }
+    const BytePairEncoding encoding(tokens, merges, false, "here");
+    BytePairEncoding::Workspace workspace;
+    Ids ids;
+    encoding.encode(std::string(size, 'a'), workspace, ids);
+    EXPECT_LE(workspace.steps, 3 * size);
+    EXPECT_GE(workspace.steps, size - 1);
+    EXPECT_EQ(ids.size(), (size >> 12) + static_cast<std::size_t>(std::popcount(size & 0xFFF)));
+  }
+}
+
+TEST(BytePairEncoding, AWholePieceCountsBeforeMergesOnlyWhenAsked) {
+  const std::vector<BytePairEncoding::Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"aba", 3}};
+  const std::vector<BytePairEncoding::Merge> merges = {{0, 1, 2}};
+  BytePairEncoding::Workspace workspace;
+  for (const bool ignore_merges : {false, true}) {
+    const BytePairEncoding encoding(tokens, merges, ignore_merges, "here");
+    Ids ids;
+    encoding.encode("aba", workspace, ids);
+    EXPECT_EQ(ids, ignore_merges ? Ids{3} : (Ids{2, 0}));
+    encoding.encode("", workspace, ids);
+    EXPECT_THROW(encoding.encode("abc", workspace, ids), InputError);
+  }
+}
+
+TEST(BytePairEncoding, TheLaterOfTwoMergesOfAPairCounts) {
+  const std::vector<BytePairEncoding::Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"bb", 3}};
+  const BytePairEncoding encoding(tokens, {{0, 1, 2}, {1, 1, 3}, {0, 1, 2}}, false, "here");
+  BytePairEncoding::Workspace workspace;
+  Ids ids;
+  encoding.encode("abb", workspace, ids);
+  EXPECT_EQ(ids, (Ids{0, 3}));
+}
+
+}  // namespace
+}  // namespace mezzo
