@@ -197,10 +197,9 @@ struct Decoder::Forward {
           h = arena.take(sizes.residual_dtype(), h.shared() ? 0 : table.count(), shape.reads, d.hidden,
                          d.hidden);
           x = take_like(in.x, shape.reads, table);
-          if (backend != nullptr) {
-            backend->gather(table, in.h, batch->reads, h);
-            backend->gather(table, in.x, batch->reads, x);
-          }
+          const bool x_is_used = !d.fused_qkv() || d.parallel_residual;  // a fused product needs all rows
+          if (backend != nullptr) backend->gather(table, in.h, batch->reads, h);
+          if (backend != nullptr && x_is_used) backend->gather(table, in.x, batch->reads, x);
         }
         deltas.push_back(attention_delta(layer, in.x, x, drops_rows, table));
       }
@@ -602,11 +601,17 @@ void Decoder::begin(const DeviceBatch& batch) {
   forward_->begin();
 }
 
+void Decoder::check_begun() const {
+  if (!forward_ || forward_->batch == nullptr) throw Error("a decoder evaluates only after begin()");
+}
+
 void Decoder::evaluate(const ProbeTable& table, View out) {
+  check_begun();
   backend_.score(table, *forward_->batch, weights_->head, forward_->finish(table), out);
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {
+  check_begun();
   backend_.product(table, weights_->head, 0, forward_->finish(table), {{out}}, {});
 }
 

@@ -208,6 +208,7 @@ TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
   EXPECT_EQ(decoder.first_perturbed_layer(), description.layers);
   DeviceBatch batch;
   EXPECT_THROW(decoder.begin(batch), Error);
+  EXPECT_THROW(decoder.evaluate({}, {}), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {

@@ -43,8 +43,8 @@ class Decoder {
   /// Of the arena that reserve() would make: exact, by the same code that runs the forward.
   std::size_t activation_bytes(const BatchShape& largest, std::int64_t probes) const;
   Workload workload(const BatchShape& largest, std::int64_t probes, std::int64_t directions) const;
-  /// Makes the arena and has the backend make its scratch. May be called for several workloads: one arena and one
-  /// scratch serve them all.
+  /// Makes the arena and has the backend make its scratch. May be called for several workloads: one arena and
+  /// one scratch serve them all.
   void reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions);
   std::size_t arena_high_water() const;
 
@@ -71,6 +71,8 @@ class Decoder {
   struct Layer;
   struct Weights;
   struct Forward;
+
+  void check_begun() const;
 
   Backend& backend_;
   Description description_;
