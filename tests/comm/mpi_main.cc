@@ -17,8 +17,8 @@ int main(int argc, char** argv) {
   try {
     exchange = mezzo::make_exchange(argc, argv);
     current = exchange.get();
-    testing::InitGoogleTest(&argc, argv);
     if (exchange->rank() != 0) testing::GTEST_FLAG(brief) = true;
+    testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
   } catch (const std::exception& error) {
     return mezzo::report_failure(exchange.get(), error);
