@@ -163,6 +163,10 @@ def mix64(x):
     return x ^ (x >> 31)
 
 
+def element_hash(tensor, element, bits):
+    return mix64(mix64(mix64(tensor) ^ element) ^ bits)
+
+
 def stream(seed, index, purpose):
     for block in range(2**32):
         yield from philox([block, index & MASK32, index >> 32, purpose], [seed & MASK32, seed >> 32])
@@ -215,6 +219,15 @@ def main():
                 for element in (0, 1, 2, 3, 4, 31, 33, 127, 128, 257, big, 2**41 + 2):
                     line("noise", kind, seed, tensor, element, noise(kind, seed, tensor, element).bits())
 
+    # Many at once, as the sum of their element hashes: an ulp in one coefficient changes one normal in some hundreds.
+    seed, tensor, count = 7, 1, 2**16
+    total = 0
+    for block in range(count // 4):
+        w = words(seed, block, tensor, 0)
+        for i, z in enumerate(normal_pair(w[0], w[1]) + normal_pair(w[2], w[3])):
+            total += element_hash(tensor, 4 * block + i, z.bits())
+    line("normals", seed, tensor, count, total & MASK64)
+
     for seed, tensor, element, fan_in in [(42, 0, 0, 288), (42, 0, 1, 288), (42, 1, 2, 4096), (43, 5, 31, 1), (43, 5, 7, 3),
                                           (2**63 + 1, 2**31, 2**35 + 3, 768)]:
         bound = rounded(1 / sqrt(Float(fan_in)).value)
@@ -258,7 +271,7 @@ def main():
 
     for tensor, element, bits in [(0, 0, 0), (0, 0, 2**31), (0, 1, 0x3F800000), (1, 0, 0x3F800000),
                                   (3, 2**33, 0xFF800000)]:
-        line("hash", tensor, element, bits, mix64(mix64(mix64(tensor) ^ element) ^ bits))
+        line("hash", tensor, element, bits, element_hash(tensor, element, bits))
 
 
 if __name__ == "__main__":

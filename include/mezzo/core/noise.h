@@ -22,10 +22,10 @@ struct NormalPair {
 
 /// Two independent standard normals from two random words (Box and Muller 1958): sqrt(-2 log u) times the
 /// cosine (first) and the sine (second) of 2 pi v, with u = (a + 1/2) / 2^32 and v = (b + 1/2) / 2^32. |z|
-/// <= 6.7637, the radius of a = 0; the smallest nonzero |z| is above 1e-15, so no subnormal occurs on the
-/// way.
+/// lies between pi 2^-48 = 1.1e-14 and sqrt(66 log 2) = 6.7637: there are no zeros, and no subnormal occurs
+/// on the way.
 MEZZO_HOST_DEVICE inline NormalPair box_muller(std::uint32_t a, std::uint32_t b) {
-  // u, or u - 1 from a = 2^31 on: a signed conversion gives both, and keeps every bit where log u is near 0.
+  // u, or u - 1 from a = 2^31 on: a signed conversion gives both, either with its own relative precision.
   const float signed_u = ieee::fma(ieee::from_int(static_cast<std::int32_t>(a)), 0x1p-32f, 0x1p-33f);
   const std::uint32_t one_if_high = (0u - (a >> 31)) & 0x3f800000u;
   const float u = ieee::add(signed_u, ieee::from_bits(one_if_high));
