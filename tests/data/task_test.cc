@@ -1,0 +1,207 @@
+#include "mezzo/data/task.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "mezzo/core/error.h"
+#include "mezzo/data/stream.h"
+
+namespace mezzo {
+namespace {
+
+/// One token a word, its id the sum of its bytes; a word is a letter sequence with the spaces before it.
+class WordTokenizer final : public Tokenizer {
+ public:
+  explicit WordTokenizer(bool start) : start_(start) {}
+  std::vector<std::int32_t> encode(std::string_view text, bool) const override {
+    std::vector<std::int32_t> ids;
+    for (std::size_t i = 0; i < text.size();) {
+      std::size_t end = text.find(' ', i + 1);
+      if (end == std::string_view::npos) end = text.size();
+      words_.emplace_back(text.substr(i, end - i));
+      ids.push_back(static_cast<std::int32_t>(words_.size()));
+      i = end;
+    }
+    return ids;
+  }
+  std::string decode(std::span<const std::int32_t> ids) const override {
+    std::string text;
+    for (const std::int32_t id : ids) text += words_[static_cast<std::size_t>(id) - 1];
+    return text;
+  }
+  std::optional<std::int32_t> start_token() const override {
+    return start_ ? std::optional(0) : std::nullopt;
+  }
+  std::int64_t vocabulary_size() const override { return 1 << 20; }
+
+ private:
+  bool start_;
+  mutable std::vector<std::string> words_;
+};
+
+TaskConfig classification() {
+  TaskConfig config;
+  config.prompt_template = "Review: {sentence} It was";
+  config.verbalizers = {{"0", " bad"}, {"1", " very good"}};
+  return config;
+}
+
+TEST(Task, EncodesTemplateAndOptions) {
+  const WordTokenizer tokenizer(true);
+  const Task task(classification(), tokenizer, 100);
+  const Example example = task.encode(R"({"sentence": "a fine film", "label": 1, "other": [1]})", "f", 3);
+  EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), "Review: a fine film It was");
+  EXPECT_EQ(example.prompt[0], 0);
+  EXPECT_EQ(example.label, 1);
+  ASSERT_EQ(example.options.size(), 2u);
+  EXPECT_EQ(tokenizer.decode(example.options[1]), " very good");
+}
+
+TEST(Task, TruncatesTheFieldFromTheLeft) {
+  const WordTokenizer tokenizer(true);
+  TaskConfig config = classification();
+  config.prompt_template = "{sentence} It was";
+  // start + field + " It" + " was" + the longest option of 2 tokens: 5 without the field.
+  const Task task(config, tokenizer, 7);
+  const Example example = task.encode(R"({"sentence": "one two three four", "label": 0})", "f", 1);
+  EXPECT_EQ(example.prompt[0], 0);
+  EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), " three four It was");
+  EXPECT_THROW(Task(config, tokenizer, 4), UsageError);
+}
+
+TEST(Task, SecondFieldLosesAfterTheFirst) {
+  const WordTokenizer tokenizer(false);
+  TaskConfig config = classification();
+  config.prompt_template = "{a}|{b}|";
+  config.verbalizers = {{"0", " x"}, {"1", " y"}};
+  const Task task(config, tokenizer, 4);
+  const Example example = task.encode(R"({"a": "1 2 3", "b": " 4 5 6", "label": 0})", "f", 1);
+  EXPECT_LE(example.prompt.size() + 1, 4u);
+  EXPECT_EQ(tokenizer.decode(example.prompt), "| 5 6|");
+}
+
+TEST(Task, ErrorsNameFileLineAndField) {
+  const WordTokenizer tokenizer(true);
+  const Task task(classification(), tokenizer, 100);
+  const auto message = [&](const char* line) {
+    try {
+      task.encode(line, "data.jsonl", 12);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  for (const char* line : {R"({"label": 1})", R"({"sentence": 5, "label": 1})"}) {
+    EXPECT_NE(message(line).find("data.jsonl:12"), std::string::npos) << message(line);
+    EXPECT_NE(message(line).find("sentence"), std::string::npos) << message(line);
+  }
+  EXPECT_NE(message(R"({"sentence": "x"})").find("label"), std::string::npos);
+  EXPECT_NE(message(R"({"sentence": "x", "label": 2})").find("0, 1"), std::string::npos);
+  EXPECT_NE(message(R"({"sentence": "x", "label": 1.5})").find("label"), std::string::npos);
+  EXPECT_NE(message("[1]").find("object"), std::string::npos);
+  EXPECT_NE(message("{\"sentence\": \"x\", \"label\": 1").find("data.jsonl:12"), std::string::npos);
+}
+
+TEST(Task, CompletionRecords) {
+  const WordTokenizer tokenizer(false);
+  TaskConfig config;
+  config.type = TaskType::completion;
+  config.loss = TaskLoss::language_model;
+  const Task task(config, tokenizer, 4);
+  const Example example = task.encode(R"({"prompt": "a b c d", "completion": " e f"})", "f", 1);
+  EXPECT_EQ(tokenizer.decode(example.prompt), " c d");
+  EXPECT_EQ(example.options.size(), 1u);
+  EXPECT_THROW(task.encode(R"({"prompt": "", "completion": " e"})", "f", 1), InputError);  // no start token
+  EXPECT_THROW(task.encode(R"({"prompt": "a", "completion": ""})", "f", 1), InputError);
+  EXPECT_THROW(task.encode(R"({"prompt": "a", "completion": " b c d e f"})", "f", 1), InputError);
+}
+
+Example example_of(std::vector<std::int32_t> prompt, std::vector<std::vector<std::int32_t>> options,
+                   std::int32_t label) {
+  return {.prompt = std::move(prompt), .options = std::move(options), .label = label};
+}
+
+TEST(Pack, OptionsOfOneTokenShareTheirPrompt) {
+  const Example a = example_of({0, 1, 2}, {{7}, {8}}, 1);
+  const Example b = example_of({0, 3}, {{7}, {8}}, 0);
+  const Example* both[] = {&a, &b};
+  const LossBatch batch = pack(both, TaskLoss::options, true);
+  EXPECT_EQ(batch.packed.tokens, (std::vector<std::int32_t>{0, 1, 2, 0, 3}));
+  EXPECT_EQ(batch.packed.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1}));
+  EXPECT_EQ(batch.packed.offsets, (std::vector<std::int32_t>{0, 3, 5}));
+  EXPECT_EQ(batch.packed.reads, (std::vector<std::int32_t>{2, 4}));
+  EXPECT_EQ(batch.packed.question_reads, (std::vector<std::int32_t>{0, 0, 1, 1}));
+  EXPECT_EQ(batch.packed.question_tokens, (std::vector<std::int32_t>{7, 8, 7, 8}));
+}
+
+TEST(Pack, LongOptionsHaveSequencesOfTheirOwn) {
+  const Example a = example_of({0, 1}, {{7}, {8, 9, 10}}, 0);
+  const Example* one[] = {&a};
+  const LossBatch batch = pack(one, TaskLoss::options, true);
+  EXPECT_EQ(batch.packed.tokens, (std::vector<std::int32_t>{0, 1, 8, 9}));
+  EXPECT_EQ(batch.packed.reads, (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(batch.packed.question_reads, (std::vector<std::int32_t>{0, 0, 1, 2}));
+  EXPECT_EQ(batch.packed.question_tokens, (std::vector<std::int32_t>{7, 8, 9, 10}));
+  const LossBatch right = pack(one, TaskLoss::language_model, false);
+  EXPECT_EQ(right.packed.tokens, (std::vector<std::int32_t>{0, 1}));
+  EXPECT_EQ(right.packed.question_tokens, (std::vector<std::int32_t>{7}));
+}
+
+TEST(Loss, OptionsByHand) {
+  const Example a = example_of({0}, {{7}, {8, 9}}, 1);
+  const Example* one[] = {&a};
+  const LossBatch batch = pack(one, TaskLoss::options, true);
+  const float scores[] = {-1.0f, -2.0f, -3.0f};  // means -1 and -2.5
+  const SliceLoss loss = loss_of(batch, scores);
+  EXPECT_DOUBLE_EQ(loss.sum, 2.5 + std::log(std::exp(-1.0) + std::exp(-2.5)));
+  EXPECT_EQ(loss.weight, 1.0);
+  EXPECT_EQ(loss.correct, 0);
+  const LossBatch language = pack(one, TaskLoss::language_model, true);
+  const SliceLoss tokens = loss_of(language, scores);
+  EXPECT_EQ(tokens.sum, 5.0);
+  EXPECT_EQ(tokens.weight, 2.0);
+}
+
+TEST(Loss, NotANumberIsNeverCorrect) {
+  const Example a = example_of({0}, {{7}, {8}}, 0);
+  const Example* one[] = {&a};
+  const float scores[] = {std::nanf(""), -1.0f};
+  const SliceLoss loss = loss_of(pack(one, TaskLoss::options, true), scores);
+  EXPECT_TRUE(std::isnan(loss.sum));
+  EXPECT_EQ(loss.correct, 0);
+}
+
+TEST(Stream, EachEpochIsAPermutationAndBatchesCrossEpochs) {
+  std::vector<Example> examples;
+  for (std::int32_t i = 0; i < 7; ++i) examples.push_back(example_of({i}, {{1}}, 0));
+  const ExampleStream stream(examples, 42, 0);
+  std::vector<int> epochs[3];
+  for (int i = 0; i < 21; ++i)
+    epochs[i / 7].push_back(stream.at(static_cast<std::uint64_t>(i), 1)[0]->prompt[0]);
+  for (auto& epoch : epochs) {
+    std::vector<int> sorted = epoch;
+    std::sort(sorted.begin(), sorted.end());
+    EXPECT_EQ(sorted, (std::vector<int>{0, 1, 2, 3, 4, 5, 6}));
+  }
+  EXPECT_NE(epochs[0], epochs[1]);
+  const std::vector<const Example*> crossing = stream.at(5, 5);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(crossing[i]->prompt[0], epochs[(5 + i) / 7][(5 + i) % 7]);
+}
+
+TEST(Stream, LimitTakesTheFirstOfAShuffle) {
+  std::vector<Example> examples;
+  for (std::int32_t i = 0; i < 100; ++i) examples.push_back(example_of({i}, {{1}}, 0));
+  const ExampleStream ten(examples, 42, 10);
+  const ExampleStream twenty(examples, 42, 20);
+  ASSERT_EQ(ten.size(), 10);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(ten.examples()[i].prompt, twenty.examples()[i].prompt);
+  const ExampleStream other(examples, 43, 10);
+  int same = 0;
+  for (int i = 0; i < 10; ++i) same += ten.examples()[i].prompt == other.examples()[i].prompt;
+  EXPECT_LT(same, 5);
+}
+
+}  // namespace
+}  // namespace mezzo
