@@ -4,6 +4,7 @@
 // term or a lost tail does (those are of the size of a term, 0.1 and more).
 #include <gtest/gtest.h>
 
+#include "mezzo/core/noise.h"
 #include "operands.h"
 
 namespace mezzo::test {
@@ -128,6 +129,44 @@ TEST_F(Operations, Product) {
           }
         }
       }
+    }
+  }
+}
+
+/// y = W x + b + scaling (B + e Z_B)(A + e Z_A) x, with the noise of mezzo/core/noise.h by tensor id,
+/// row-major.
+TEST_F(Operations, TailsTakeTheNoiseOfTheirTensors) {
+  constexpr std::int64_t in = 5, rank = 2, out = 3;
+  RandomProduct random(in, {4, out}, {0, rank}, true, 1);
+  prepare(1, 1, {&random.product});
+  const Operand x(0, 1, in, 2);
+  const LowRankTail& tail = *random.product.parts[1].tail;
+  for (const NoiseKind kind : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+    ProbeTable probes;
+    const Probe probe{.seed = 77, .direction = 5, .epsilon = -0.5f};
+    cpu->upload({{probe}}, kind, probes);
+    std::vector<double> s(rank);
+    for (std::uint64_t k = 0; k < rank; ++k) {
+      for (std::uint64_t i = 0; i < in; ++i) {
+        const double z = noise_at(kind, probe.seed, tail.a_id, k * in + i);
+        s[k] += (tail.a.as<float>()[k * in + i] + probe.epsilon * z) * x.at(0, 0, std::int64_t(i));
+      }
+    }
+    Operand expected(1, 1, out, 3);
+    for (std::uint64_t o = 0; o < out; ++o) {
+      double y = random.bias.at(0, 0, 4 + std::int64_t(o));
+      for (std::int64_t i = 0; i < in; ++i)
+        y += double{random.weight.at(0, 4 + std::int64_t(o), i)} * x.at(0, 0, i);
+      for (std::uint64_t k = 0; k < rank; ++k) {
+        const double z = noise_at(kind, probe.seed, tail.b_id, o * rank + k);
+        y += tail.scaling * (tail.b.as<float>()[o * rank + k] + probe.epsilon * z) * s[k];
+      }
+      expected.at(0, 0, std::int64_t(o)) = float(y);
+    }
+    for (Backend* backend : {cpu.get(), reference.get()}) {
+      Operand y(1, 1, out, 0);
+      backend->product(probes, random.product, 1, x.view, {{y.view}}, {});
+      expect_near(y, expected, 1, 64 * u);  // a dozen terms of size 1 to 5
     }
   }
 }
