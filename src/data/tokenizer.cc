@@ -26,6 +26,8 @@ constexpr std::string_view gpt2_pattern =
 constexpr std::int64_t max_id =
     (1 << 24) - 1;  ///< far above any model's; tables are as long as the largest id
 
+constexpr std::size_t max_steps = 64;  ///< of a pre-tokenizer: each is a call inside the one before
+
 /// What a tokenizer.json amounts to.
 struct Parts {
   std::vector<std::optional<std::string>> bytes_of_id;  ///< nothing where an id is not used
@@ -91,7 +93,7 @@ class Field {
   std::string where() const { return fmt::format("{}: {}", *file_, name_); }
 
   /// A member of an object; one that is missing is null.
-  Field operator[](const std::string &key) const {
+  Field operator[](const std::string& key) const {
     static const Json null;
     if (!value_->is_object()) fail("an object");
     const auto member = value_->find(key);
@@ -401,6 +403,10 @@ std::unique_ptr<Tokenizer> read_tokenizer_json(const std::string& path) {
   std::vector<PreTokenizer::Step> steps;
   if (!read_pre_tokenizer(root["pre_tokenizer"], steps)) {
     root["pre_tokenizer"].refuse("ByteLevel, or a Sequence that ends with it");
+  }
+  if (steps.size() > max_steps) {
+    throw InputError("{}: pre_tokenizer has {} steps, which is not served; expected {} at most", path,
+                     steps.size(), max_steps);
   }
   if (const Field decoder = root["decoder"]; decoder.is_null() || decoder.type() != "ByteLevel") {
     decoder.refuse("ByteLevel");

@@ -12,6 +12,7 @@
 #include <random>
 
 #include "mezzo/core/error.h"
+#include "mezzo/data/added_tokens.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/json_file.h"
 
@@ -275,6 +276,9 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
   refuses("/pre_tokenizer", split({{"Regex", "(?<=a+)b"}}, "Isolated"),
           "pattern.Regex: the pattern does not compile");
   refuses("/pre_tokenizer", split({{"String", ""}}, "Isolated"), "pattern.String is \"\"");
+  Json many = split({{"Regex", "a"}}, "Isolated");
+  many["pretokenizers"].insert(many["pretokenizers"].begin(), 64, many["pretokenizers"][0]);
+  refuses("/pre_tokenizer", many, "pre_tokenizer has 65 steps");
   refuses("/decoder", nullptr, "decoder is missing or null");
   refuses("/decoder", {{"type", "Metaspace"}}, "decoder is of the type \"Metaspace\"");
   refuses("/post_processor", {{"type", "RobertaProcessing"}},
@@ -361,6 +365,17 @@ TEST(Tokenizer, FindsTheFileInAModelsDirectory) {
 }
 
 // ---- hostile text -------------------------------------------------------------------------------------
+
+TEST(AddedTokens, WalkOverARunOfWhiteSpaceOnce) {
+  AddedToken newline;
+  newline.content = "\n";
+  newline.lstrip = newline.rstrip = true;
+  std::size_t count = 0;
+  AddedTokens({newline}).split(
+      std::string(1 << 20, '\n'), [](std::string_view) { FAIL() << "nothing is left of the text"; },
+      [&](std::int32_t) { ++count; });
+  EXPECT_EQ(count, std::size_t{1} << 20);
+}
 
 class HostileText : public testing::TestWithParam<const char*> {};
 
