@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -146,7 +147,8 @@ class Trainer {
   std::optional<Decoder> decoder_;
   std::optional<ProbeRunner> runner_;
   std::optional<Evaluator> evaluator_;
-  std::int64_t group_ = 1;  ///< probes a forward
+  std::int64_t group_ = 1;         ///< probes a forward
+  std::size_t planned_bytes_ = 0;  ///< activations and scratch of a step
   std::optional<SlotTable> slots_;
 
   std::optional<AsyncRecordWriter> trajectory_;  // rank 0
@@ -390,7 +392,9 @@ std::vector<std::vector<const Example*>> Trainer::slices_of(std::uint64_t step) 
 }
 
 /// Elementwise maximum over the slices of all steps still to do: sizes of a slice are sums over its examples.
+/// Of a very long run a bound instead: the largest examples together in one slice.
 BatchShape Trainer::largest_slice(std::uint64_t first_step) const {
+  constexpr std::uint64_t most_visits = 4'000'000;
   const bool all_options = inputs_->task.loss() == TaskLoss::options;
   std::vector<BatchShape> shapes;
   const std::span<const Example> examples = inputs_->train->examples();
@@ -398,7 +402,26 @@ BatchShape Trainer::largest_slice(std::uint64_t first_step) const {
     const Example* one = &example;
     shapes.push_back(shape_of(pack({&one, 1}, inputs_->task.loss(), all_options).packed));
   }
+  const TrainConfig& train = config_.train;
+  const auto step_examples = static_cast<std::uint64_t>(train.gradient_accumulation_steps * train.batch_size);
   BatchShape largest;
+  if ((max_steps() - first_step) * step_examples > most_visits) {
+    const std::int64_t slice = (train.batch_size + train.batch_slices - 1) / train.batch_slices;
+    const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
+      std::vector<std::int64_t> sizes;
+      for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);
+      std::sort(sizes.begin(), sizes.end(), std::greater<>());
+      std::int64_t sum = 0;
+      for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i) % sizes.size()];
+      return sum;
+    };
+    largest = {.tokens = sum_of_largest(&BatchShape::tokens),
+               .sequences = sum_of_largest(&BatchShape::sequences),
+               .reads = sum_of_largest(&BatchShape::reads),
+               .questions = sum_of_largest(&BatchShape::questions)};
+    for (const BatchShape& shape : shapes) largest.longest = std::max(largest.longest, shape.longest);
+    return largest;
+  }
   for (std::uint64_t step = first_step; step < max_steps(); ++step) {
     for (const auto& slice : slices_of(step)) {
       BatchShape sum;
@@ -440,6 +463,8 @@ void Trainer::choose_groups(std::uint64_t first_step) {
                  backend_->scratch_bytes(decoder_->workload(largest, group, directions_of(group)));
         });
   }
+  planned_bytes_ = decoder_->activation_bytes(largest, group_) +
+                   backend_->scratch_bytes(decoder_->workload(largest, group_, directions_of(group_)));
   runner_->reserve(largest, group_, directions_of(group_));
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
 }
@@ -469,10 +494,9 @@ void Trainer::open_record(const Decision& decision) {
 
 void Trainer::print_start(std::uint64_t first_step) {
   reporter_.emplace(log_, first_step, max_steps());
-  const std::size_t arena = decoder_->arena_high_water();
   const std::string mine =
       fmt::format("{}\t{}\t{}\t{}\t{} MiB weights, {} MiB activations", exchange_.host(), backend_->device(),
-                  placement_.threads, group_, decoder_->weight_bytes() >> 20, arena >> 20);
+                  placement_.threads, group_, decoder_->weight_bytes() >> 20, planned_bytes_ >> 20);
   std::vector<std::vector<std::string>> rows = {
       {"rank", "host", "device", "threads", "probes a forward", "memory"}};
   const std::vector<std::string> all = agree(exchange_, mine, timeout_);
