@@ -19,7 +19,7 @@ ExampleStream::ExampleStream(std::vector<Example> examples, std::uint64_t data_s
     return;
   }
   const std::vector<std::uint32_t> order =
-      shuffled_order(data_seed, choice_epoch, static_cast<std::uint32_t>(count));
+      shuffled_order(data_seed, choice_epoch, count);
   for (std::size_t i = 0; i < static_cast<std::size_t>(limit); ++i)
     examples_.push_back(std::move(examples[order[i]]));
 }
@@ -30,7 +30,7 @@ std::vector<const Example*> ExampleStream::at(std::uint64_t first, std::int64_t 
   for (std::uint64_t i = first; i < first + static_cast<std::uint64_t>(count); ++i) {
     const std::uint64_t epoch = i / n;
     if (epoch != cached_epoch_ || order_.empty()) {
-      order_ = shuffled_order(data_seed_, epoch, static_cast<std::uint32_t>(n));
+      order_ = shuffled_order(data_seed_, epoch, n);
       cached_epoch_ = epoch;
     }
     batch.push_back(&examples_[order_[i % n]]);
