@@ -18,12 +18,6 @@ namespace {
 
 constexpr std::string_view root = "base_model.model.";  // PEFT's wrapper around the model
 
-/// PEFT's rule (check_target_module_exists): the whole name, or all of it behind some dot.
-bool is_suffix(const std::string& name, const std::string& target) {
-  return name.size() > target.size() && name.ends_with(target) &&
-         name[name.size() - target.size() - 1] == '.';
-}
-
 /// The last components of all linear modules' names, each once: "c_attn, c_fc, c_proj".
 std::set<std::string> short_names(const std::vector<LinearModule>& modules) {
   std::set<std::string> names;
@@ -48,6 +42,11 @@ float AdapterConfig::scaling() const {
   return static_cast<float>(lora_alpha / (use_rslora ? std::sqrt(rank) : rank));
 }
 
+bool is_targeted(const std::string& module, const std::string& target) {
+  if (!module.ends_with(target)) return false;
+  return module.size() == target.size() || module[module.size() - target.size() - 1] == '.';
+}
+
 std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config) {
   check_layers(description, config);
   const std::vector<LinearModule> all = linear_modules(description);
@@ -65,10 +64,9 @@ std::vector<LinearModule> adapted_modules(const Description& description, const 
     bool wanted = config.all_linear && in_layers(module);
     for (const std::string& target : targets) {
       if (config.all_linear) break;
-      const bool exact = module.name == target;
-      if (!exact && !is_suffix(module.name, target)) continue;
+      if (!is_targeted(module.name, target)) continue;
       matched.insert(target);
-      wanted = wanted || exact || in_layers(module);
+      wanted = wanted || module.name == target || in_layers(module);  // a whole name is taken in any layer
     }
     if (wanted) adapted.push_back(module);
   }

@@ -198,6 +198,28 @@ std::vector<std::string> written_targets(const Description& description, const A
   return {targets.begin(), targets.end()};
 }
 
+/// Takes out targets and layers that the model does not have: PEFT passes over them in an adapter's files.
+void drop_unmatched(AdapterConfig& config, const Description& description, const std::string& path) {
+  if (config.layers_to_transform) {
+    std::erase_if(*config.layers_to_transform,
+                  [&](std::int64_t layer) { return layer >= description.layers; });
+    if (config.layers_to_transform->empty()) {
+      throw InputError("{}: layers_to_transform names no layer of the base model, which has {}", path,
+                       description.layers);
+    }
+  }
+  if (config.all_linear) return;
+  const std::vector<LinearModule> modules = linear_modules(description);
+  std::erase_if(config.target_modules, [&](const std::string& target) {
+    return std::ranges::none_of(modules,
+                                [&](const LinearModule& module) { return is_targeted(module.name, target); });
+  });
+  if (config.target_modules.empty()) {
+    throw InputError("{}: target_modules selects no module of the base model, a {} model", path,
+                     description.family);
+  }
+}
+
 nlohmann::json config_json(const Description& description, const AdapterConfig& config,
                            const std::string& base_model) {
   nlohmann::json alpha = config.lora_alpha;
@@ -262,6 +284,7 @@ Adapter read_adapter(const std::string& directory) {
 
 Adapter read_adapter(const std::string& directory, const Description& description) {
   Adapter adapter = read_adapter(directory);
+  drop_unmatched(adapter.config, description, fmt::format("{}/{}", directory, config_name));
   std::map<std::string_view, const TrainableSpec*> found;
   for (const TrainableSpec& spec : adapter.specs) found[spec.name] = &spec;
   for (const TrainableSpec& expected : lora_trainables(description, adapter.config)) {

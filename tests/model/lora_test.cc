@@ -217,7 +217,20 @@ TEST_F(BadAdapter, MoreOrFewerModulesThanTheTensors) {
 TEST_F(BadAdapter, AnotherBaseModel) {
   expect_input_error([&] { read_adapter(directory, described("llama_grouped")); },
                      {"lora_A.weight", "[4, 32]", "[4, 24]"});
-  expect_input_error([&] { read_adapter(directory, described("gpt2")); }, {"q_proj"});
+  expect_input_error([&] { read_adapter(directory, described("gpt2")); },
+                     {"adapter_config.json", "target_modules", "gpt2"});
+}
+
+TEST_F(BadAdapter, TargetsThatTheModelLacksArePassedOverAsInPeft) {
+  change_config([](auto& json) {
+    json["target_modules"] = {"c_attn", "q_proj", "v_proj"};
+    json["layers_to_transform"] = {0, 1, 7};
+  });
+  const Adapter adapter = read_adapter(directory, described("llama"));
+  EXPECT_EQ(adapter.config.target_modules, (std::vector<std::string>{"q_proj", "v_proj"}));
+  EXPECT_EQ(adapter.config.layers_to_transform, (std::vector<std::int64_t>{0, 1}));
+  change_config([](auto& json) { json["layers_to_transform"] = {7}; });
+  expect_refused({"adapter_config.json", "layers_to_transform"});
 }
 
 TEST_F(BadAdapter, TensorsThatAreNoFactors) {

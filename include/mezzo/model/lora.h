@@ -47,6 +47,9 @@ struct Adapter {
   std::vector<float> values;
 };
 
+/// PEFT's rule (check_target_module_exists): a target is a module's whole name, or all of it behind some dot.
+bool is_targeted(const std::string& module, const std::string& target);
+
 /// The modules that an adapter perturbs, in the order of the forward. A target, or a layer, that matches
 /// nothing is an InputError that suggests what there is. Needs config.json only.
 std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config);
