@@ -1,0 +1,95 @@
+#pragma once
+// Helpers of the kernels' own files: element types, reductions in a fixed order, launches.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/matrices.h"
+
+namespace mezzo::cuda {
+
+using bf16 = __nv_bfloat16;
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ inline T from_float(float x);
+template <>
+__device__ inline float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ inline bf16 from_float<bf16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+/// Matrices whose element type is known.
+template <typename T>
+struct Typed {
+  T* data;
+  std::int64_t row_stride;
+  std::int64_t copy_stride;
+
+  __device__ T* row(std::int64_t copy, std::int64_t i) const {
+    return data + copy * copy_stride + i * row_stride;
+  }
+};
+
+template <typename T>
+Typed<T> typed(const Matrices& m) {
+  return {static_cast<T*>(m.data), m.row_stride, m.copy_stride};
+}
+
+/// f(element of the type that `dtype` names); activations and weights are fp32 or bf16.
+template <typename F>
+cudaError_t by_type(DType dtype, F f) {
+  if (dtype == DType::f32) return f(float{});
+  if (dtype == DType::bf16) return f(bf16{});
+  return cudaErrorInvalidValue;
+}
+
+inline std::uint32_t blocks(std::int64_t count, std::int64_t a_block) {
+  return static_cast<std::uint32_t>((count + a_block - 1) / a_block);
+}
+
+__device__ inline float warp_sum(float x) {
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+  return x;
+}
+__device__ inline float warp_max(float x) {
+  for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+  return x;
+}
+
+/// Sum over a block of whole warps, the same bits for every thread: warps in order of their numbers.
+__device__ inline float block_sum(float x) {
+  __shared__ float sums[32];
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  x = warp_sum(x);
+  __syncthreads();  // the last call's sums have been read
+  if (threadIdx.x % 32 == 0) sums[warp] = x;
+  __syncthreads();
+  float total = 0.0f;
+  for (int i = 0; i < warps; ++i) total += sums[i];
+  return total;
+}
+
+__device__ inline float block_max(float x) {
+  __shared__ float largest[32];
+  const int warps = static_cast<int>(blockDim.x) / 32;
+  x = warp_max(x);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) largest[threadIdx.x / 32] = x;
+  __syncthreads();
+  float total = largest[0];
+  for (int i = 1; i < warps; ++i) total = fmaxf(total, largest[i]);
+  return total;
+}
+
+__device__ inline void report(std::uint32_t* fault, Fault what) { *fault = static_cast<std::uint32_t>(what); }
+
+}  // namespace mezzo::cuda

@@ -1,0 +1,165 @@
+#include "kernels/cuda/rows.h"
+
+#include <cuda_fp16.h>
+
+#include "kernels/cuda/device.cuh"
+#include "mezzo/core/noise.h"
+
+namespace mezzo::cuda {
+namespace {
+
+template <typename T>
+__global__ void embed_rows(Typed<const T> table, std::int64_t vocabulary, const std::int32_t* tokens,
+                           Typed<const T> positions_table, std::int64_t places, const std::int32_t* positions,
+                           std::int64_t position_offset, std::int64_t cols, Typed<float> h,
+                           std::uint32_t* fault) {
+  const std::int64_t t = blockIdx.x;
+  const std::int64_t token = tokens[t];
+  if (token < 0 || token >= vocabulary) return report(fault, Fault::token);
+  const T* word = table.row(0, token);
+  const T* place = nullptr;
+  if (positions_table.data != nullptr) {
+    const std::int64_t position = positions[t] + position_offset;
+    if (position < 0 || position >= places) return report(fault, Fault::position);
+    place = positions_table.row(0, position);
+  }
+  float* to = h.row(0, t);
+  for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
+    float value = to_float(word[j]);
+    if (place != nullptr) value += to_float(place[j]);
+    to[j] = value;
+  }
+}
+
+template <typename T>
+__global__ void gather_rows(Typed<const T> x, std::int64_t x_rows, const std::int32_t* index,
+                            std::int64_t cols, Typed<T> out, std::uint32_t* fault) {
+  const std::int64_t row = index[blockIdx.x];
+  if (row < 0 || row >= x_rows) return report(fault, Fault::row);
+  const T* from = x.row(blockIdx.y, row);
+  T* to = out.row(blockIdx.y, blockIdx.x);
+  for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) to[j] = from[j];
+}
+
+__device__ inline float as_float(float x) { return x; }
+__device__ inline float as_float(double x) { return static_cast<float>(x); }
+__device__ inline float as_float(bf16 x) { return __bfloat162float(x); }
+__device__ inline float as_float(__half x) { return __half2float(x); }
+
+template <typename T, typename S>
+__global__ void convert_elements(Typed<T> out, const S* source, std::int64_t rows, std::int64_t cols,
+                                 bool transposed) {
+  const std::int64_t e = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (e >= rows * cols) return;
+  const std::int64_t i = e / cols;
+  const std::int64_t j = e % cols;
+  out.row(0, i)[j] = from_float<T>(as_float(source[transposed ? j * rows + i : e]));
+}
+
+template <typename T>
+__global__ void to_dense_elements(Typed<const T> x, std::int64_t rows, std::int64_t cols, std::int64_t count,
+                                  float* out) {
+  const std::int64_t e = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (e >= count) return;
+  const std::int64_t j = e % cols;
+  const std::int64_t i = e / cols % rows;
+  out[e] = to_float(x.row(e / cols / rows, i)[j]);
+}
+
+template <typename T>
+__global__ void fill_elements(T* out, std::int64_t count) {
+  const std::int64_t quad = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (4 * quad >= count) return;
+  const NoiseQuad z = normal_block(0, 0, static_cast<std::uint64_t>(quad));
+  for (std::int64_t i = 0; i < 4 && 4 * quad + i < count; ++i) out[4 * quad + i] = from_float<T>(z.value[i]);
+}
+
+__global__ void compare_rows(const unsigned char* a, const unsigned char* b, std::int64_t row_bytes,
+                             std::int64_t stride_bytes, std::uint32_t* differences) {
+  const std::int64_t first = std::int64_t{blockIdx.x} * stride_bytes;
+  std::uint32_t found = 0;
+  for (std::int64_t j = threadIdx.x; j < row_bytes; j += blockDim.x) found += a[first + j] != b[first + j];
+  if (found != 0) atomicAdd(differences, found);
+}
+
+constexpr int threads = 256;
+
+}  // namespace
+
+cudaError_t embed(Matrices table, std::int64_t vocabulary, const std::int32_t* tokens,
+                  Matrices positions_table, std::int64_t places, const std::int32_t* positions,
+                  std::int64_t position_offset, std::int64_t rows, std::int64_t cols, Matrices h,
+                  std::uint32_t* fault, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return by_type(table.dtype, [&]<typename T>(T) {
+    embed_rows<T><<<blocks(rows, 1), threads, 0, stream>>>(typed<const T>(table), vocabulary, tokens,
+                                                           typed<const T>(positions_table), places, positions,
+                                                           position_offset, cols, typed<float>(h), fault);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t gather(Matrices x, std::int64_t x_rows, const std::int32_t* index, std::int64_t rows,
+                   std::int64_t cols, std::int64_t copies, Matrices out, std::uint32_t* fault,
+                   cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return by_type(x.dtype, [&]<typename T>(T) {
+    gather_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
+        typed<const T>(x), x_rows, index, cols, typed<T>(out), fault);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t convert(Matrices out, const void* source, DType source_dtype, std::int64_t rows,
+                    std::int64_t cols, bool transposed, cudaStream_t stream) {
+  if (rows * cols == 0) return cudaSuccess;
+  return by_type(out.dtype, [&]<typename T>(T) {
+    const auto launch = [&](const auto* from) {
+      convert_elements<<<blocks(rows * cols, threads), threads, 0, stream>>>(typed<T>(out), from, rows, cols,
+                                                                             transposed);
+      return cudaGetLastError();
+    };
+    switch (source_dtype) {
+      case DType::f32:
+        return launch(static_cast<const float*>(source));
+      case DType::f16:
+        return launch(static_cast<const __half*>(source));
+      case DType::bf16:
+        return launch(static_cast<const bf16*>(source));
+      case DType::f64:
+        return launch(static_cast<const double*>(source));
+      default:
+        return cudaErrorInvalidValue;
+    }
+  });
+}
+
+cudaError_t to_dense(Matrices x, std::int64_t rows, std::int64_t cols, std::int64_t copies, float* out,
+                     cudaStream_t stream) {
+  const std::int64_t count = copies * rows * cols;
+  if (count == 0) return cudaSuccess;
+  return by_type(x.dtype, [&]<typename T>(T) {
+    to_dense_elements<T>
+        <<<blocks(count, threads), threads, 0, stream>>>(typed<const T>(x), rows, cols, count, out);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t fill_normals(void* out, DType dtype, std::int64_t count, cudaStream_t stream) {
+  if (count == 0) return cudaSuccess;
+  return by_type(dtype, [&]<typename T>(T) {
+    fill_elements<T><<<blocks(count, 4 * threads), threads, 0, stream>>>(static_cast<T*>(out), count);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t count_differences(const void* a, const void* b, std::int64_t rows, std::int64_t row_bytes,
+                              std::int64_t stride_bytes, std::uint32_t* differences, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  compare_rows<<<blocks(rows, 1), threads, 0, stream>>>(static_cast<const unsigned char*>(a),
+                                                        static_cast<const unsigned char*>(b), row_bytes,
+                                                        stride_bytes, differences);
+  return cudaGetLastError();
+}
+
+}  // namespace mezzo::cuda

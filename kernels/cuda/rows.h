@@ -1,0 +1,39 @@
+#pragma once
+// Looking up, copying and converting rows.
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/matrices.h"
+
+namespace mezzo::cuda {
+
+/// h[t] = table[tokens[t]] + positions_table[positions[t] + position_offset], t < rows, each row `cols` wide;
+/// h fp32. The second term is left out where positions_table has no data; both tables are of one type.
+cudaError_t embed(Matrices table, std::int64_t vocabulary, const std::int32_t* tokens,
+                  Matrices positions_table, std::int64_t places, const std::int32_t* positions,
+                  std::int64_t position_offset, std::int64_t rows, std::int64_t cols, Matrices h,
+                  std::uint32_t* fault, cudaStream_t stream);
+
+/// out[copy][i] = x[copy][index[i]], i < rows; x has `x_rows` rows.
+cudaError_t gather(Matrices x, std::int64_t x_rows, const std::int32_t* index, std::int64_t rows,
+                   std::int64_t cols, std::int64_t copies, Matrices out, std::uint32_t* fault,
+                   cudaStream_t stream);
+
+/// Element type to element type: out [rows, cols], rounded to nearest even. `source` is dense [rows, cols],
+/// or [cols, rows] when `transposed`, of type f32, f16, bf16 or f64.
+cudaError_t convert(Matrices out, const void* source, DType source_dtype, std::int64_t rows,
+                    std::int64_t cols, bool transposed, cudaStream_t stream);
+
+/// out [copies][rows][cols] dense fp32 = x.
+cudaError_t to_dense(Matrices x, std::int64_t rows, std::int64_t cols, std::int64_t copies, float* out,
+                     cudaStream_t stream);
+
+/// Standard normals of a fixed seed, in `dtype`: test data for choosing algorithms.
+cudaError_t fill_normals(void* out, DType dtype, std::int64_t count, cudaStream_t stream);
+
+/// *differences += the number of bytes in which rows of a and b differ; row_bytes of each row are compared.
+cudaError_t count_differences(const void* a, const void* b, std::int64_t rows, std::int64_t row_bytes,
+                              std::int64_t stride_bytes, std::uint32_t* differences, cudaStream_t stream);
+
+}  // namespace mezzo::cuda

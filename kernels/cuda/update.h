@@ -1,0 +1,37 @@
+#pragma once
+// The update and the in-run hash of mezzo/core/update.h, over all tensors at once: tensor i is the elements
+// [begin[i], begin[i + 1]) of `values`.
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "mezzo/core/noise_kind.h"
+
+namespace mezzo::cuda {
+
+struct TensorTable {
+  std::int64_t count = 0;               ///< tensors
+  std::int64_t elements = 0;            ///< of all
+  std::int64_t quads = 0;               ///< of all
+  const std::int64_t* begin = nullptr;  ///< [count + 1]
+  /// [count + 1] where each tensor's quads begin: groups of four elements from its own first one on, the last
+  /// maybe short.
+  const std::int64_t* quad_begin = nullptr;
+};
+
+struct Step {
+  const std::uint64_t* seeds = nullptr;  ///< [directions]
+  const float* coefficients = nullptr;   ///< [directions]
+  std::int64_t directions = 0;
+  float learning_rate = 0.0f;
+  float weight_decay = 0.0f;
+  NoiseKind noise = NoiseKind::gaussian;
+};
+
+cudaError_t update(float* values, const TensorTable& tensors, const Step& step, cudaStream_t stream);
+
+/// *sum += every element's share of the hash.
+cudaError_t hash(const float* values, const TensorTable& tensors, unsigned long long* sum,
+                 cudaStream_t stream);
+
+}  // namespace mezzo::cuda

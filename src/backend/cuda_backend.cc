@@ -1,0 +1,803 @@
+// The CUDA backend: one card, one stream. Weights and activations in bf16 (or fp32), everything that is
+// summed, normalised or perturbed in fp32; the residual stream in fp32.
+//
+// A product is W x by cuBLASLt (cuda_gemm.h), straight into y where nothing else is to be done, else into
+// fp32 scratch, a range of rows at a time, from where `finish` adds bias and tails, applies the activation
+// and rounds once.
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "backends.h"
+#include "cuda_check.h"
+#include "cuda_gemm.h"
+#include "host_backend.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/score.h"
+#include "kernels/cuda/tail.h"
+#include "kernels/cuda/update.h"
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+namespace {
+
+static_assert(sizeof(cuda::Perturbation) == sizeof(Probe) &&
+                  offsetof(cuda::Perturbation, seed) == offsetof(Probe, seed) &&
+                  offsetof(cuda::Perturbation, direction) == offsetof(Probe, direction) &&
+                  offsetof(cuda::Perturbation, epsilon) == offsetof(Probe, epsilon),
+              "kernels read probes as they lie in a ProbeTable");
+static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation::silu) &&
+                  static_cast<int>(cuda::Curve::gelu_tanh) == static_cast<int>(Activation::gelu_tanh) &&
+                  static_cast<int>(cuda::Curve::gelu_erf) == static_cast<int>(Activation::gelu_erf) &&
+                  static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
+              "kernels number activations as the interface does");
+
+constexpr std::size_t vector_bytes = 16;  // what products want every row to be a multiple of
+constexpr std::size_t workspace_bytes = std::size_t{32} << 20;      // of cuBLASLt
+constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;  // fp32 scratch of a product: 256 MiB
+constexpr std::int64_t fewest_rows = 256;                           // of a range, however wide its rows are
+constexpr int oldest_capability = 80;
+
+cuda::Matrices matrices(const View& view) {
+  return {.data = view.data,
+          .dtype = view.dtype,
+          .row_stride = view.row_stride,
+          .copy_stride = view.probe_stride};
+}
+
+const std::int32_t* integers(const View& view) { return view.as<std::int32_t>(); }
+
+std::int64_t copies_on(const View& output, const ProbeTable& table) {
+  return output.shared() ? 1 : table.count();
+}
+
+void check_view(const char* operation, const char* operand, const View& view, std::int64_t rows,
+                std::int64_t cols, DType dtype) {
+  if (view.data == nullptr && rows * cols > 0) throw DeviceError("{}: {} has no data", operation, operand);
+  if (view.dtype != dtype) {
+    throw DeviceError("{}: {} is of element type {}, expected {}", operation, operand, name_of(view.dtype),
+                      name_of(dtype));
+  }
+  if (view.rows != rows || view.cols != cols) {
+    throw DeviceError("{}: {} is [{}, {}], expected [{}, {}]", operation, operand, view.rows, view.cols, rows,
+                      cols);
+  }
+}
+
+/// All rows of all copies lie one row stride apart.
+bool is_flat(const View& view) { return view.shared() || view.probe_stride == view.rows * view.row_stride; }
+
+bool is_aligned(const View& view) {
+  const auto multiple = [](std::size_t bytes) { return bytes % vector_bytes == 0; };
+  const std::size_t size = size_of(view.dtype);
+  return multiple(reinterpret_cast<std::uintptr_t>(view.data)) &&
+         multiple(static_cast<std::size_t>(view.row_stride) * size) &&
+         multiple(static_cast<std::size_t>(view.probe_stride) * size);
+}
+
+/// fp32 elements of an aligned row.
+std::int64_t aligned_floats(std::int64_t cols) { return (cols + 3) / 4 * 4; }
+
+/// What scratch has to hold, in elements.
+struct Sizes {
+  std::int64_t probes = 0;
+  std::int64_t widest = 0;        // columns of a product's accumulators
+  std::int64_t accumulators = 0;  // fp32
+  std::int64_t factors = 0;       // fp32, a probe
+  std::int64_t s = 0;             // fp32
+  std::int64_t totals = 0;        // fp64
+  std::int64_t check = 0;         // bytes
+
+  void grow_to(const Sizes& other) {
+    probes = std::max(probes, other.probes);
+    widest = std::max(widest, other.widest);
+    accumulators = std::max(accumulators, other.accumulators);
+    factors = std::max(factors, other.factors);
+    s = std::max(s, other.s);
+    totals = std::max(totals, other.totals);
+    check = std::max(check, other.check);
+  }
+};
+
+/// One tail of the product in flight.
+struct TailPlace {
+  const LowRankTail* tail = nullptr;
+  std::int64_t rank = 0;
+  std::int64_t rank_begin = 0;  // its columns of s, its rows of the stacked A
+  std::int64_t b_begin = 0;     // its B among a probe's factors
+};
+
+/// The parts [first, first + count) of a product and their tails.
+struct Range {
+  std::size_t first = 0;
+  std::size_t count = 0;
+  std::int64_t row_begin = 0;  // of the weight
+  std::int64_t rows = 0;
+  std::vector<TailPlace> tails;  // of each part; without a tail: null
+  std::int64_t ranks = 0;        // of all
+  std::int64_t factors = 0;      // floats of a probe
+};
+
+Range range_of(const Product& product, std::size_t first, std::size_t count) {
+  Range range;
+  range.first = first;
+  range.count = count;
+  range.row_begin = product.parts[first].row_begin;
+  for (std::size_t i = first; i < first + count; ++i) {
+    const ProductPart& part = product.parts[i];
+    if (part.row_begin != range.row_begin + range.rows) {
+      throw DeviceError("product {}: part {} does not begin where part {} ends", product.name, i, i - 1);
+    }
+    range.rows += part.rows;
+    TailPlace place;
+    if (part.tail) {
+      place = {.tail = &*part.tail, .rank = part.tail->a.rows, .rank_begin = range.ranks};
+      range.ranks += place.rank;
+    }
+    range.tails.push_back(place);
+  }
+  range.factors = range.ranks * product.in();  // the As, stacked; the Bs behind them
+  for (std::size_t i = 0; i < count; ++i) {
+    range.tails[i].b_begin = range.factors;
+    range.factors += range.tails[i].rank * product.parts[first + i].rows;
+  }
+  return range;
+}
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int index, bool fp32) : dtype_(fp32 ? DType::f32 : DType::bf16) {
+    MEZZO_CUDA(cudaSetDevice(index));
+    MEZZO_CUDA(cudaGetDeviceProperties(&card_, index));
+    cudaStream_t stream = nullptr;
+    MEZZO_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    stream_.reset(stream);
+    fault_ = allocate(sizeof(std::uint32_t));
+    MEZZO_CUDA(cudaMemsetAsync(fault_.data(), 0, sizeof(std::uint32_t), stream));
+    gemm_.emplace(stream, allocate(workspace_bytes));
+  }
+
+  std::string name() const override { return "cuda"; }
+  std::string device() const override {
+    return fmt::format("{}, {:.0f} GiB", card_.name, static_cast<double>(card_.totalGlobalMem) / (1u << 30));
+  }
+  DType weight_dtype() const override { return dtype_; }
+  DType activation_dtype() const override { return dtype_; }
+  DType residual_dtype() const override { return DType::f32; }
+  std::map<std::string, std::string> fingerprint() const override {
+    int runtime = 0;
+    MEZZO_CUDA(cudaRuntimeGetVersion(&runtime));
+    return {{"backend", "cuda"},
+            {"card", card_.name},
+            {"capability", fmt::format("{}.{}", card_.major, card_.minor)},
+            {"cublaslt", std::to_string(cublasLtGetVersion())},
+            {"cuda", std::to_string(runtime)},
+            {"dtype", std::string(name_of(dtype_))}};
+  }
+
+  std::size_t memory_available() const override {
+    std::size_t available = 0;
+    std::size_t total = 0;
+    MEZZO_CUDA(cudaMemGetInfo(&available, &total));
+    return available;
+  }
+
+  std::size_t scratch_bytes(const Workload& workload) const override {
+    Arena arena;
+    lay_out(sizes_of(workload), arena);
+    return arena.high_water();
+  }
+
+  void prepare(const Workload& workload) override {
+    sizes_.grow_to(sizes_of(workload));
+    Arena measured;
+    lay_out(sizes_, measured);
+    memory_ = Arena();  // the old scratch goes before the new one comes
+    memory_ = Arena(allocate(measured.high_water()));
+    scratch_ = lay_out(sizes_, memory_);
+    for (const Product* product : workload.products) {
+      if (!product->weight) continue;
+      for (const auto& [first, count] : ranges_of(*product)) {
+        const Range range = range_of(*product, first, count);
+        choose(*product, range, DType::f32);
+        choose(*product, range, dtype_);
+      }
+    }
+  }
+
+  // ---- memory
+  Buffer allocate(std::size_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t status = cudaMalloc(&data, std::max<std::size_t>(bytes, 1));
+    if (status == cudaErrorMemoryAllocation) {
+      static_cast<void>(
+          cudaGetLastError());  // this error is reported here and must not show in the next call
+      throw DeviceError("{}: {} bytes of memory could not be allocated, {} are free", device(), bytes,
+                        memory_available());
+    }
+    MEZZO_CUDA(status);
+    return Buffer(data, bytes, [](void* released, std::size_t) { static_cast<void>(cudaFree(released)); });
+  }
+
+  std::int64_t input_stride(const Product& product) const override { return aligned_elements(product.in()); }
+  std::int64_t weight_stride(std::int64_t in, bool) const override { return aligned_elements(in); }
+
+  void load(View destination, DType source_dtype, const void* source, bool transposed) override {
+    if (source_dtype != DType::f32 && source_dtype != DType::f16 && source_dtype != DType::bf16 &&
+        source_dtype != DType::f64) {
+      throw DeviceError("load: weights cannot be of element type {}", name_of(source_dtype));
+    }
+    if (destination.dtype != DType::f32 && destination.dtype != DType::bf16) {
+      throw DeviceError("load: the destination is of element type {}, expected F32 or BF16",
+                        name_of(destination.dtype));
+    }
+    const std::size_t bytes =
+        static_cast<std::size_t>(destination.rows * destination.cols) * size_of(source_dtype);
+    copy_to(staging_, source, bytes);
+    MEZZO_CUDA(cuda::convert(matrices(destination), staging_.data(), source_dtype, destination.rows,
+                             destination.cols, transposed, stream()));
+  }
+
+  void read(std::span<float> destination, View source, std::int64_t probes) override {
+    const std::int64_t copies = source.shared() ? 1 : probes;
+    const auto expected = static_cast<std::size_t>(copies * source.rows * source.cols);
+    if (destination.size() != expected) {
+      throw DeviceError("read: room for {} elements, but the view has {}", destination.size(), expected);
+    }
+    if (source.dtype != DType::f32 && source.dtype != DType::bf16) {
+      throw DeviceError("read: the source is of element type {}, expected F32 or BF16",
+                        name_of(source.dtype));
+    }
+    grow(staging_, destination.size_bytes());
+    MEZZO_CUDA(cuda::to_dense(matrices(source), source.rows, source.cols, copies,
+                              static_cast<float*>(staging_.data()), stream()));
+    MEZZO_CUDA(cudaMemcpyAsync(destination.data(), staging_.data(), destination.size_bytes(),
+                               cudaMemcpyDeviceToHost, stream()));
+    synchronize();
+  }
+
+  void upload(const PackedBatch& batch, DeviceBatch& destination) override {
+    const std::pair<View*, const std::vector<std::int32_t>*> rows[] = {
+        {&destination.tokens, &batch.tokens},
+        {&destination.positions, &batch.positions},
+        {&destination.offsets, &batch.offsets},
+        {&destination.reads, &batch.reads},
+        {&destination.question_reads, &batch.question_reads},
+        {&destination.question_tokens, &batch.question_tokens}};
+    std::vector<std::int32_t> all;
+    for (const auto& [view, values] : rows) all.insert(all.end(), values->begin(), values->end());
+    copy_to(destination.storage, all.data(), all.size() * sizeof(std::int32_t));
+    destination.shape = shape_of(batch);
+    auto* at = static_cast<std::int32_t*>(destination.storage.data());
+    for (const auto& [view, values] : rows) {
+      *view = dense(at, DType::i32, 1, std::ssize(*values));
+      at += values->size();
+    }
+  }
+
+  void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override {
+    destination.probes.assign(probes.begin(), probes.end());
+    destination.noise = noise;
+    copy_to(destination.device, probes.data(), probes.size_bytes());
+  }
+
+  void synchronize() override {
+    std::uint32_t fault = 0;
+    MEZZO_CUDA(cudaMemcpyAsync(&fault, fault_.data(), sizeof(fault), cudaMemcpyDeviceToHost, stream()));
+    MEZZO_CUDA(cudaStreamSynchronize(stream()));
+    if (fault == 0) return;
+    MEZZO_CUDA(cudaMemsetAsync(fault_.data(), 0, sizeof(fault), stream()));
+    switch (static_cast<cuda::Fault>(fault)) {
+      case cuda::Fault::token:
+        throw DeviceError("embed: a token is outside of the embedding's rows");
+      case cuda::Fault::position:
+        throw DeviceError("embed or rotate: a position is outside of the table's rows");
+      case cuda::Fault::row:
+        throw DeviceError("gather or rotate: a row's index is outside of its matrix");
+      case cuda::Fault::question:
+        throw DeviceError("score: a question's row or token is outside of the logits");
+      case cuda::Fault::none:
+        break;
+    }
+    throw DeviceError("a kernel reported fault {}", fault);
+  }
+
+  // ---- the forward
+  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
+             View h) override {
+    check_view("embed", "h", h, batch.tokens.cols, table.cols, DType::f32);
+    check_view("embed", "the table", table, table.rows, table.cols, dtype_);
+    if (positions_table) {
+      check_view("embed", "the positions' table", positions_table, positions_table.rows, table.cols, dtype_);
+    }
+    MEZZO_CUDA(cuda::embed(matrices(table), table.rows, integers(batch.tokens), matrices(positions_table),
+                           positions_table.rows, integers(batch.positions), position_offset, h.rows, h.cols,
+                           matrices(h), fault(), stream()));
+  }
+
+  void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                     const Norm& norm, View x) override {
+    constexpr const char* operation = "residual_norm";
+    check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, DType::f32);
+    check_view(operation, "x", x, h_in.rows, h_in.cols, dtype_);
+    check_sharing(operation, x, h_in);
+    if (deltas.size() > 2) throw DeviceError("{}: {} deltas, expected 0 to 2", operation, deltas.size());
+    for (const View& delta : deltas) {
+      check_view(operation, "a delta", delta, h_in.rows, h_in.cols, dtype_);
+      check_sharing(operation, x, delta);
+    }
+    if (h_out) {
+      check_view(operation, "h_out", h_out, h_in.rows, h_in.cols, DType::f32);
+      if (h_out.shared() != x.shared()) {
+        throw DeviceError("{}: h_out and x are the same sum, but only one of them is shared by the probes",
+                          operation);
+      }
+    }
+    check_view(operation, "the weight", norm.weight, 1, h_in.cols, DType::f32);
+    cuda::ResidualNorm operands{.h_in = matrices(h_in),
+                                .delta = {},
+                                .deltas = static_cast<int>(deltas.size()),
+                                .h_out = matrices(h_out),
+                                .layer = norm.kind == NormKind::layer,
+                                .weight = norm.weight.as<float>(),
+                                .bias = norm.bias.as<float>(),
+                                .epsilon = norm.epsilon,
+                                .x = matrices(x)};
+    for (std::size_t i = 0; i < deltas.size(); ++i) operands.delta[i] = matrices(deltas[i]);
+    MEZZO_CUDA(cuda::residual_norm(operands, x.rows, x.cols, copies_on(x, table), stream()));
+  }
+
+  void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+               std::span<const View> y, Epilogue epilogue) override {
+    check_input("product", product, x);
+    const std::vector<ProductOutput> outputs = outputs_of(product, first_part, y, epilogue.gated);
+    for (const ProductOutput& output : outputs) {
+      const DType dtype = output.y.dtype == DType::f32 ? DType::f32 : dtype_;
+      check_view("product", "y", output.y, x.rows, output.y.cols, dtype);
+      check_sharing("product", output.y, x);
+    }
+    const std::size_t past = outputs.back().first + outputs.back().count;
+    const Range range = range_of(product, first_part, past - first_part);
+    if (const std::optional<View> whole = direct_output(product, range, x, outputs, epilogue)) {
+      const GemmShape shape = choose(product, range, whole->dtype);
+      multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole->data, whole->row_stride);
+      return;
+    }
+
+    const std::int64_t stride = aligned_floats(range.rows);
+    const GemmShape shape = choose(product, range, DType::f32);
+    const bool perturbed = prepare_tails(table, product, range, x);
+    const std::int64_t rows = copies_on(x, table) * x.rows;
+    const std::int64_t rows_a_range = range_rows("product", stride, rows);
+    for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+      const std::int64_t count = std::min(rows_a_range, rows - first);
+      multiply(product, range, shape, x, first, count, scratch_.accumulators.data, stride);
+      for (const ProductOutput& output : outputs) {
+        cuda::Finish operands{.base = scratch_.accumulators.as<float>(),
+                              .base_stride = stride,
+                              .base_rows = x.shared() ? 0 : x.rows,
+                              .first = first,
+                              .count = count,
+                              .column = {},
+                              .gated = epilogue.gated,
+                              .curve = static_cast<cuda::Curve>(epilogue.activation),
+                              .s = perturbed ? scratch_.s.as<float>() : nullptr,
+                              .ranks = range.ranks,
+                              .b_copy_stride = range.factors,
+                              .rows = x.rows,
+                              .cols = 0,
+                              .y = {}};
+        std::int64_t column = 0;
+        for (std::size_t i = output.first; i < output.first + output.count; i += epilogue.gated ? 2 : 1) {
+          operands.column[0] = column_of(product, range, i);
+          if (epilogue.gated) operands.column[1] = column_of(product, range, i + 1);
+          operands.cols = product.parts[i].rows;
+          operands.y = matrices(output.y.columns(column, operands.cols));
+          MEZZO_CUDA(cuda::finish(operands, copies_on(output.y, table), stream()));
+          column += operands.cols;
+        }
+      }
+    }
+  }
+
+  void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+              std::int64_t head_dim, View x) override {
+    const std::int64_t heads = x.cols / head_dim;
+    check_view("rotate", "x", x, row_index ? row_index.cols : batch.positions.cols, heads * head_dim, dtype_);
+    check_view("rotate", "the cosines", rope.cosines, rope.cosines.rows, rope.dims / 2, DType::f32);
+    check_view("rotate", "the sines", rope.sines, rope.cosines.rows, rope.dims / 2, DType::f32);
+    const cuda::Rotation rotation{.half_split = rope.style == RopeStyle::half_split,
+                                  .dims = rope.dims,
+                                  .head_dim = head_dim,
+                                  .heads = heads,
+                                  .places = rope.cosines.rows,
+                                  .cosines = rope.cosines.as<float>(),
+                                  .sines = rope.sines.as<float>(),
+                                  .table_stride = rope.cosines.row_stride};
+    if (rope.sines.row_stride != rope.cosines.row_stride) {
+      throw DeviceError("rotate: the tables' rows are not equally far apart");
+    }
+    MEZZO_CUDA(cuda::rotate(rotation, integers(batch.positions), batch.positions.cols, integers(row_index),
+                            x.rows, copies_on(x, table), matrices(x), fault(), stream()));
+  }
+
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
+                 View k, View v, View query_rows, View out) override {
+    const std::int64_t tokens = batch.tokens.cols;
+    const std::int64_t queries = query_rows ? query_rows.cols : tokens;
+    check_view("attention", "q", q, queries, shape.heads * shape.head_dim, dtype_);
+    check_view("attention", "k", k, tokens, shape.kv_heads * shape.head_dim, dtype_);
+    check_view("attention", "v", v, tokens, shape.kv_heads * shape.head_dim, dtype_);
+    check_view("attention", "out", out, queries, shape.heads * shape.head_dim, dtype_);
+    for (const View& input : {q, k, v}) check_sharing("attention", out, input);
+    if (shape.head_dim > 256) throw DeviceError("attention: heads of {}, expected up to 256", shape.head_dim);
+    const cuda::Attention operands{.q = matrices(q),
+                                   .k = matrices(k),
+                                   .v = matrices(v),
+                                   .out = matrices(out),
+                                   .offsets = integers(batch.offsets),
+                                   .query_rows = integers(query_rows),
+                                   .queries = queries,
+                                   .sequences = batch.shape.sequences,
+                                   .longest = batch.shape.longest,
+                                   .heads = shape.heads,
+                                   .kv_heads = shape.kv_heads,
+                                   .head_dim = shape.head_dim,
+                                   .scale = shape.scale};
+    MEZZO_CUDA(cuda::attend(operands, copies_on(out, table), stream()));
+  }
+
+  void gather(const ProbeTable& table, View x, View rows, View out) override {
+    check_view("gather", "out", out, rows.cols, x.cols, x.dtype);
+    check_sharing("gather", out, x);
+    MEZZO_CUDA(cuda::gather(matrices(x), x.rows, integers(rows), out.rows, out.cols, copies_on(out, table),
+                            matrices(out), fault(), stream()));
+  }
+
+  void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+             View out) override {
+    check_input("score", head, x);
+    check_view("score", "x", x, batch.shape.reads, head.in(), dtype_);
+    check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
+    check_sharing("score", out, x);
+    if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
+    const Range range = range_of(head, 0, head.parts.size());
+    const GemmShape shape = choose(head, range, DType::f32);
+    const std::int64_t stride = aligned_floats(range.rows);
+    const std::int64_t rows = copies_on(x, table) * x.rows;
+    const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
+    if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
+    for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+      const std::int64_t count = std::min(rows_a_range, rows - first);
+      multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
+      const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
+                                .stride = stride,
+                                .vocabulary = head.out(),
+                                .bias = head.bias.as<float>(),
+                                .first = first,
+                                .count = count,
+                                .copy_rows = x.shared() ? 0 : x.rows,
+                                .rows = x.rows};
+      auto* const totals = scratch_.totals.as<double>();
+      MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
+      MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.question_reads), integers(batch.question_tokens),
+                              batch.shape.questions, copies_on(out, table), matrices(out), fault(),
+                              stream()));
+    }
+  }
+
+  // ---- the update
+  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override {
+    if (step.seeds.size() != step.coefficients.size()) {
+      throw DeviceError("update: {} seeds, but {} coefficients", step.seeds.size(), step.coefficients.size());
+    }
+    const std::size_t directions = step.seeds.size();
+    const cuda::TensorTable tensors = upload_tables(
+        trainables, {std::as_bytes(std::span(step.seeds)), std::as_bytes(std::span(step.coefficients))});
+    const auto* seeds = reinterpret_cast<const std::uint64_t*>(tensors.quad_begin + tensors.count + 1);
+    MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), tensors,
+                            {.seeds = seeds,
+                             .coefficients = reinterpret_cast<const float*>(seeds + directions),
+                             .directions = static_cast<std::int64_t>(directions),
+                             .learning_rate = step.learning_rate,
+                             .weight_decay = step.weight_decay,
+                             .noise = noise},
+                            stream()));
+  }
+
+  std::uint64_t hash(const Trainables& trainables) override {
+    unsigned long long sum = 0;
+    const cuda::TensorTable tensors = upload_tables(trainables, {std::as_bytes(std::span(&sum, 1))});
+    auto* const place = reinterpret_cast<unsigned long long*>(const_cast<std::int64_t*>(tensors.quad_begin) +
+                                                              tensors.count + 1);
+    MEZZO_CUDA(cuda::hash(static_cast<const float*>(trainables.values.data()), tensors, place, stream()));
+    MEZZO_CUDA(cudaMemcpyAsync(&sum, place, sizeof(sum), cudaMemcpyDeviceToHost, stream()));
+    synchronize();
+    return sum;
+  }
+
+ private:
+  struct Scratch {
+    View accumulators;  // W x of a range of rows, fp32
+    View factors;       // [probes, factors]: A and B with their noise
+    View s;             // [probes, rows, ranks]
+    View totals;        // of the head's rows, fp64
+    View check;         // bytes for accepting algorithms
+  };
+
+  cudaStream_t stream() const { return stream_.get(); }
+  std::uint32_t* fault() const { return static_cast<std::uint32_t*>(fault_.data()); }
+
+  std::int64_t aligned_elements(std::int64_t cols) const {
+    const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype_));
+    return (cols + unit - 1) / unit * unit;
+  }
+
+  void grow(Buffer& buffer, std::size_t bytes) {
+    if (buffer.data() != nullptr && buffer.bytes() >= bytes) return;
+    buffer = Buffer();  // the old one goes first; freeing waits for what still reads it
+    buffer = allocate(bytes);
+  }
+
+  /// Host memory to the start of `buffer`, which grows as needed. `source` has been read on return: the
+  /// memory is pageable, and of such the runtime takes a copy first.
+  void copy_to(Buffer& buffer, const void* source, std::size_t bytes) {
+    grow(buffer, bytes);
+    if (bytes == 0) return;
+    MEZZO_CUDA(cudaMemcpyAsync(buffer.data(), source, bytes, cudaMemcpyHostToDevice, stream()));
+  }
+
+  // ---- scratch
+  Sizes sizes_of(const Workload& workload) const {
+    Sizes sizes{.probes = workload.probes};
+    const std::int64_t rows = workload.probes * workload.largest.tokens;
+    for (const Product* product : workload.products) {
+      for (const auto& [first, count] : ranges_of(*product)) {
+        const Range range = range_of(*product, first, count);
+        sizes.factors = std::max(sizes.factors, range.factors);
+        sizes.s = std::max(sizes.s, rows * range.ranks);
+        for (const DType out : {DType::f32, dtype_}) {
+          const std::size_t bytes =
+              Gemm::check_bytes({.n = range.rows, .k = product->in(), .in = dtype_, .out = out});
+          sizes.check = std::max(sizes.check, static_cast<std::int64_t>(bytes));
+        }
+      }
+      sizes.widest = std::max(sizes.widest, aligned_floats(product->out()));
+    }
+    sizes.accumulators =
+        std::min(rows * sizes.widest, std::max(most_accumulators, fewest_rows * sizes.widest));
+    sizes.totals = workload.probes * workload.largest.reads;
+    return sizes;
+  }
+
+  static Scratch lay_out(const Sizes& sizes, Arena& arena) {
+    const auto take = [&](DType dtype, std::int64_t count) { return arena.take(dtype, 0, 1, count, count); };
+    // The check and the accumulators are never in use together.
+    const std::size_t mark = arena.mark();
+    Scratch scratch;
+    scratch.check = take(DType::f32, (sizes.check + 3) / 4);
+    const std::size_t checked = arena.mark();
+    arena.release_to(mark);
+    scratch.accumulators = take(DType::f32, sizes.accumulators);
+    if (arena.mark() < checked)
+      take(DType::f32, static_cast<std::int64_t>((checked - arena.mark()) / sizeof(float)));
+    scratch.factors = take(DType::f32, sizes.probes * sizes.factors);
+    scratch.s = take(DType::f32, sizes.s);
+    scratch.totals = take(DType::f64, sizes.totals);
+    return scratch;
+  }
+
+  static void check_scratch(const char* operation, const char* what, const View& prepared,
+                            std::int64_t needed) {
+    if (prepared.cols < needed) {
+      throw DeviceError("{}: {} need {} elements, but {} were prepared", operation, what, needed,
+                        prepared.cols);
+    }
+  }
+
+  /// How many rows of `stride` floats the accumulators take at a time, of `rows` in all.
+  std::int64_t range_rows(const char* operation, std::int64_t stride, std::int64_t rows) const {
+    check_scratch(operation, "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride);
+    return std::min(std::max<std::int64_t>(rows, 1), scratch_.accumulators.cols / stride);
+  }
+
+  // ---- products
+  /// Ranges of parts that the model asks for in one go: all, the first (q of the rows that are read), the
+  /// others.
+  static std::vector<std::pair<std::size_t, std::size_t>> ranges_of(const Product& product) {
+    const std::size_t parts = product.parts.size();
+    std::vector<std::pair<std::size_t, std::size_t>> ranges{{0, parts}};
+    if (parts > 1) {
+      ranges.emplace_back(0, 1);
+      ranges.emplace_back(1, parts - 1);
+    }
+    return ranges;
+  }
+
+  const std::byte* weight_of(const Product& product, const Range& range) const {
+    return static_cast<const std::byte*>(product.weight.data) +
+           static_cast<std::size_t>(range.row_begin * product.weight.row_stride) * size_of(dtype_);
+  }
+
+  void check_input(const char* operation, const Product& product, const View& x) const {
+    check_view(operation, "x", x, x.rows, product.in(), dtype_);
+    check_view(operation, "the weight", product.weight, product.out(), product.in(), dtype_);
+    if (!is_aligned(x) || !is_aligned(product.weight)) {
+      throw DeviceError("{}: rows of x and of the weight must begin on multiples of {} bytes", operation,
+                        vector_bytes);
+    }
+  }
+
+  /// The shape of a range's product, with its algorithm chosen.
+  GemmShape choose(const Product& product, const Range& range, DType out) {
+    const GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
+    if (!gemm_->chosen(shape)) {
+      gemm_->choose(shape, weight_of(product, range), product.weight.row_stride, scratch_.check.data,
+                    static_cast<std::size_t>(scratch_.check.cols) * sizeof(float));
+    }
+    return shape;
+  }
+
+  /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
+  void multiply(const Product& product, const Range& range, const GemmShape& shape, const View& x,
+                std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const {
+    const std::int64_t last = first + count;
+    for (std::int64_t row = first; row < last;) {
+      const std::int64_t copy = x.shared() ? 0 : row / x.rows;
+      const std::int64_t end = is_flat(x) ? last : std::min(last, (copy + 1) * x.rows);
+      const std::int64_t x_begin = copy * x.probe_stride + (row - copy * x.rows) * x.row_stride;
+      gemm_->run(shape, {.weight = weight_of(product, range),
+                         .weight_stride = product.weight.row_stride,
+                         .x = static_cast<const std::byte*>(x.data) +
+                              static_cast<std::size_t>(x_begin) * size_of(shape.in),
+                         .x_stride = x.row_stride,
+                         .rows = end - row,
+                         .y = static_cast<std::byte*>(y) +
+                              static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
+                         .y_stride = y_stride});
+      row = end;
+    }
+  }
+
+  /// One matrix that W x can be written to as it is: the outputs lie side by side, and nothing is to be done
+  /// to them.
+  static std::optional<View> direct_output(const Product& product, const Range& range, const View& x,
+                                           const std::vector<ProductOutput>& outputs,
+                                           const Epilogue& epilogue) {
+    if (range.ranks > 0 || product.bias || epilogue.gated || epilogue.activation != Activation::none)
+      return {};
+    View whole = outputs.front().y;
+    for (std::size_t i = 1; i < outputs.size(); ++i) {
+      const View& next = outputs[i].y;
+      const auto* end = static_cast<const std::byte*>(whole.data) +
+                        static_cast<std::size_t>(whole.cols) * size_of(whole.dtype);
+      if (next.data != end || next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
+          next.probe_stride != whole.probe_stride) {
+        return {};
+      }
+      whole.cols += next.cols;
+    }
+    if (whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole)) return {};
+    return whole;
+  }
+
+  /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
+  bool prepare_tails(const ProbeTable& table, const Product& product, const Range& range, const View& x) {
+    if (range.ranks == 0) return false;
+    const std::int64_t copies = table.count();
+    if (table.device.data() == nullptr)
+      throw DeviceError("product {}: the probes were not uploaded", product.name);
+    check_scratch("product", "factors", scratch_.factors, copies * range.factors);
+    check_scratch("product", "tails", scratch_.s, copies * x.rows * range.ranks);
+    auto* const factors = scratch_.factors.as<float>();
+    const auto* const probes = static_cast<const cuda::Perturbation*>(table.device.data());
+    cuda::Factors some;
+    const auto launch = [&] {
+      MEZZO_CUDA(cuda::perturb(some, table.noise, probes, copies, factors, range.factors, stream()));
+      some.count = 0;
+    };
+    for (const TailPlace& place : range.tails) {
+      if (place.tail == nullptr) continue;
+      const LowRankTail& tail = *place.tail;
+      some.factor[some.count++] = {.value = tail.a.as<float>(),
+                                   .tensor = tail.a_id,
+                                   .count = tail.a.rows * tail.a.cols,
+                                   .begin = place.rank_begin * product.in()};
+      some.factor[some.count++] = {.value = tail.b.as<float>(),
+                                   .tensor = tail.b_id,
+                                   .count = tail.b.rows * tail.b.cols,
+                                   .begin = place.b_begin};
+      if (some.count == cuda::most_factors) launch();
+    }
+    if (some.count > 0) launch();
+    MEZZO_CUDA(cuda::project(matrices(x), x.rows, x.cols, factors, range.factors, range.ranks, copies,
+                             scratch_.s.as<float>(), stream()));
+    return true;
+  }
+
+  cuda::Column column_of(const Product& product, const Range& range, std::size_t part) const {
+    const std::int64_t row = product.parts[part].row_begin;
+    const TailPlace& place = range.tails[part - range.first];
+    cuda::Column column{.begin = row - range.row_begin,
+                        .bias = product.bias ? product.bias.as<float>() + row : nullptr};
+    if (place.tail != nullptr) {
+      column.rank = place.rank;
+      column.rank_begin = place.rank_begin;
+      column.b = scratch_.factors.as<float>() + place.b_begin;
+      column.scaling = place.tail->scaling;
+    }
+    return column;
+  }
+
+  // ---- the update's tables: both kinds of beginnings, then what the caller adds, in one copy to the device
+  cuda::TensorTable upload_tables(const Trainables& trainables,
+                                  std::initializer_list<std::span<const std::byte>> more) {
+    std::vector<std::int64_t> begins;
+    std::vector<std::int64_t> quad_begins{0};
+    for (const Trainable& trainable : trainables.list) {
+      begins.push_back(trainable.offset);
+      quad_begins.push_back(quad_begins.back() + (trainable.count() + 3) / 4);
+    }
+    begins.push_back(trainables.count());
+    const auto first = std::as_bytes(std::span(begins));
+    const auto second = std::as_bytes(std::span(quad_begins));
+    std::vector<std::byte> bytes(first.begin(), first.end());
+    bytes.insert(bytes.end(), second.begin(), second.end());
+    for (const auto& part : more) bytes.insert(bytes.end(), part.begin(), part.end());
+    copy_to(tables_, bytes.data(), bytes.size());
+    const auto* at = static_cast<const std::int64_t*>(tables_.data());
+    return {.count = std::ssize(trainables.list),
+            .elements = trainables.count(),
+            .quads = quad_begins.back(),
+            .begin = at,
+            .quad_begin = at + begins.size()};
+  }
+
+  DType dtype_;
+  cudaDeviceProp card_{};
+  Stream stream_;
+  Buffer fault_;    // one word of cuda::Fault
+  Buffer staging_;  // of load and read
+  Buffer tables_;   // of update and hash
+  std::optional<Gemm> gemm_;
+  Sizes sizes_;
+  Arena memory_;
+  Scratch scratch_;
+};
+
+/// Why no card can be used, or "".
+std::string trouble_with(int index) {
+  int count = 0;
+  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return fmt::format("no CUDA device can be used: {}", cudaGetErrorString(status));
+  }
+  if (index >= count) {
+    return fmt::format("device {} was asked for, but {} CUDA devices are there", index, count);
+  }
+  cudaDeviceProp card{};
+  MEZZO_CUDA(cudaGetDeviceProperties(&card, index));
+  if (card.major * 10 + card.minor < oldest_capability) {
+    return fmt::format("{} has compute capability {}.{}, expected 8.0 or later", card.name, card.major,
+                       card.minor);
+  }
+  return "";
+}
+
+}  // namespace
+
+bool cuda_available(std::string* reason) {
+  const std::string trouble = trouble_with(0);
+  if (reason != nullptr) *reason = trouble;
+  return trouble.empty();
+}
+
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
+  const std::string trouble = trouble_with(options.device_index);
+  if (!trouble.empty()) throw DeviceError("device cuda: {}", trouble);
+  return std::make_unique<CudaBackend>(options.device_index, options.fp32);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,611 @@
+// Every operation of the cuda backend against the reference, in fp32 and in bf16, which reads the operands
+// rounded to bf16. Tolerances: an output in bf16 is rounded once, 2^-9 of its size; sums in fp32 err as in
+// operations_test.cc, u = 2^-24 a rounding. What must be the same bits is compared exactly.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "operands.h"
+
+namespace mezzo::test {
+namespace {
+
+constexpr double u = 0x1p-24;
+
+/// An operand in device memory: rows and copies `stride` and `stride * rows` elements apart.
+class Placed {
+ public:
+  Placed(Backend& backend, const Operand& host, std::int64_t probes, DType dtype, std::int64_t stride = 0,
+         bool filled = true)
+      : backend_(backend), probes_(host.view.shared() ? 1 : probes) {
+    view = host.view;
+    view.dtype = dtype;
+    const std::int64_t unit = 16 / std::int64_t(size_of(dtype));
+    view.row_stride = std::max(stride, (view.cols + unit - 1) / unit * unit);
+    if (!host.view.shared()) view.probe_stride = view.rows * view.row_stride;
+    const auto count = static_cast<std::size_t>(probes_ * view.rows * view.row_stride);
+    buffer_ = backend.allocate(count * size_of(dtype));
+    view.data = buffer_.data();
+    // NaN everywhere, so that what is not written shows.
+    const std::vector<float> nan(count, std::numeric_limits<float>::quiet_NaN());
+    backend.load(dense(view.data, dtype, 1, std::int64_t(count)), DType::f32, nan.data(), false);
+    for (std::int64_t p = 0; filled && p < probes_; ++p) {
+      std::vector<float> values;
+      for (std::int64_t i = 0; i < view.rows; ++i) {
+        for (std::int64_t j = 0; j < view.cols; ++j) values.push_back(host.at(p, i, j));
+      }
+      View copy = view;
+      copy.data = static_cast<std::byte*>(view.data) + std::size_t(p * view.probe_stride) * size_of(dtype);
+      copy.probe_stride = 0;
+      backend.load(copy, DType::f32, values.data(), false);
+    }
+  }
+
+  Operand host() const {
+    Operand result(view.shared() ? 0 : probes_, view.rows, view.cols, 0);
+    std::vector<float> values(static_cast<std::size_t>(probes_ * view.rows * view.cols));
+    backend_.read(values, view, probes_);
+    std::size_t next = 0;
+    for (std::int64_t p = 0; p < probes_; ++p) {
+      for (std::int64_t i = 0; i < view.rows; ++i) {
+        for (std::int64_t j = 0; j < view.cols; ++j) result.at(p, i, j) = values[next++];
+      }
+    }
+    return result;
+  }
+
+  View view;
+
+ private:
+  Backend& backend_;
+  std::int64_t probes_;
+  Buffer buffer_;
+};
+
+/// i32 indices in device memory.
+struct Indices {
+  Indices(Backend& backend, const std::vector<std::int32_t>& values) {
+    PackedBatch carrier;  // the one way in for integers
+    carrier.tokens = values;
+    carrier.offsets = {0, static_cast<std::int32_t>(values.size())};
+    backend.upload(carrier, batch);
+  }
+  View view() const { return batch.tokens; }
+  DeviceBatch batch;
+};
+
+class Cuda : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    std::string reason;
+    if (!cuda_available(&reason)) GTEST_SKIP() << reason;
+    reference = make_backend({.device = DeviceKind::reference});
+    cuda = make_backend({.device = DeviceKind::cuda, .fp32 = GetParam()});
+    dtype = cuda->activation_dtype();
+  }
+
+  /// Values as the backend sees them: rounded to bf16 there.
+  Operand operand(std::int64_t probes, std::int64_t rows, std::int64_t cols, std::uint32_t seed) const {
+    Operand result(probes, rows, cols, seed);
+    for (std::int64_t p = 0; p < std::max<std::int64_t>(probes, 1); ++p) {
+      for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = 0; j < cols && dtype == DType::bf16; ++j) {
+          result.at(p, i, j) = bf16_to_float(float_to_bf16(result.at(p, i, j)));
+        }
+      }
+    }
+    return result;
+  }
+  Placed place(const Operand& host, std::int64_t probes, std::int64_t stride = 0) {
+    return Placed(*cuda, host, probes, dtype, stride);
+  }
+  Placed place_f32(const Operand& host, std::int64_t probes) {
+    return Placed(*cuda, host, probes, DType::f32);
+  }
+  Placed room(const Operand& like, std::int64_t probes, DType type) {
+    return Placed(*cuda, like, probes, type, 0, false);
+  }
+  Placed room(const Operand& like, std::int64_t probes) { return room(like, probes, dtype); }
+
+  /// Of values up to `size`: one rounding to the output's type on top of `fp32`.
+  double tolerance(double fp32, double size) const {
+    return fp32 + (dtype == DType::bf16 ? 0x1p-8 * size : 0.0);
+  }
+
+  ProbeTable table(const std::vector<Probe>& probes, NoiseKind noise = NoiseKind::gaussian) {
+    ProbeTable result;
+    cuda->upload(probes, noise, result);
+    return result;
+  }
+  ProbeTable table(std::int64_t probes, NoiseKind noise = NoiseKind::gaussian) {
+    return table(some_probes(probes), noise);
+  }
+  void prepare(std::int64_t rows, std::int64_t probes, std::vector<const Product*> products) {
+    cuda->prepare(
+        {.largest =
+             {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = rows},
+         .probes = probes,
+         .directions = probes,
+         .products = std::move(products),
+         .attention = {}});
+  }
+
+  std::unique_ptr<Backend> reference, cuda;
+  DType dtype = DType::f32;
+};
+
+/// A product whose weight, bias and factors also lie on the device.
+struct DeviceProduct {
+  DeviceProduct(Backend& backend, RandomProduct& host, DType dtype) {
+    for (std::int64_t i = 0; i < host.weight.view.rows; ++i) {
+      for (std::int64_t j = 0; j < host.weight.view.cols && dtype == DType::bf16; ++j) {
+        host.weight.at(0, i, j) = bf16_to_float(float_to_bf16(host.weight.at(0, i, j)));
+      }
+    }
+    product = host.product;
+    storage.emplace_back(backend, host.weight, 1, dtype, backend.weight_stride(host.product.in(), true));
+    product.weight = storage.back().view;
+    if (product.bias) {
+      storage.emplace_back(backend, host.bias, 1, DType::f32);
+      product.bias = storage.back().view;
+    }
+    std::size_t next = 0;
+    for (ProductPart& part : product.parts) {
+      if (!part.tail) continue;
+      part.tail->a = factor(backend, host.factors[next++]);
+      part.tail->b = factor(backend, host.factors[next++]);
+    }
+  }
+  View factor(Backend& backend, const Operand& host) {
+    factors.push_back(backend.allocate(std::size_t(host.view.rows * host.view.cols) * sizeof(float)));
+    const View view = dense(factors.back().data(), DType::f32, host.view.rows, host.view.cols);
+    backend.load(view, DType::f32, host.view.data, false);
+    return view;
+  }
+
+  Product product;
+  std::vector<Placed> storage;
+  std::vector<Buffer> factors;
+};
+
+TEST_P(Cuda, Embed) {
+  const PackedBatch packed_batch = packed({1, 31, 33}, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  for (const bool learned : {false, true}) {
+    const Operand words = operand(0, 50, 33, 1), places = operand(0, 40, 33, 2);
+    Operand expected(0, 65, 33, 0);
+    reference->embed(host_batch, words.view, learned ? places.view : View{}, 2, expected.view);
+    const Placed device_words = place(words, 1), device_places = place(places, 1);
+    const Placed h = room(expected, 1, DType::f32);
+    cuda->embed(batch, device_words.view, learned ? device_places.view : View{}, 2, h.view);
+    expect_near(h.host(), expected, 1, 0.0);  // one addition: the same bits
+  }
+}
+
+TEST_P(Cuda, ResidualNorm) {
+  for (const std::int64_t cols : {1, 31, 33, 257, 4096}) {
+    for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+      for (const int deltas : {0, 1, 2}) {
+        for (const std::int64_t probes : {0, 1, 3}) {  // 0: all shared
+          SCOPED_TRACE(
+              fmt::format("cols {}, kind {}, {} deltas, {} probes", cols, int(kind), deltas, probes));
+          const Operand h(probes == 3 ? 0 : probes, 33, cols, 1), weight(0, 1, cols, 4), bias(0, 1, cols, 5);
+          const Operand d0 = operand(0, 33, cols, 2), d1 = operand(probes, 33, cols, 3);
+          const bool with_bias = kind == NormKind::layer && deltas > 0;
+          const Placed device_h = place_f32(h, probes), device_d0 = place(d0, 1),
+                       device_d1 = place(d1, probes);
+          const Placed device_weight = place_f32(weight, 1), device_bias = place_f32(bias, 1);
+          const std::vector<View> all = {d0.view, d1.view}, device_all = {device_d0.view, device_d1.view};
+          const auto used = [&](const std::vector<View>& views) {
+            return std::span<const View>(views.data(), std::size_t(deltas));
+          };
+          const ProbeTable probe_table = table(std::max<std::int64_t>(probes, 1));
+          Operand x(probes, 33, cols, 0), sum(probes, 33, cols, 0);
+          reference->residual_norm(probe_table, h.view, used(all), sum.view,
+                                   {kind, weight.view, with_bias ? bias.view : View{}, 1e-5f}, x.view);
+          const Placed device_x = room(x, probes), device_sum = room(sum, probes, DType::f32),
+                       alone = room(x, probes);
+          const Norm norm{kind, device_weight.view, with_bias ? device_bias.view : View{}, 1e-5f};
+          cuda->residual_norm(probe_table, device_h.view, used(device_all), device_sum.view, norm,
+                              device_x.view);
+          cuda->residual_norm(probe_table, device_h.view, used(device_all), {}, norm, alone.view);
+          expect_near(device_sum.host(), sum, probes, 0.0);  // the same additions in the same order
+          // A scale's relative error is that of a mean of cols terms; x is below sqrt(cols) and, here,
+          // below 6. One column less its mean is 0 but for rounding, which layer norm then divides by
+          // sqrt(epsilon).
+          expect_near(device_x.host(), x, probes,
+                      tolerance(16 * u * std::sqrt(double(cols)) + (cols == 1 ? 1e-3 : 0.0), 6.0));
+          expect_near(alone.host(), device_x.host(), probes, 0.0);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, Product) {
+  for (const std::int64_t rows : {1, 31, 33, 257}) {
+    for (const std::int64_t in : {8, 33, 257}) {
+      for (const std::int64_t probes : {1, 3}) {
+        for (const bool shared_x : {false, true}) {
+          for (const bool bias : {false, true}) {
+            for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+              if (noise == NoiseKind::rademacher && (rows != 33 || bias)) continue;
+              SCOPED_TRACE(fmt::format("rows {}, in {}, {} probes, shared {}, bias {}, noise {}", rows, in,
+                                       probes, shared_x, bias, int(noise)));
+              // q and v perturbed with different ranks, k not.
+              RandomProduct random(in, {31, 5, 33}, {11, 0, 3}, bias, 1);
+              const DeviceProduct device(*cuda, random, dtype);
+              prepare(rows, probes, {&device.product});
+              const Operand x = operand(shared_x ? 0 : probes, rows, in, 2);
+              const Placed device_x = place(x, probes, cuda->input_stride(device.product));
+              const std::int64_t k_probes = shared_x ? 0 : probes;
+              Operand expected[] = {{probes, rows, 31, 0}, {k_probes, rows, 5, 0}, {probes, rows, 33, 0}};
+              const ProbeTable probe_table = table(probes, noise);
+              reference->product(probe_table, random.product, 0, x.view,
+                                 {{expected[0].view, expected[1].view, expected[2].view}}, {});
+              const Placed actual[] = {room(expected[0], probes), room(expected[1], probes),
+                                       room(expected[2], probes)};
+              cuda->product(probe_table, device.product, 0, device_x.view,
+                            {{actual[0].view, actual[1].view, actual[2].view}}, {});
+              // W x and B s are sums of terms below 1 and s ~ sqrt(in); scaling 2; y is below in / 2 + 4
+              // rank.
+              const double fp32 = 16 * u * double(in) + 64 * u * std::sqrt(double(in));
+              for (int i = 0; i < 3; ++i) {
+                double size = 0.0;
+                for (std::int64_t t = 0; t < rows; ++t) {
+                  for (std::int64_t j = 0; j < expected[i].view.cols; ++j) {
+                    for (std::int64_t p = 0; p < (expected[i].view.shared() ? 1 : probes); ++p)
+                      size = std::max(size, std::abs(double(expected[i].at(p, t, j))));
+                  }
+                }
+                expect_near(actual[i].host(), expected[i], probes, tolerance(2 * fp32, size));
+              }
+              // The last two parts alone, into fp32.
+              const Placed k = room(expected[1], probes, DType::f32),
+                           v = room(expected[2], probes, DType::f32);
+              cuda->product(probe_table, device.product, 1, device_x.view, {{k.view, v.view}}, {});
+              expect_near(k.host(), expected[1], probes, 2 * fp32);
+              expect_near(v.host(), expected[2], probes, 2 * fp32);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, OutputsSideBySide) {
+  // q | k | v of one buffer and no tails: what goes straight from the product to y.
+  for (const std::int64_t probes : {0, 3}) {
+    RandomProduct random(64, {32, 16, 16}, {0, 0, 0}, false, 1);
+    const DeviceProduct device(*cuda, random, dtype);
+    prepare(257, 3, {&device.product});
+    const Operand x = operand(probes, 257, 64, 2);
+    const Placed device_x = place(x, probes, cuda->input_stride(device.product));
+    Operand expected(probes, 257, 64, 0);
+    const ProbeTable probe_table = table(3);
+    reference->product(probe_table, random.product, 0, x.view, {{expected.view}}, {});
+    const Placed actual = room(expected, probes);
+    cuda->product(probe_table, device.product, 0, device_x.view,
+                  {{actual.view.columns(0, 32), actual.view.columns(32, 16), actual.view.columns(48, 16)}},
+                  {});
+    expect_near(actual.host(), expected, probes, tolerance(32 * u * 64, 20.0));
+  }
+}
+
+TEST_P(Cuda, ProductWithActivation) {
+  for (const Activation activation :
+       {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
+    for (const bool gated : {false, true}) {
+      for (const int sharing : {0, 1, 2}) {  // x and y per-probe; x shared; both shared
+        SCOPED_TRACE(fmt::format("activation {}, gated {}, sharing {}", int(activation), gated, sharing));
+        const std::int64_t rank = sharing == 2 ? 0 : 5;
+        RandomProduct random(33, gated ? std::vector<std::int64_t>{257, 257} : std::vector<std::int64_t>{257},
+                             {rank, rank}, true, 1);
+        const DeviceProduct device(*cuda, random, dtype);
+        prepare(31, 3, {&device.product});
+        const Operand x = operand(sharing == 0 ? 3 : 0, 31, 33, 2);
+        const Placed device_x = place(x, 3, cuda->input_stride(device.product));
+        Operand expected(sharing == 2 ? 0 : 3, 31, 257, 0);
+        const ProbeTable probes = table(3);
+        const Epilogue epilogue{.activation = activation, .gated = gated};
+        reference->product(probes, random.product, 0, x.view, {{expected.view}}, epilogue);
+        const Placed actual = room(expected, 3);
+        cuda->product(probes, device.product, 0, device_x.view, {{actual.view}}, epilogue);
+        // Values up to some 60 with errors like Product's, or products of two.
+        const double size = gated ? 3600.0 : 60.0;
+        expect_near(actual.host(), expected, 3, tolerance(128 * u * 33 * (gated ? 60 : 1), size));
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, Rotate) {
+  const PackedBatch packed_batch = packed({1, 31, 33}, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  for (const RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
+    for (const std::int64_t head_dim : {32, 80}) {
+      for (const std::int64_t dims : {head_dim, head_dim / 2}) {
+        for (const bool some_rows : {false, true}) {
+          const Operand cosines(0, 40, dims / 2, 1), sines(0, 40, dims / 2, 2);
+          const Placed device_cosines = place_f32(cosines, 1), device_sines = place_f32(sines, 1);
+          std::vector<std::int32_t> rows = {0, 5, 31, 64};
+          const Indices index(*cuda, rows);
+          Operand x = operand(3, some_rows ? 4 : 65, 5 * head_dim, 3);
+          const Placed device_x = place(x, 3);
+          const ProbeTable probes = table(3);
+          cuda->rotate(probes, batch, {style, dims, device_cosines.view, device_sines.view},
+                       some_rows ? index.view() : View{}, head_dim, device_x.view);
+          reference->rotate(probes, host_batch, {style, dims, cosines.view, sines.view},
+                            some_rows ? dense(rows.data(), DType::i32, 1, 4) : View{}, head_dim, x.view);
+          expect_near(device_x.host(), x, 3, tolerance(4 * u, 2.0));  // two products and a sum, all below 2
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, Attention) {
+  struct Heads {
+    std::int64_t heads, kv_heads, head_dim;
+  };
+  for (const Heads h :
+       {Heads{5, 5, 64}, {10, 5, 32}, {4, 2, 80}, {2, 1, 7}, {3, 1, 128}, {2, 2, 256}, {1, 1, 96}}) {
+    for (const std::vector<std::int32_t>& lengths :
+         {std::vector<std::int32_t>{1}, {31, 1, 33}, {16, 15, 17, 4}, {257}}) {
+      for (const int sharing : {0, 1, 2}) {  // all per-probe; k shared; q and v shared
+        for (const bool some_rows : {false, true}) {
+          SCOPED_TRACE(fmt::format("heads {}, {}, {}; {} sequences from {}; sharing {}; some rows {}",
+                                   h.heads, h.kv_heads, h.head_dim, lengths.size(), lengths[0], sharing,
+                                   some_rows));
+          const PackedBatch packed_batch = packed(lengths, 50);
+          DeviceBatch batch, host_batch;
+          cuda->upload(packed_batch, batch);
+          reference->upload(packed_batch, host_batch);
+          const auto tokens = std::ssize(packed_batch.tokens);
+          std::vector<std::int32_t> rows;
+          for (std::int32_t t = 0; t < tokens; ++t) {
+            if (t % 5 == 0 || t + 1 == tokens) rows.push_back(t);
+          }
+          const Indices index(*cuda, rows);
+          const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+          const AttentionShape shape{h.heads, h.kv_heads, h.head_dim, 1.0f / std::sqrt(float(h.head_dim))};
+          const Operand q = operand(sharing == 2 ? 0 : 2, queries, h.heads * h.head_dim, 1);
+          const Operand k = operand(sharing == 1 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 2);
+          const Operand v = operand(sharing == 2 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 3);
+          Operand expected(2, queries, h.heads * h.head_dim, 0);
+          const ProbeTable probes = table(2);
+          reference->attention(probes, host_batch, shape, q.view, k.view, v.view,
+                               some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
+                               expected.view);
+          const Placed device_q = place(q, 2), device_k = place(k, 2), device_v = place(v, 2),
+                       out = room(expected, 2);
+          cuda->attention(probes, batch, shape, device_q.view, device_k.view, device_v.view,
+                          some_rows ? index.view() : View{}, out.view);
+          // Averages of values below 1; a weight's relative error is that of a score and of exp.
+          expect_near(out.host(), expected, 2, tolerance(32 * u * std::sqrt(double(h.head_dim)), 1.0));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, AttentionOverLargeScores) {
+  // Scores of +-800: exp would overflow without the shift by the largest.
+  const PackedBatch packed_batch = packed({33}, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  const AttentionShape shape{1, 1, 32, 100.0f};
+  const Operand q = operand(1, 33, 32, 1), k = operand(1, 33, 32, 2), v = operand(1, 33, 32, 3);
+  Operand expected(1, 33, 32, 0);
+  const ProbeTable probes = table(1);
+  reference->attention(probes, host_batch, shape, q.view, k.view, v.view, {}, expected.view);
+  const Placed device_q = place(q, 1), device_k = place(k, 1), device_v = place(v, 1),
+               out = room(expected, 1);
+  cuda->attention(probes, batch, shape, device_q.view, device_k.view, device_v.view, {}, out.view);
+  expect_near(out.host(), expected, 1, tolerance(32 * u * 800, 1.0));
+}
+
+TEST_P(Cuda, Gather) {
+  std::vector<std::int32_t> rows = {0, 3, 3, 30};
+  const Indices index(*cuda, rows);
+  const Operand x = operand(3, 31, 33, 1);
+  Operand expected(3, 4, 33, 0);
+  const ProbeTable probes = table(3);
+  reference->gather(probes, x.view, dense(rows.data(), DType::i32, 1, 4), expected.view);
+  const Placed device_x = place(x, 3), out = room(expected, 3);
+  cuda->gather(probes, device_x.view, index.view(), out.view);
+  expect_near(out.host(), expected, 3, 0.0);
+}
+
+TEST_P(Cuda, Score) {
+  for (const std::int32_t vocabulary : {8, 33, 257, 5000}) {
+    for (const bool bias : {false, true}) {
+      for (const bool shared : {false, true}) {
+        SCOPED_TRACE(fmt::format("vocabulary {}, bias {}, shared {}", vocabulary, bias, shared));
+        const PackedBatch packed_batch = packed({1, 31, vocabulary == 257 ? 257 : 3}, vocabulary);
+        DeviceBatch batch, host_batch;
+        cuda->upload(packed_batch, batch);
+        reference->upload(packed_batch, host_batch);
+        RandomProduct head(33, {vocabulary}, {0}, bias, 1);
+        const DeviceProduct device(*cuda, head, dtype);
+        prepare(batch.shape.tokens, 3, {&device.product});
+        const Operand x = operand(shared ? 0 : 3, batch.shape.reads, 33, 2);
+        Operand expected(shared ? 0 : 3, 1, batch.shape.questions, 0);
+        const ProbeTable probes = table(3);
+        reference->score(probes, host_batch, head.product, x.view, expected.view);
+        const Placed device_x = place(x, 3, cuda->input_stride(device.product));
+        const Placed out = room(expected, 3, DType::f32);
+        cuda->score(probes, batch, device.product, device_x.view, out.view);
+        // Logits are sums of 33 terms, up to about 10, in fp32 for bf16 operands too.
+        expect_near(out.host(), expected, 3, 32 * u * 33);
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
+  const auto cpu = make_backend({.device = DeviceKind::cpu, .threads = 1});
+  for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+    std::vector<float> values(36000);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.01f * float(i % 1017) - 3.0f;
+    std::vector<float> results[2];
+    std::uint64_t hashes[2] = {};
+    for (int which = 0; which < 2; ++which) {
+      Backend& backend = which == 0 ? *cpu : *cuda;
+      Trainables trainables;
+      trainables.list = {
+          {"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}, {"d", 5101, 7, 291}, {"e", 2, 1, 35998}};
+      trainables.values = backend.allocate(values.size() * sizeof(float));
+      const View all = dense(trainables.values.data(), DType::f32, 1, std::int64_t(values.size()));
+      backend.load(all, DType::f32, values.data(), false);
+      UpdateStep step{.seeds = {}, .coefficients = {}, .learning_rate = 1e-2f, .weight_decay = 0.1f};
+      for (std::uint64_t k = 0; k < 17; ++k) {
+        step.seeds.push_back(0x9e3779b97f4a7c15u * (k + 1));
+        step.coefficients.push_back(k == 3 ? 0.0f : 0.37f * float(k) - 2.0f);
+      }
+      backend.update(trainables, step, noise);
+      backend.update(trainables, {{5}, {1.5f}, 3e-3f, 0.0f}, noise);
+      hashes[which] = backend.hash(trainables);
+      results[which].resize(values.size());
+      backend.read(results[which], all, 1);
+    }
+    EXPECT_EQ(hashes[0], hashes[1]);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(results[0][i]), std::bit_cast<std::uint32_t>(results[1][i]))
+          << i;
+      ASSERT_NE(results[1][i], values[i]) << i;
+    }
+  }
+}
+
+TEST_P(Cuda, LoadConvertsAndTransposes) {
+  const std::vector<float> f32 = {1, 2, 3, 4, 5, 6};
+  const std::vector<std::uint16_t> bf16 = {0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0};
+  const std::vector<std::uint16_t> f16 = {0x3c00, 0x4000, 0x4200, 0x4400, 0x4500, 0x4600};
+  for (const auto& [type, source] : {std::pair<DType, const void*>{DType::f32, f32.data()},
+                                     {DType::bf16, bf16.data()},
+                                     {DType::f16, f16.data()}}) {
+    for (const DType to : {DType::f32, DType::bf16}) {
+      const Operand straight(0, 2, 3, 0), turned(0, 3, 2, 0);
+      const Placed device_straight = room(straight, 1, to), device_turned = room(turned, 1, to);
+      cuda->load(device_straight.view, type, source, false);
+      cuda->load(device_turned.view, type, source, true);
+      std::vector<float> read(6);
+      cuda->read(read, device_straight.view, 1);
+      EXPECT_EQ(read, f32) << name_of(type);
+      cuda->read(read, device_turned.view, 1);
+      EXPECT_EQ(read, (std::vector<float>{1, 4, 2, 5, 3, 6})) << name_of(type);
+    }
+  }
+  EXPECT_THROW(cuda->load(room(Operand(0, 2, 3, 0), 1).view, DType::i64, f32.data(), false), DeviceError);
+}
+
+TEST_P(Cuda, WrongOperandsAreRefused) {
+  RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
+  const DeviceProduct device(*cuda, random, dtype);
+  prepare(31, 2, {&device.product});
+  const ProbeTable probes = table(2);
+  const Placed x = place(operand(2, 31, 33, 2), 2), narrow = place(operand(2, 31, 32, 2), 2);
+  const Placed y = room(Operand(2, 31, 31, 0), 2), shared = room(Operand(0, 31, 31, 0), 2);
+  EXPECT_THROW(cuda->product(probes, device.product, 0, narrow.view, {{y.view}}, {}), DeviceError);
+  EXPECT_THROW(cuda->product(probes, device.product, 0, x.view, {{shared.view}}, {}), DeviceError);
+  // Found where the kernel runs, told by the next operation that waits, once.
+  const Indices beyond(*cuda, {31});
+  const Placed out = room(Operand(2, 1, 33, 0), 2);
+  cuda->gather(probes, x.view, beyond.view(), out.view);
+  EXPECT_THROW(cuda->synchronize(), DeviceError);
+  EXPECT_NO_THROW(cuda->synchronize());
+  EXPECT_THROW(static_cast<void>(cuda->allocate(std::size_t{1} << 50)), DeviceError);
+  EXPECT_NO_THROW(cuda->synchronize());
+}
+
+/// A probe's numbers through norm, perturbed products, attention and head, in groups and orders: the same
+/// bits.
+TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
+  constexpr std::int64_t in = 320;
+  for (const std::vector<std::int32_t>& lengths : {std::vector<std::int32_t>{1}, {31, 2}, {16, 257, 40}}) {
+    for (const bool shared_x : {false, true}) {
+      RandomProduct qkv(in, {160, 80, 80}, {8, 0, 8}, true, 1), gate_up(in, {448, 448}, {4, 4}, false, 50),
+          down(in, {320}, {0}, false, 70), head(in, {2500}, {0}, false, 100);
+      const DeviceProduct device_qkv(*cuda, qkv, dtype), device_gate_up(*cuda, gate_up, dtype),
+          device_down(*cuda, down, dtype), device_head(*cuda, head, dtype);
+      DeviceBatch batch;
+      cuda->upload(packed(lengths, 2500), batch);
+      const std::int64_t tokens = batch.shape.tokens;
+      const std::vector<Probe> all = some_probes(5);
+      const Operand norm_weight(0, 1, in, 8);
+      const Placed weight = place_f32(norm_weight, 1);
+      cuda->prepare({.largest = batch.shape,
+                     .probes = 5,
+                     .directions = 5,
+                     .products = {&device_qkv.product, &device_gate_up.product, &device_down.product,
+                                  &device_head.product},
+                     .attention = {}});
+      const auto forward = [&](const std::vector<std::int64_t>& group) {
+        const std::int64_t probes = std::ssize(group);
+        std::vector<Probe> chosen;
+        for (const std::int64_t p : group) chosen.push_back(all[std::size_t(p)]);
+        const ProbeTable probe_table = table(chosen);
+        Operand x = operand(shared_x ? 0 : probes, tokens, in, 7);
+        for (std::int64_t i = 0; !shared_x && i < probes; ++i) {
+          const Operand own = operand(0, tokens, in, 1000 + std::uint32_t(group[std::size_t(i)]));
+          for (std::int64_t t = 0; t < tokens; ++t) {
+            for (std::int64_t j = 0; j < in; ++j) x.at(i, t, j) = own.at(0, t, j);
+          }
+        }
+        const Placed device_x = place(x, probes), h = place_f32(x, probes);
+        const auto make = [&](std::int64_t rows, std::int64_t cols) {
+          return room(Operand(probes, rows, cols, 0), probes);
+        };
+        const Placed normed = make(tokens, in), q = make(tokens, 160), v = make(tokens, 80),
+                     gated = make(tokens, 448);
+        const Placed k = room(Operand(shared_x ? 0 : probes, tokens, 80, 0), probes);
+        const Placed lower = room(Operand(shared_x ? 0 : probes, tokens, in, 0), probes),
+                     attended = make(tokens, 160);
+        const Placed scores = room(Operand(probes, 1, batch.shape.questions, 0), probes, DType::f32);
+        cuda->residual_norm(probe_table, h.view, {{device_x.view}}, {},
+                            {NormKind::rms, weight.view, {}, 1e-6f}, normed.view);
+        cuda->product(probe_table, device_qkv.product, 0, device_x.view, {{q.view, k.view, v.view}}, {});
+        cuda->product(probe_table, device_gate_up.product, 0, device_x.view, {{gated.view}},
+                      {.activation = Activation::silu, .gated = true});
+        cuda->product(probe_table, device_down.product, 0, device_x.view, {{lower.view}}, {});
+        cuda->attention(probe_table, batch, {5, 5, 32, 0.17f}, q.view, q.view, q.view, {}, attended.view);
+        cuda->score(probe_table, batch, device_head.product, device_x.view, scores.view);
+        std::vector<Operand> results;
+        for (const Placed* each : {&normed, &q, &k, &v, &gated, &lower, &attended, &scores}) {
+          results.push_back(each->host());
+        }
+        return results;
+      };
+      const std::vector<Operand> together = forward({0, 1, 2, 3, 4});
+      for (const Operand& result : together) {
+        EXPECT_TRUE(std::isfinite(result.at(0, 0, 0)));  // NaN would equal NaN below
+      }
+      EXPECT_FALSE(same_bits(together[1].view, 0, together[1].view, 1));  // probes differ among themselves
+      for (const std::vector<std::int64_t>& group :
+           {std::vector<std::int64_t>{0}, {3}, {4, 1}, {2, 0}, {4, 3, 2, 1, 0}, {1, 4, 0, 3, 2}}) {
+        const std::vector<Operand> apart = forward(group);
+        for (std::size_t r = 0; r < together.size(); ++r) {
+          for (std::size_t i = 0; i < group.size(); ++i) {
+            EXPECT_TRUE(same_bits(together[r].view, group[i], apart[r].view, std::int64_t(i)))
+                << "result " << r << " of probe " << group[i] << " at place " << i << " of " << group.size()
+                << ", " << lengths.size() << " sequences, shared x " << shared_x;
+          }
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, Cuda, ::testing::Values(true, false),
+                         [](const auto& which) { return which.param ? "fp32" : "bf16"; });
+
+}  // namespace
+}  // namespace mezzo::test
