@@ -161,8 +161,7 @@ struct Whole {
     if (value.node.kind != Node::Kind::plain) value.fail(number_hint(value.node));
     const std::string& text = value.node.text;
     const std::string_view digits = std::string_view(text).substr(text.starts_with('-') ? 1 : 0);
-    // No octal, hexadecimal, fractions or separators, and nothing that YAML 1.1 and 1.2 read differently
-    // (010).
+    // No octal, hexadecimal, fractions or separators, nor what YAML 1.1 and 1.2 read differently (010).
     if (!is_digits(digits) || (digits.size() > 1 && digits[0] == '0')) {
       value.fail(is_number_or_truth(text) || text.find('_') != text.npos
                      ? "; write it in decimal digits alone"
@@ -187,9 +186,8 @@ struct Number {
     return rounded_to_fp32 ? fmt::format("a finite number {}", low)
                            : fmt::format("a number {} and at most {}", low, text(max));
   }
-  std::string text(double value) const {
-    return fmt::format("{}", value);
-  }  // shortest that reads back the same
+  // The shortest text that reads back as the same number.
+  std::string text(double value) const { return fmt::format("{}", value); }
   double parse(const Value& value) const {
     if (value.node.kind != Node::Kind::plain) value.fail(number_hint(value.node));
     std::string_view text = value.node.text;
@@ -302,6 +300,7 @@ struct Verbalizers {
     if (map.kind == Node::Kind::null) return {};
     if (map.kind != Node::Kind::map) value.fail();
     std::vector<Verbalizer> result;
+    std::map<std::string, std::string> labels;  // by option
     for (std::size_t i = 0; i < map.items.size(); ++i) {
       const std::string& label = map.keys[i].text;
       const Node& option = map.items[i];
@@ -314,12 +313,11 @@ struct Verbalizers {
         value.fail(option, fmt::format("expected a non-empty text as the option of label '{}', found {}{}",
                                        name, found(option), text_hint(option)));
       }
-      for (const Verbalizer& other : result) {
-        if (other.option != option.text) continue;
+      if (const auto [other, is_new] = labels.emplace(option.text, label); !is_new) {
         value.fail(
             option,
             fmt::format("the labels '{}' and '{}' have the same option \"{}\", expected different ones",
-                        yaml::printable(other.label), name, yaml::printable(option.text)));
+                        yaml::printable(other->second), name, yaml::printable(option.text)));
       }
       result.push_back({label, option.text});
     }
@@ -646,9 +644,9 @@ bool is_section(const std::string& name) {
 
 // ---- unknown keys ---------------------------------------------------------------------------------------
 
-// The full name of the known key or section that somebody who wrote `leaf` in `section` most likely meant, or
-// "".
+// The known key or section, by its full name, that `leaf` in `section` was most likely meant to be, or "".
 std::string nearest_known(const std::string& section, const std::string& leaf) {
+  if (leaf.size() > 100) return "";  // nobody's slip of the pen, and slow to compare
   std::vector<std::string> names = section_names();
   for (const Key& row : table()) names.push_back(row.info.name);
 
@@ -902,7 +900,7 @@ std::string_view resumption_text(Resumption resumption) {
     case Resumption::schedule:
       return "with a constant schedule";
     case Resumption::fixed_outcome:
-      return "to what comes to the same";
+      return "where the outcome is the same";
   }
   throw Error("a key of the config has the unknown resumption {}", static_cast<int>(resumption));
 }
