@@ -6,6 +6,13 @@
 namespace mezzo::test {
 namespace {
 
+// The promise is 5 s; the address sanitizer makes everything several times slower.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr double soon = 20.0;
+#else
+constexpr double soon = 5.0;
+#endif
+
 class InputTest : public ::testing::Test {
  protected:
   std::string train(const std::string& more) {
@@ -20,7 +27,7 @@ class InputTest : public ::testing::Test {
       EXPECT_NE(outcome.errors()[0].find(part), std::string::npos)
           << outcome.errors()[0] << "\nlacks: " << part;
     }
-    EXPECT_LT(outcome.seconds, 5.0);
+    EXPECT_LT(outcome.seconds, soon);
     EXPECT_FALSE(std::filesystem::exists(scratch_ / "run/trajectory"));
   }
 

@@ -63,6 +63,7 @@ struct Launch {
   std::string environment = {};  ///< "NAME=value ..."
   double kill_after = 0.0;       ///< seconds until SIGKILL to the whole job; 0: never
   int signal = SIGKILL;
+  std::string kill_once = {};  ///< a file that must hold something before the signal is sent
 };
 
 /// Whether this build can run several ranks.
@@ -83,6 +84,11 @@ inline Outcome run(const Scratch& scratch, const std::string& arguments, const L
     _exit(127);
   }
   if (launch.kill_after > 0) {
+    std::error_code none;
+    for (int tries = 0; !launch.kill_once.empty() && tries < 3000; ++tries) {
+      if (std::filesystem::file_size(launch.kill_once, none) > 0 && !none) break;
+      usleep(20'000);
+    }
     usleep(static_cast<useconds_t>(launch.kill_after * 1e6));
     if (launch.signal == SIGKILL) {
       // Open MPI gives each rank a process group of its own: name them by the folder that they write to.

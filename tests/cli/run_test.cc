@@ -141,8 +141,9 @@ TEST_F(RunTest, TornTrajectoryIsCut) {
 TEST_F(RunTest, TermEndsAfterTheStep) {
   const std::string command =
       "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
-      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1";
-  const Outcome stopped = run(scratch_, command, {.kill_after = 2.0, .signal = SIGTERM});
+      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1 train.logging_steps=1";
+  const Outcome stopped = run(
+      scratch_, command, {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
   EXPECT_EQ(stopped.status, 75) << stopped.err;
   const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
   EXPECT_GT(step, 0);
