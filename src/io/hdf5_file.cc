@@ -1,6 +1,8 @@
 #include "mezzo/io/hdf5_file.h"
 
 #include <fcntl.h>
+// Newer releases keep 1.10's functions under their own names and version the plain ones.
+#define H5_USE_110_API
 #include <hdf5.h>
 #include <unistd.h>
 
@@ -138,9 +140,13 @@ Id file_type(const Context& context, DType dtype) {
   context.fail(fmt::format("unknown element type {}", static_cast<int>(dtype)));
 }
 
-Id string_type(const Context& context) {
+/// A text of exactly this many bytes. Texts of variable length would lie in the file's global heap, the one
+/// structure of the format without a checksum; HDF5 1.10 can loop for ever over a damaged one.
+Id string_type(const Context& context, std::size_t bytes) {
   Id type(context.check(H5Tcopy(H5T_C_S1), "make a type"), H5Tclose);
-  context.check(H5Tset_size(type, H5T_VARIABLE), "make a type");
+  context.check(H5Tset_size(type, std::max<std::size_t>(bytes, 1)),
+                "make a type");  // 0 is no size: "" is one NUL
+  context.check(H5Tset_strpad(type, H5T_STR_NULLPAD), "make a type");
   context.check(H5Tset_cset(type, H5T_CSET_UTF8), "make a type");
   return type;
 }
@@ -295,21 +301,22 @@ struct Hdf5Reader::Impl {
                   "read the array");
   }
 
-  /// Opens an attribute that must hold one value of `type`.
-  Id open_attribute(const Context& context, const std::string& group, const std::string& name, const Id& type,
-                    const char* expected) const {
-    const Context of_group = about(group);
-    const Id object = open_object(of_group, H5I_GROUP, "a group");
+  struct Attribute {
+    Id id;
+    Id type;
+  };
+
+  /// Opens an attribute, which must hold one value; `expected` says what, should it be missing.
+  Attribute open_attribute(const Context& context, const std::string& group, const std::string& name,
+                           const char* expected) const {
+    const Id object = open_object(about(group), H5I_GROUP, "a group");
     if (context.check(H5Aexists(object, name.c_str()), "look up the attribute") == 0)
       context.fail(fmt::format("missing; {} is expected", expected));
     Id attribute(context.check(H5Aopen(object, name.c_str(), H5P_DEFAULT), "open the attribute"), H5Aclose);
-    const Id found(context.check(H5Aget_type(attribute), "read the type"), H5Tclose);
+    Id type(context.check(H5Aget_type(attribute), "read the type"), H5Tclose);
     const Id space(context.check(H5Aget_space(attribute), "read the shape"), H5Sclose);
-    const bool both_strings = H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(found) > 0;
-    if (!both_strings && context.check(H5Tequal(found, type), "compare types") == 0)
-      context.fail(fmt::format("{} is expected", expected));
     if (H5Sget_simple_extent_type(space) != H5S_SCALAR) context.fail("one value is expected, found an array");
-    return attribute;
+    return {std::move(attribute), std::move(type)};
   }
 
   template <typename Value>
@@ -318,10 +325,11 @@ struct Hdf5Reader::Impl {
     const QuietHdf5 quiet;
     const std::string object = group + "." + name;
     const Context context = about(object);
-    const Id type = file_type(context, dtype);
-    const Id attribute = open_attribute(context, group, name, type, expected);
+    const Attribute attribute = open_attribute(context, group, name, expected);
+    if (context.check(H5Tequal(attribute.type, file_type(context, dtype)), "compare types") == 0)
+      context.fail(fmt::format("{} is expected", expected));
     Value value{};
-    context.check(H5Aread(attribute, type, &value), "read the attribute");
+    context.check(H5Aread(attribute.id, attribute.type, &value), "read the attribute");
     return value;
   }
 };
@@ -400,15 +408,16 @@ std::string Hdf5Reader::read_string(const std::string& group, const std::string&
   const QuietHdf5 quiet;
   const std::string object = group + "." + name;
   const Context context = impl_->about(object);
-  const Id type = string_type(context);
-  const Id attribute = impl_->open_attribute(context, group, name, type, "a text");
-  const Id stored_type(context.check(H5Aget_type(attribute), "read the type"), H5Tclose);
-  char* value =
-      nullptr;  // HDF5 allocates it; the stored type keeps an ASCII text from being refused as not UTF-8
-  context.check(H5Aread(attribute, stored_type, &value), "read the attribute");
-  if (value == nullptr) return {};
-  std::string text(value);
-  context.check(H5free_memory(value), "free the attribute");
+  const char* expected = "a text of fixed length";
+  const Impl::Attribute attribute = impl_->open_attribute(context, group, name, expected);
+  if (H5Tget_class(attribute.type) != H5T_STRING || H5Tis_variable_str(attribute.type) != 0)
+    context.fail(fmt::format("{} is expected", expected));
+  const std::size_t bytes = H5Tget_size(attribute.type);
+  if (bytes > impl_->size)
+    context.fail(fmt::format("a text of {} bytes in a file of {}", bytes, impl_->size));
+  std::string text(bytes, '\0');
+  context.check(H5Aread(attribute.id, attribute.type, text.data()), "read the attribute");
+  text.resize(std::min(text.find('\0'), bytes));
   return text;
 }
 
@@ -463,10 +472,13 @@ struct Hdf5Writer::Impl {
     const Context context{.kind = Context::Kind::writing, .file = path, .object = ""};
     // HDF5's own message for a folder that is missing or read-only says nothing; the system's does.
     FileDescriptor::open(temporary_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, "create");
-    // Creation order and times are not tracked: equal contents give equal bytes.
+    // Times are tracked nowhere: equal contents give equal bytes. (The root group is created with the file's
+    // properties.)
+    Id creation(context.check(H5Pcreate(H5P_FILE_CREATE), "make a property list"), H5Pclose);
+    context.check(H5Pset_obj_track_times(creation, false), "set up the file");
+    const Id access = file_access(context);
     return Id(
-        context.check(H5Fcreate(temporary_path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, file_access(context)),
-                      "create the file"),
+        context.check(H5Fcreate(temporary_path.c_str(), H5F_ACC_TRUNC, creation, access), "create the file"),
         H5Fclose);
   }
 
@@ -599,8 +611,7 @@ void Hdf5Writer::write_attribute(const std::string& group, const std::string& na
   };
   if (const auto* text = std::get_if<std::string>(&value)) {
     if (text->find('\0') != std::string::npos) context.fail("a text with a NUL in it cannot be stored");
-    const char* bytes = text->c_str();
-    impl_->write_attribute(group, name, string_type(context), &bytes);
+    impl_->write_attribute(group, name, string_type(context, text->size()), text->c_str());
   } else if (const auto* u64 = std::get_if<std::uint64_t>(&value)) {
     number(DType::u64, *u64);
   } else if (const auto* i64 = std::get_if<std::int64_t>(&value)) {
