@@ -215,7 +215,7 @@ INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
                            std::vector<Case> cases;
                            for (const std::string& model : golden_models) {
                              cases.push_back({model, DeviceKind::reference});
-                             cases.push_back({model, DeviceKind::cpu, 2});
+                             cases.push_back({model, DeviceKind::cpu});
                            }
                            return cases;
                          }()),
@@ -223,6 +223,16 @@ INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
                            return which.param.model +
                                   (which.param.device == DeviceKind::reference ? "_reference" : "_cpu");
                          });
+
+TEST(Decoder, ThreadsChangeNoBit) {
+  std::vector<std::vector<float>> results;
+  for (const int threads : {1, 2}) {
+    Golden golden({"llama_grouped", DeviceKind::cpu, threads});
+    golden.begin(golden_batch(golden.expected, false, some), std::ssize(golden.probes));
+    results.push_back(golden.evaluate(golden.probes));
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
 
 TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
   const Description description = read_description(model_directory("llama_tied"));
