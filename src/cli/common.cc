@@ -8,7 +8,8 @@ namespace mezzo {
 
 AdapterSource AdapterSource::from_adapter(const std::string& directory) {
   Adapter adapter = read_adapter(directory);
-  return {.config = adapter.config,
+  return {.kind = "adapter",
+          .config = adapter.config,
           .trainables = std::move(adapter.specs),
           .base_model = adapter.base_model,
           .state = {.step = 0, .values = std::move(adapter.values)},
@@ -17,7 +18,8 @@ AdapterSource AdapterSource::from_adapter(const std::string& directory) {
 
 AdapterSource AdapterSource::from_snapshot(const std::string& file) {
   Snapshot snapshot = read_snapshot(file);
-  return {.config = snapshot.header.adapter,
+  return {.kind = "snapshot",
+          .config = snapshot.header.adapter,
           .trainables = snapshot.header.trainables,
           .base_model = snapshot.header.base_model,
           .state = std::move(snapshot.state),
@@ -34,16 +36,22 @@ AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log)
   Trainables trainables = make_trainables(*backend, scan.header.trainables, state.values);
   replay_records(folder.trajectory(), scan.header, state.step, scan.end_step, *backend, trainables);
   state = {.step = scan.end_step, .values = read_values(*backend, trainables)};
-  return {.config = scan.header.adapter,
+  return {.kind = "run",
+          .config = scan.header.adapter,
           .trainables = scan.header.trainables,
           .base_model = scan.header.base_model,
           .state = std::move(state),
           .run = scan.header};
 }
 
+std::optional<AdapterSource> AdapterSource::find(const std::string& path, Logger& log) {
+  if (is_run(path)) return from_run(path, log);
+  if (std::filesystem::exists(path + "/adapter_config.json")) return from_adapter(path);
+  if (std::filesystem::is_regular_file(path)) return from_snapshot(path);
+  return std::nullopt;
+}
+
 bool is_run(const std::string& path) { return std::filesystem::exists(RunFolder{path}.trajectory()); }
-bool is_adapter(const std::string& path) { return std::filesystem::exists(path + "/adapter_config.json"); }
-bool is_snapshot(const std::string& path) { return std::filesystem::is_regular_file(path); }
 
 void check_target(const std::string& path, bool overwrite) {
   if (overwrite || !std::filesystem::exists(path)) return;

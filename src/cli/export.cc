@@ -15,13 +15,6 @@ DType dtype_from(const std::string& name) {
   return DType::f32;
 }
 
-AdapterSource read_source(const std::string& path, Logger& log) {
-  if (is_run(path)) return AdapterSource::from_run(path, log);
-  if (is_adapter(path)) return AdapterSource::from_adapter(path);
-  if (is_snapshot(path)) return AdapterSource::from_snapshot(path);
-  throw UsageError("{}: expected a run's folder, a snapshot or a PEFT adapter", path);
-}
-
 }  // namespace
 
 VerbAction add_export(CLI::App& verb) {
@@ -46,7 +39,10 @@ VerbAction add_export(CLI::App& verb) {
     const std::string& target = arguments->adapter.empty() ? arguments->merged : arguments->adapter;
     if (target.empty()) throw UsageError("export: give --adapter DIR or --merged DIR");
     check_target(target, arguments->overwrite);
-    const AdapterSource source = read_source(arguments->source, context.log);
+    const std::optional<AdapterSource> found = AdapterSource::find(arguments->source, context.log);
+    if (!found)
+      throw UsageError("{}: expected a run's folder, a snapshot or a PEFT adapter", arguments->source);
+    const AdapterSource& source = *found;
     const std::string& base = arguments->model.empty() ? source.base_model : arguments->model;
     if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
     if (!arguments->adapter.empty()) {

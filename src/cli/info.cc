@@ -69,15 +69,9 @@ VerbAction add_info(CLI::App& verb) {
   return [arguments](VerbContext& context) {
     const std::string& path = arguments->path;
     Json json;
-    if (is_run(path)) {
-      json = {{"kind", "run"}, {"path", path}};
-      add_adapter(json, AdapterSource::from_run(path, context.log));
-    } else if (is_adapter(path)) {
-      json = {{"kind", "adapter"}, {"path", path}};
-      add_adapter(json, AdapterSource::from_adapter(path));
-    } else if (is_snapshot(path)) {
-      json = {{"kind", "snapshot"}, {"path", path}};
-      add_adapter(json, AdapterSource::from_snapshot(path));
+    if (const std::optional<AdapterSource> source = AdapterSource::find(path, context.log)) {
+      json = {{"kind", source->kind}, {"path", path}};
+      add_adapter(json, *source);
     } else {
       json = describe_model(path);
     }

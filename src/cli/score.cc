@@ -44,11 +44,16 @@ VerbAction add_score(CLI::App& verb) {
         load_model(files, adapter ? &*adapter : nullptr, placement, context.exchange.local_rank());
     ProbeRunner runner(*model->backend, *model->decoder);
     // One record a forward: a record's numbers do not depend on its neighbours.
+    std::vector<PackedBatch> batches;
+    BatchShape largest;
     for (const Example& record : records) {
       const Example* one = &record;
-      const LossBatch batch = pack({&one, 1}, TaskLoss::language_model, false);
-      runner.reserve(shape_of(batch.packed), 1, 1);
-      runner.begin(batch.packed);
+      batches.push_back(pack({&one, 1}, TaskLoss::language_model, false).packed);
+      largest = largest_of(largest, shape_of(batches.back()));
+    }
+    runner.reserve(largest, 1, 1);
+    for (const PackedBatch& batch : batches) {
+      runner.begin(batch);
       const Probe unperturbed;
       const std::span<const float> scores = runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian);
       std::cout << nlohmann::json({{"logprobs", std::vector<float>(scores.begin(), scores.end())}}).dump()

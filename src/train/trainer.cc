@@ -55,6 +55,20 @@ struct Decision {
   }
 };
 
+/// Whether a folder's trajectory holds a finished step, or begins behind one. Reads one record at most.
+bool has_finished_steps(const RunFolder& folder) {
+  return std::filesystem::exists(folder.trajectory()) && scan_trajectory(folder.trajectory(), 1).end_step > 0;
+}
+
+/// Removes the snapshots for which `drop` holds, with the checksums beside them.
+void remove_snapshots(const RunFolder& folder, const std::function<bool(const SnapshotFile&)>& drop) {
+  for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
+    if (!drop(file)) continue;
+    std::filesystem::remove(file.path);
+    std::filesystem::remove(sha256_sidecar_path(file.path));
+  }
+}
+
 /// Warns once when the loss has risen far above where it began.
 class DivergenceWatch {
  public:
@@ -114,7 +128,7 @@ class Trainer {
   void check_same_everywhere(const std::string& what, const std::string& mine);
   Decision look_at_folder();
   Decision decide_resume(const std::string& snapshot);
-  void begin_folder();
+  std::uint64_t begin_folder();
   void build(const Decision& decision);
   void choose_groups(std::uint64_t first_step);
   void open_record(const Decision& decision);
@@ -187,11 +201,12 @@ void Trainer::check_same_everywhere(const std::string& what, const std::string& 
 void Trainer::make_header() {
   // One rank a host reads the weights; their hashes must agree.
   std::string hash;
-  std::string data_hashes;
+  std::string train_hash;
+  std::string validation_hash;  // empty without data.validation
   together(exchange_, timeout_ * loading_timeouts, [&] {
     if (exchange_.local_rank() == 0) hash = inputs_->files.hash(placement_.threads);
-    data_hashes = sha256_of_file(*config_.data.train);
-    if (config_.data.validation) data_hashes += " " + sha256_of_file(*config_.data.validation);
+    train_hash = sha256_of_file(*config_.data.train);
+    if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
   for (const std::string& other : agree(exchange_, hash, timeout_)) {
     if (other.empty()) continue;
@@ -199,14 +214,13 @@ void Trainer::make_header() {
     if (other != header_.base_hash)
       throw CommError("model.path: hosts hold different models: {} and {}", header_.base_hash, other);
   }
-  check_same_everywhere("the data's SHA-256", data_hashes);
+  check_same_everywhere("the data's SHA-256", train_hash + " " + validation_hash);
 
   header_.identity.push_back({"model.hash", header_.base_hash});
   for (IdentityEntry entry : identity(config_)) {
     // Files are what they hold, wherever they lie.
-    if (entry.key == "data.train") entry.value = "sha256:" + data_hashes.substr(0, 64);
-    if (entry.key == "data.validation" && config_.data.validation)
-      entry.value = "sha256:" + data_hashes.substr(65);
+    if (entry.key == "data.train") entry.value = "sha256:" + train_hash;
+    if (entry.key == "data.validation" && config_.data.validation) entry.value = "sha256:" + validation_hash;
     if (entry.key == "lora.adapter" && inputs_->start)
       entry.value = "sha256:" + trainables_sha256(inputs_->start->values);
     header_.identity.push_back(std::move(entry));
@@ -234,14 +248,12 @@ Decision Trainer::look_at_folder() {
     lock_.emplace(folder_.path);
     remove_temporary_files(folder_.path);
     remove_temporary_files(folder_.snapshots());
-    const bool has_trajectory = std::filesystem::exists(folder_.trajectory());
-    const bool has_steps = (has_trajectory && scan_trajectory(folder_.trajectory()).end_step > 0) ||
-                           !list_snapshots(folder_.snapshots()).empty();
+    const bool has_steps = has_finished_steps(folder_) || !list_snapshots(folder_.snapshots()).empty();
     const ResumeFrom& from = config_.train.resume_from_checkpoint;
     switch (from.kind) {
       case ResumeFrom::Kind::automatic:
         if (options_.overwrite || !has_steps) break;
-        if (!has_trajectory) {
+        if (!std::filesystem::exists(folder_.trajectory())) {
           throw InputError(
               "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
               "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
@@ -261,7 +273,7 @@ Decision Trainer::look_at_folder() {
         decision = decide_resume(from.path);
         break;
     }
-    if (!decision.resume) begin_folder();
+    if (!decision.resume) decision.valid_bytes = begin_folder();
     decision.finished = decision.resume && decision.step >= max_steps() &&
                         std::filesystem::exists(folder_.adapter()) &&
                         std::filesystem::exists(folder_.snapshot(decision.step));
@@ -278,19 +290,16 @@ Decision Trainer::decide_resume(const std::string& snapshot_path) {
     const auto own = std::filesystem::path(folder_.snapshots());
     if (std::filesystem::path(snapshot_path).parent_path() != own) {
       // Another run's snapshot begins this one, which keeps a copy so that it can be replayed by itself.
-      if (std::filesystem::exists(folder_.trajectory()) && !options_.overwrite &&
-          scan_trajectory(folder_.trajectory()).end_step > 0) {
+      if (!options_.overwrite && has_finished_steps(folder_)) {
         throw UsageError(
             "{}: holds a run's finished steps; starting from {} needs --overwrite to replace them",
             folder_.path, snapshot_path);
       }
       header_.start_step = snapshot.state.step;
       header_.initial_adapter = false;
-      begin_folder();
+      const std::uint64_t bytes = begin_folder();
       write_snapshot(folder_.start_snapshot(), header_, snapshot.state);
-      return {.resume = true,
-              .step = *last_step,
-              .valid_bytes = scan_trajectory(folder_.trajectory()).valid_bytes};
+      return {.resume = true, .step = *last_step, .valid_bytes = bytes};
     }
   }
   const TrajectoryScan all = scan_trajectory(folder_.trajectory());
@@ -308,20 +317,14 @@ Decision Trainer::decide_resume(const std::string& snapshot_path) {
     throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(),
                      part.end_step, *last_step);
   }
-  for (const SnapshotFile& file : list_snapshots(folder_.snapshots())) {
-    if (file.step <= *last_step) continue;
-    std::filesystem::remove(file.path);
-    std::filesystem::remove(sha256_sidecar_path(file.path));
-  }
+  remove_snapshots(folder_, [&](const SnapshotFile& file) { return file.step > *last_step; });
   return {.resume = true, .step = part.end_step, .valid_bytes = part.valid_bytes};
 }
 
 /// A fresh run: what an earlier one left under the same names goes, then the new one's first files come.
-void Trainer::begin_folder() {
-  for (const SnapshotFile& file : list_snapshots(folder_.snapshots())) {
-    std::filesystem::remove(file.path);
-    std::filesystem::remove(sha256_sidecar_path(file.path));
-  }
+/// Returns the length of its trajectory, which holds no step yet.
+std::uint64_t Trainer::begin_folder() {
+  remove_snapshots(folder_, [](const SnapshotFile&) { return true; });
   for (const std::string& path :
        {folder_.trajectory(), folder_.metrics(), folder_.adapter(), folder_.initial_adapter(),
         folder_.start_snapshot(), sha256_sidecar_path(folder_.start_snapshot())}) {
@@ -335,23 +338,18 @@ void Trainer::begin_folder() {
                   inputs_->start->values, config_.model.path);
   }
   const std::string header = header_.to_json();
-  RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())));
+  return RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())))
+      .bytes();
 }
 
 // ---- the weights and the work ---------------------------------------------------------------------------
 
 void Trainer::build(const Decision& decision) {
   together(exchange_, timeout_ * loading_timeouts, [&] {
-    RunState state;
-    if (decision.resume) {
-      header_ = scan_trajectory(folder_.trajectory(), 0).header;
-      state = nearest_state(folder_, header_, decision.step,
-                            [&](const std::string& text) { log_.warning("{}", text); });
-    } else {
-      state = {.step = 0,
-               .values = inputs_->start ? inputs_->start->values
-                                        : initial_values(header_.trainables, header_.seed)};
-    }
+    // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
+    header_ = scan_trajectory(folder_.trajectory(), 0).header;
+    const RunState state = nearest_state(folder_, header_, decision.step,
+                                         [&](const std::string& text) { log_.warning("{}", text); });
     trainables_ = make_trainables(*backend_, header_.trainables, state.values);
     replay_records(folder_.trajectory(), header_, state.step, decision.step, *backend_, trainables_);
     decoder_.emplace(*backend_, inputs_->files.description, &header_.adapter, &trainables_);
@@ -449,22 +447,21 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const auto directions_of = [&](std::int64_t group) {
     return std::min(config_.zo.directions, paired ? group / 2 + 1 : group);
   };
+  const auto bytes_of = [&](std::int64_t group) {
+    return decoder_->activation_bytes(largest, group) +
+           backend_->scratch_bytes(decoder_->workload(largest, group, directions_of(group)));
+  };
   if (config_.zo.probes_per_forward) {
     group_ = std::min(*config_.zo.probes_per_forward, probes);
   } else {
-    group_ = choose_group(
-        {.probes = probes,
-         .slices = slices,
-         .ranks = exchange_.size(),
-         .memory = backend_->memory_available(),
-         .paired = paired},
-        [&](std::int64_t group) {
-          return decoder_->activation_bytes(largest, group) +
-                 backend_->scratch_bytes(decoder_->workload(largest, group, directions_of(group)));
-        });
+    group_ = choose_group({.probes = probes,
+                           .slices = slices,
+                           .ranks = exchange_.size(),
+                           .memory = backend_->memory_available(),
+                           .paired = paired},
+                          bytes_of);
   }
-  planned_bytes_ = decoder_->activation_bytes(largest, group_) +
-                   backend_->scratch_bytes(decoder_->workload(largest, group_, directions_of(group_)));
+  planned_bytes_ = bytes_of(group_);
   runner_->reserve(largest, group_, directions_of(group_));
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
 }
@@ -473,9 +470,7 @@ void Trainer::open_record(const Decision& decision) {
   together(exchange_, timeout_, [&] {
     if (!leads()) return;
     write_file_atomically(folder_.config(), to_yaml(config_));
-    const std::uint64_t bytes =
-        decision.resume ? decision.valid_bytes : scan_trajectory(folder_.trajectory()).valid_bytes;
-    trajectory_.emplace(RecordWriter(folder_.trajectory(), bytes),
+    trajectory_.emplace(RecordWriter(folder_.trajectory(), decision.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
     bool evaluated = false;
     truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {

@@ -14,6 +14,7 @@ namespace mezzo {
 
 /// An adapter's numbers and what they belong to, from wherever they lie.
 struct AdapterSource {
+  std::string kind;  ///< "adapter", "snapshot" or "run"
   AdapterConfig config;
   std::vector<TrainableSpec> trainables;
   std::string base_model;
@@ -25,11 +26,11 @@ struct AdapterSource {
   /// A run's newest step: the nearest snapshot, then the trajectory's records. `log` is told of bad
   /// snapshots.
   static AdapterSource from_run(const std::string& directory, Logger& log);
+  /// Whichever of these `path` is; none when it is none of them.
+  static std::optional<AdapterSource> find(const std::string& path, Logger& log);
 };
 
-bool is_run(const std::string& path);       ///< a folder with a trajectory
-bool is_adapter(const std::string& path);   ///< a folder with adapter_config.json
-bool is_snapshot(const std::string& path);  ///< a regular file
+bool is_run(const std::string& path);  ///< a folder with a trajectory
 
 /// UsageError when `path` exists and is not empty, unless `overwrite`.
 void check_target(const std::string& path, bool overwrite);
