@@ -11,6 +11,7 @@
 #include "backends.h"
 #include "cuda_check.h"
 #include "cuda_gemm.h"
+#include "cuda_plan.h"
 #include "host_backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/norm.h"
@@ -34,10 +35,7 @@ static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation
                   static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
               "kernels number activations as the interface does");
 
-constexpr std::size_t vector_bytes = 16;  // what products want every row to be a multiple of
-constexpr std::size_t workspace_bytes = std::size_t{32} << 20;      // of cuBLASLt
-constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;  // fp32 scratch of a product: 256 MiB
-constexpr std::int64_t fewest_rows = 256;                           // of a range, however wide its rows are
+constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // of cuBLASLt
 constexpr int oldest_capability = 80;
 
 cuda::Matrices matrices(const View& view) {
@@ -77,78 +75,9 @@ bool is_aligned(const View& view) {
          multiple(static_cast<std::size_t>(view.probe_stride) * size);
 }
 
-/// fp32 elements of an aligned row.
-std::int64_t aligned_floats(std::int64_t cols) { return (cols + 3) / 4 * 4; }
-
-/// What scratch has to hold, in elements.
-struct Sizes {
-  std::int64_t probes = 0;
-  std::int64_t widest = 0;        // columns of a product's accumulators
-  std::int64_t accumulators = 0;  // fp32
-  std::int64_t factors = 0;       // fp32, a probe
-  std::int64_t s = 0;             // fp32
-  std::int64_t totals = 0;        // fp64
-  std::int64_t check = 0;         // bytes
-
-  void grow_to(const Sizes& other) {
-    probes = std::max(probes, other.probes);
-    widest = std::max(widest, other.widest);
-    accumulators = std::max(accumulators, other.accumulators);
-    factors = std::max(factors, other.factors);
-    s = std::max(s, other.s);
-    totals = std::max(totals, other.totals);
-    check = std::max(check, other.check);
-  }
-};
-
-/// One tail of the product in flight.
-struct TailPlace {
-  const LowRankTail* tail = nullptr;
-  std::int64_t rank = 0;
-  std::int64_t rank_begin = 0;  // its columns of s, its rows of the stacked A
-  std::int64_t b_begin = 0;     // its B among a probe's factors
-};
-
-/// The parts [first, first + count) of a product and their tails.
-struct Range {
-  std::size_t first = 0;
-  std::size_t count = 0;
-  std::int64_t row_begin = 0;  // of the weight
-  std::int64_t rows = 0;
-  std::vector<TailPlace> tails;  // of each part; without a tail: null
-  std::int64_t ranks = 0;        // of all
-  std::int64_t factors = 0;      // floats of a probe
-};
-
-Range range_of(const Product& product, std::size_t first, std::size_t count) {
-  Range range;
-  range.first = first;
-  range.count = count;
-  range.row_begin = product.parts[first].row_begin;
-  for (std::size_t i = first; i < first + count; ++i) {
-    const ProductPart& part = product.parts[i];
-    if (part.row_begin != range.row_begin + range.rows) {
-      throw DeviceError("product {}: part {} does not begin where part {} ends", product.name, i, i - 1);
-    }
-    range.rows += part.rows;
-    TailPlace place;
-    if (part.tail) {
-      place = {.tail = &*part.tail, .rank = part.tail->a.rows, .rank_begin = range.ranks};
-      range.ranks += place.rank;
-    }
-    range.tails.push_back(place);
-  }
-  range.factors = range.ranks * product.in();  // the As, stacked; the Bs behind them
-  for (std::size_t i = 0; i < count; ++i) {
-    range.tails[i].b_begin = range.factors;
-    range.factors += range.tails[i].rank * product.parts[first + i].rows;
-  }
-  return range;
-}
-
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int index, bool fp32) : dtype_(fp32 ? DType::f32 : DType::bf16) {
+  CudaBackend(int index, bool fp32) : dtype_(fp32 ? DType::f32 : DType::bf16), plan_(fp32) {
     MEZZO_CUDA(cudaSetDevice(index));
     MEZZO_CUDA(cudaGetDeviceProperties(&card_, index));
     cudaStream_t stream = nullptr;
@@ -159,13 +88,19 @@ class CudaBackend final : public Backend {
     gemm_.emplace(stream, allocate(workspace_bytes));
   }
 
-  std::string name() const override { return "cuda"; }
+  std::string name() const override { return plan_.name(); }
+  DType weight_dtype() const override { return plan_.weight_dtype(); }
+  DType activation_dtype() const override { return plan_.activation_dtype(); }
+  DType residual_dtype() const override { return plan_.residual_dtype(); }
+  std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
+  std::int64_t weight_stride(std::int64_t in, bool tail) const override {
+    return plan_.weight_stride(in, tail);
+  }
+  std::size_t scratch_bytes(const Workload& workload) const override { return plan_.scratch_bytes(workload); }
+
   std::string device() const override {
     return fmt::format("{}, {:.0f} GiB", card_.name, static_cast<double>(card_.totalGlobalMem) / (1u << 30));
   }
-  DType weight_dtype() const override { return dtype_; }
-  DType activation_dtype() const override { return dtype_; }
-  DType residual_dtype() const override { return DType::f32; }
   std::map<std::string, std::string> fingerprint() const override {
     int runtime = 0;
     MEZZO_CUDA(cudaRuntimeGetVersion(&runtime));
@@ -184,14 +119,8 @@ class CudaBackend final : public Backend {
     return available;
   }
 
-  std::size_t scratch_bytes(const Workload& workload) const override {
-    Arena arena;
-    lay_out(sizes_of(workload), arena);
-    return arena.high_water();
-  }
-
   void prepare(const Workload& workload) override {
-    sizes_.grow_to(sizes_of(workload));
+    sizes_.grow_to(plan_.sizes_of(workload));
     Arena measured;
     lay_out(sizes_, measured);
     memory_ = Arena();  // the old scratch goes before the new one comes
@@ -199,8 +128,8 @@ class CudaBackend final : public Backend {
     scratch_ = lay_out(sizes_, memory_);
     for (const Product* product : workload.products) {
       if (!product->weight) continue;
-      for (const auto& [first, count] : ranges_of(*product)) {
-        const Range range = range_of(*product, first, count);
+      for (const auto& [first, count] : product_ranges(*product)) {
+        const ProductRange range = range_of(*product, first, count);
         choose(*product, range, DType::f32);
         choose(*product, range, dtype_);
       }
@@ -220,9 +149,6 @@ class CudaBackend final : public Backend {
     MEZZO_CUDA(status);
     return Buffer(data, bytes, [](void* released, std::size_t) { static_cast<void>(cudaFree(released)); });
   }
-
-  std::int64_t input_stride(const Product& product) const override { return aligned_elements(product.in()); }
-  std::int64_t weight_stride(std::int64_t in, bool) const override { return aligned_elements(in); }
 
   void load(View destination, DType source_dtype, const void* source, bool transposed) override {
     if (source_dtype != DType::f32 && source_dtype != DType::f16 && source_dtype != DType::bf16 &&
@@ -359,7 +285,7 @@ class CudaBackend final : public Backend {
       check_sharing("product", output.y, x);
     }
     const std::size_t past = outputs.back().first + outputs.back().count;
-    const Range range = range_of(product, first_part, past - first_part);
+    const ProductRange range = range_of(product, first_part, past - first_part);
     if (const std::optional<View> whole = direct_output(product, range, x, outputs, epilogue)) {
       const GemmShape shape = choose(product, range, whole->dtype);
       multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole->data, whole->row_stride);
@@ -463,7 +389,7 @@ class CudaBackend final : public Backend {
     check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
     check_sharing("score", out, x);
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
-    const Range range = range_of(head, 0, head.parts.size());
+    const ProductRange range = range_of(head, 0, head.parts.size());
     const GemmShape shape = choose(head, range, DType::f32);
     const std::int64_t stride = aligned_floats(range.rows);
     const std::int64_t rows = copies_on(x, table) * x.rows;
@@ -519,21 +445,8 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  struct Scratch {
-    View accumulators;  // W x of a range of rows, fp32
-    View factors;       // [probes, factors]: A and B with their noise
-    View s;             // [probes, rows, ranks]
-    View totals;        // of the head's rows, fp64
-    View check;         // bytes for accepting algorithms
-  };
-
   cudaStream_t stream() const { return stream_.get(); }
   std::uint32_t* fault() const { return static_cast<std::uint32_t*>(fault_.data()); }
-
-  std::int64_t aligned_elements(std::int64_t cols) const {
-    const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype_));
-    return (cols + unit - 1) / unit * unit;
-  }
 
   void grow(Buffer& buffer, std::size_t bytes) {
     if (buffer.data() != nullptr && buffer.bytes() >= bytes) return;
@@ -550,45 +463,6 @@ class CudaBackend final : public Backend {
   }
 
   // ---- scratch
-  Sizes sizes_of(const Workload& workload) const {
-    Sizes sizes{.probes = workload.probes};
-    const std::int64_t rows = workload.probes * workload.largest.tokens;
-    for (const Product* product : workload.products) {
-      for (const auto& [first, count] : ranges_of(*product)) {
-        const Range range = range_of(*product, first, count);
-        sizes.factors = std::max(sizes.factors, range.factors);
-        sizes.s = std::max(sizes.s, rows * range.ranks);
-        for (const DType out : {DType::f32, dtype_}) {
-          const std::size_t bytes =
-              Gemm::check_bytes({.n = range.rows, .k = product->in(), .in = dtype_, .out = out});
-          sizes.check = std::max(sizes.check, static_cast<std::int64_t>(bytes));
-        }
-      }
-      sizes.widest = std::max(sizes.widest, aligned_floats(product->out()));
-    }
-    sizes.accumulators =
-        std::min(rows * sizes.widest, std::max(most_accumulators, fewest_rows * sizes.widest));
-    sizes.totals = workload.probes * workload.largest.reads;
-    return sizes;
-  }
-
-  static Scratch lay_out(const Sizes& sizes, Arena& arena) {
-    const auto take = [&](DType dtype, std::int64_t count) { return arena.take(dtype, 0, 1, count, count); };
-    // The check and the accumulators are never in use together.
-    const std::size_t mark = arena.mark();
-    Scratch scratch;
-    scratch.check = take(DType::f32, (sizes.check + 3) / 4);
-    const std::size_t checked = arena.mark();
-    arena.release_to(mark);
-    scratch.accumulators = take(DType::f32, sizes.accumulators);
-    if (arena.mark() < checked)
-      take(DType::f32, static_cast<std::int64_t>((checked - arena.mark()) / sizeof(float)));
-    scratch.factors = take(DType::f32, sizes.probes * sizes.factors);
-    scratch.s = take(DType::f32, sizes.s);
-    scratch.totals = take(DType::f64, sizes.totals);
-    return scratch;
-  }
-
   static void check_scratch(const char* operation, const char* what, const View& prepared,
                             std::int64_t needed) {
     if (prepared.cols < needed) {
@@ -604,19 +478,7 @@ class CudaBackend final : public Backend {
   }
 
   // ---- products
-  /// Ranges of parts that the model asks for in one go: all, the first (q of the rows that are read), the
-  /// others.
-  static std::vector<std::pair<std::size_t, std::size_t>> ranges_of(const Product& product) {
-    const std::size_t parts = product.parts.size();
-    std::vector<std::pair<std::size_t, std::size_t>> ranges{{0, parts}};
-    if (parts > 1) {
-      ranges.emplace_back(0, 1);
-      ranges.emplace_back(1, parts - 1);
-    }
-    return ranges;
-  }
-
-  const std::byte* weight_of(const Product& product, const Range& range) const {
+  const std::byte* weight_of(const Product& product, const ProductRange& range) const {
     return static_cast<const std::byte*>(product.weight.data) +
            static_cast<std::size_t>(range.row_begin * product.weight.row_stride) * size_of(dtype_);
   }
@@ -631,7 +493,7 @@ class CudaBackend final : public Backend {
   }
 
   /// The shape of a range's product, with its algorithm chosen.
-  GemmShape choose(const Product& product, const Range& range, DType out) {
+  GemmShape choose(const Product& product, const ProductRange& range, DType out) {
     const GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
     if (!gemm_->chosen(shape)) {
       gemm_->choose(shape, weight_of(product, range), product.weight.row_stride, scratch_.check.data,
@@ -641,7 +503,7 @@ class CudaBackend final : public Backend {
   }
 
   /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
-  void multiply(const Product& product, const Range& range, const GemmShape& shape, const View& x,
+  void multiply(const Product& product, const ProductRange& range, const GemmShape& shape, const View& x,
                 std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const {
     const std::int64_t last = first + count;
     for (std::int64_t row = first; row < last;) {
@@ -663,7 +525,7 @@ class CudaBackend final : public Backend {
 
   /// One matrix that W x can be written to as it is: the outputs lie side by side, and nothing is to be done
   /// to them.
-  static std::optional<View> direct_output(const Product& product, const Range& range, const View& x,
+  static std::optional<View> direct_output(const Product& product, const ProductRange& range, const View& x,
                                            const std::vector<ProductOutput>& outputs,
                                            const Epilogue& epilogue) {
     if (range.ranks > 0 || product.bias || epilogue.gated || epilogue.activation != Activation::none)
@@ -684,7 +546,8 @@ class CudaBackend final : public Backend {
   }
 
   /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
-  bool prepare_tails(const ProbeTable& table, const Product& product, const Range& range, const View& x) {
+  bool prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x) {
     if (range.ranks == 0) return false;
     const std::int64_t copies = table.count();
     if (table.device.data() == nullptr)
@@ -717,7 +580,7 @@ class CudaBackend final : public Backend {
     return true;
   }
 
-  cuda::Column column_of(const Product& product, const Range& range, std::size_t part) const {
+  cuda::Column column_of(const Product& product, const ProductRange& range, std::size_t part) const {
     const std::int64_t row = product.parts[part].row_begin;
     const TailPlace& place = range.tails[part - range.first];
     cuda::Column column{.begin = row - range.row_begin,
@@ -756,15 +619,16 @@ class CudaBackend final : public Backend {
   }
 
   DType dtype_;
+  CudaPlan plan_;
   cudaDeviceProp card_{};
   Stream stream_;
   Buffer fault_;    // one word of cuda::Fault
   Buffer staging_;  // of load and read
   Buffer tables_;   // of update and hash
   std::optional<Gemm> gemm_;
-  Sizes sizes_;
+  CudaSizes sizes_;
   Arena memory_;
-  Scratch scratch_;
+  CudaScratch scratch_;
 };
 
 /// Why no card can be used, or "".

@@ -11,15 +11,12 @@ namespace {
 // Fixed: what is chosen must not depend on a run's rows, which differ with the number of ranks.
 constexpr std::int64_t nominal_rows = 4096;
 constexpr int most_candidates = 32;
-constexpr std::size_t alignment = 16;
 
 using Description = HandleOwner<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
 using Layout = HandleOwner<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
 using Preference = HandleOwner<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy>;
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
-
-std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
 
 /// fp32 products are fp32 throughout: no TF32.
 Description describe() {
@@ -41,29 +38,6 @@ Layout layout(DType dtype, std::int64_t rows, std::int64_t cols, std::int64_t st
   return Layout(raw);
 }
 
-std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
-  const auto unit = static_cast<std::int64_t>(alignment / size_of(dtype));
-  return (cols + unit - 1) / unit * unit;
-}
-
-struct CheckLayout {
-  std::int64_t check_rows, x_stride, y_stride;
-  std::size_t y, y_again, differences, bytes;  // x is at 0
-
-  explicit CheckLayout(const GemmShape& shape)
-      : check_rows(shape.n > 32768 ? 390 : 1030),  // a vocabulary's y is wide
-        x_stride(aligned_stride(shape.k, shape.in)),
-        y_stride(aligned_stride(shape.n, shape.out)) {
-    const auto rows = static_cast<std::size_t>(check_rows);
-    const std::size_t x_bytes = round_up(rows * static_cast<std::size_t>(x_stride) * size_of(shape.in));
-    const std::size_t y_bytes = round_up(rows * static_cast<std::size_t>(y_stride) * size_of(shape.out));
-    y = x_bytes;
-    y_again = y + y_bytes;
-    differences = y_again + y_bytes;
-    bytes = differences + 256;
-  }
-};
-
 }  // namespace
 
 Gemm::Gemm(cudaStream_t stream, Buffer workspace) : stream_(stream), workspace_(std::move(workspace)) {
@@ -72,10 +46,8 @@ Gemm::Gemm(cudaStream_t stream, Buffer workspace) : stream_(stream), workspace_(
   handle_.reset(handle);
 }
 
-std::size_t Gemm::check_bytes(const GemmShape& shape) { return CheckLayout(shape).bytes; }
-
 std::vector<Gemm::Algorithm> Gemm::candidates(const GemmShape& shape, std::int64_t weight_stride) const {
-  const CheckLayout sizes(shape);
+  const GemmCheck sizes(shape);
   const Description description = describe();
   const Layout w = layout(shape.in, shape.n, shape.k, weight_stride);
   const Layout x = layout(shape.in, nominal_rows, shape.k, sizes.x_stride);
@@ -91,7 +63,7 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const GemmShape& shape, std::int64
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-    set(attribute, static_cast<std::uint32_t>(alignment));
+    set(attribute, static_cast<std::uint32_t>(vector_bytes));
   }
   std::array<cublasLtMatmulHeuristicResult_t, most_candidates> found{};
   int count = 0;
@@ -128,7 +100,7 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
 
 void Gemm::choose(const GemmShape& shape, const void* weight, std::int64_t weight_stride, void* scratch,
                   std::size_t scratch_bytes) {
-  const CheckLayout sizes(shape);
+  const GemmCheck sizes(shape);
   const std::int64_t check_rows = sizes.check_rows;
   if (scratch_bytes < sizes.bytes) {
     throw DeviceError("a check of matrix products needs {} bytes, but {} were prepared", sizes.bytes,

@@ -2,25 +2,15 @@
 // Matrix products by cuBLASLt: y = x W^T over any number of rows, by one algorithm for each (N, K, types),
 // chosen and accepted so that a row's bits depend neither on how many rows there are nor on its place among
 // them.
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <vector>
 
 #include "cuda_check.h"
+#include "cuda_plan.h"
 #include "mezzo/backend/buffer.h"
-#include "mezzo/core/types.h"
 
 namespace mezzo {
-
-/// What an algorithm is chosen for.
-struct GemmShape {
-  std::int64_t n = 0;  ///< columns of y
-  std::int64_t k = 0;  ///< columns of x
-  DType in = DType::f32;
-  DType out = DType::f32;
-  auto operator<=>(const GemmShape&) const = default;
-};
 
 /// Operands in device memory. Every pointer, and every row, lies on a multiple of 16 bytes.
 struct GemmOperands {
@@ -38,12 +28,10 @@ class Gemm {
   /// `workspace` is the library's scratch.
   Gemm(cudaStream_t stream, Buffer workspace);
 
-  /// Room that accept() needs beside the weight: x, y twice, and a counter.
-  static std::size_t check_bytes(const GemmShape& shape);
   bool chosen(const GemmShape& shape) const { return algorithms_.contains(shape); }
   /// Chooses the first candidate of the library's ranking for a fixed number of rows (no split-K) that passes
   /// the check: the same rows alone, in other company and at other offsets give the same bits. DeviceError
-  /// when none does.
+  /// when none does. `scratch`: GemmCheck(shape).bytes.
   void choose(const GemmShape& shape, const void* weight, std::int64_t weight_stride, void* scratch,
               std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;

@@ -1,4 +1,5 @@
 #include "backends.h"
+#include "cuda_plan.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -13,6 +14,11 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
       return make_cuda_backend(options);
   }
   throw DeviceError("unknown device kind {}", static_cast<int>(options.device));
+}
+
+std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options) {
+  if (options.device == DeviceKind::cuda) return std::make_unique<CudaPlan>(options.fp32);
+  return make_backend(options);  // the host is always there
 }
 
 }  // namespace mezzo

@@ -80,8 +80,8 @@ struct Decoder::Forward {
     View x;  ///< [T or R, H], the next block's input; the last one's is the head's
   };
 
-  const Backend& sizes;  ///< asked for strides and dtypes
-  Backend* backend;      ///< null: only measure
+  const DevicePlan& sizes;  ///< asked for strides and dtypes
+  Backend* backend;         ///< null: only measure
   const Description& d;
   const Weights& weights;
   Arena arena;
@@ -311,7 +311,15 @@ struct Decoder::Forward {
 
 Decoder::Decoder(Backend& backend, const Description& description, const AdapterConfig* adapter,
                  const Trainables* trainables)
-    : backend_(backend), description_(description), weights_(std::make_unique<Weights>()) {
+    : Decoder(backend, &backend, description, adapter, trainables) {}
+
+Decoder::Decoder(const DevicePlan& plan, const Description& description, const AdapterConfig* adapter,
+                 const Trainables* trainables)
+    : Decoder(plan, nullptr, description, adapter, trainables) {}
+
+Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& description,
+                 const AdapterConfig* adapter, const Trainables* trainables)
+    : plan_(plan), backend_(backend), description_(description), weights_(std::make_unique<Weights>()) {
   const Description& d = description_;
   if ((adapter == nullptr) != (trainables == nullptr))
     throw Error("a decoder has an adapter without its trainables");
@@ -331,9 +339,9 @@ Decoder::Decoder(Backend& backend, const Description& description, const Adapter
     for (std::size_t id = 0; id < specs.size(); ++id) ids[trainables->list[id].name] = id;
   }
 
-  const DType dtype = backend.weight_dtype();
+  const DType dtype = plan.weight_dtype();
   const auto matrix = [&](std::int64_t rows, std::int64_t cols, bool tail) {
-    return View{.dtype = dtype, .rows = rows, .cols = cols, .row_stride = backend.weight_stride(cols, tail)};
+    return View{.dtype = dtype, .rows = rows, .cols = cols, .row_stride = plan.weight_stride(cols, tail)};
   };
   const auto vector = [&](std::int64_t count) {
     return View{.dtype = DType::f32, .rows = 1, .cols = count, .row_stride = count};
@@ -414,6 +422,11 @@ Decoder::Decoder(Backend& backend, const Description& description, const Adapter
 
 Decoder::~Decoder() = default;
 
+Backend& Decoder::backend() const {
+  if (backend_ == nullptr) throw Error("a decoder without a device was to run");
+  return *backend_;
+}
+
 namespace {
 
 /// Copies tensors of the model's files into views of a backend's memory, a piece at a time: the mapped pages
@@ -483,12 +496,12 @@ void Decoder::load(const ModelFiles& files, const LoadProgress& progress) {
   Weights& w = *weights_;
   if (!w.buffers.empty()) throw Error("a decoder's weights were to be loaded twice");
   for (View* view : w.storage) {
-    w.buffers.push_back(backend_.allocate(bytes_of(*view)));
+    w.buffers.push_back(backend().allocate(bytes_of(*view)));
     view->data = w.buffers.back().data();
   }
   if (d.tied_head) w.head.weight = w.embedding;
 
-  WeightLoader loader(backend_, files, progress);
+  WeightLoader loader(backend(), files, progress);
   const auto load_norm = [&](const std::string& name, const Norm& norm) {
     loader.load(name + ".weight", norm.weight);
     if (norm.bias) loader.load(name + ".bias", norm.bias);
@@ -526,7 +539,7 @@ std::size_t Decoder::weight_bytes() const {
 }
 
 std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t probes) const {
-  Forward measured{backend_, nullptr, description_, *weights_, Arena()};
+  Forward measured{plan_, nullptr, description_, *weights_, Arena()};
   measured.shape = largest;
   measured.take_rope(largest.longest);
   measured.before_begin = measured.arena.mark();
@@ -572,13 +585,13 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes, std::int64
     bytes = std::max(bytes, activation_bytes(shape, each.probes));
   }
   forward_.reset();  // its arena goes before the new one comes
-  Arena arena(backend_.allocate(bytes));
-  forward_ = std::make_unique<Forward>(backend_, &backend_, description_, *weights_, std::move(arena));
+  Arena arena(backend().allocate(bytes));
+  forward_ = std::make_unique<Forward>(plan_, backend_, description_, *weights_, std::move(arena));
   forward_->take_rope(longest);
   forward_->before_begin = forward_->arena.mark();
   const Probe unperturbed{};
-  backend_.upload({&unperturbed, 1}, NoiseKind::gaussian, forward_->one_probe);
-  backend_.prepare(workload(largest, probes, directions));
+  backend().upload({&unperturbed, 1}, NoiseKind::gaussian, forward_->one_probe);
+  backend().prepare(workload(largest, probes, directions));
 }
 
 bool Decoder::Reservation::covers(const Reservation& other) const {
@@ -590,7 +603,7 @@ bool Decoder::Reservation::covers(const Reservation& other) const {
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->arena.high_water() : 0; }
 
 std::int64_t Decoder::first_perturbed_layer() const {
-  const Forward order{backend_, nullptr, description_, *weights_, Arena()};
+  const Forward order{plan_, nullptr, description_, *weights_, Arena()};
   return order.first_perturbed_block() / order.blocks_per_layer();
 }
 
@@ -607,12 +620,12 @@ void Decoder::check_begun() const {
 
 void Decoder::evaluate(const ProbeTable& table, View out) {
   check_begun();
-  backend_.score(table, *forward_->batch, weights_->head, forward_->finish(table), out);
+  backend().score(table, *forward_->batch, weights_->head, forward_->finish(table), out);
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {
   check_begun();
-  backend_.product(table, weights_->head, 0, forward_->finish(table), {{out}}, {});
+  backend().product(table, weights_->head, 0, forward_->finish(table), {{out}}, {});
 }
 
 }  // namespace mezzo

@@ -75,31 +75,37 @@ struct Workload {
   AttentionShape attention;
 };
 
-class Backend {
+/// What is known of a kind of device without one being there: enough to say how much memory a run will take.
+class DevicePlan {
  public:
-  virtual ~Backend() = default;
+  virtual ~DevicePlan() = default;
 
-  // ---- the device
   virtual std::string name() const = 0;        ///< "reference", "cpu", "cuda"
-  virtual std::string device() const = 0;      ///< for people: processor or card, threads
   virtual DType weight_dtype() const = 0;      ///< of products and embeddings
   virtual DType activation_dtype() const = 0;  ///< of x, q, k, v
   virtual DType residual_dtype() const = 0;    ///< of h
-  /// What can change bits (library versions, BLAS core, chosen algorithms): part of a run's record.
-  virtual std::map<std::string, std::string> fingerprint() const = 0;
-  virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
-  /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
-  virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
-  /// Allocates that scratch and chooses algorithms; to be called before the first operation of a run, and once for
-  /// each further workload: the scratch then serves all of them. No operation allocates.
-  virtual void prepare(const Workload& workload) = 0;
-
-  // ---- memory
-  virtual Buffer allocate(std::size_t bytes) = 0;  ///< aligned to 256 bytes; contents undefined
   /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns.
   virtual std::int64_t input_stride(const Product& product) const = 0;
   /// Storage of a weight [out, in]; `tail`: the product will be perturbed and may need columns for it.
   virtual std::int64_t weight_stride(std::int64_t in, bool tail) const = 0;
+  /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
+  virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
+};
+
+class Backend : public DevicePlan {
+ public:
+  // ---- the device
+  virtual std::string device() const = 0;  ///< for people: processor or card, threads
+  /// What can change bits (library versions, BLAS core, chosen algorithms): part of a run's record.
+  virtual std::map<std::string, std::string> fingerprint() const = 0;
+  virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
+  /// Allocates the scratch of scratch_bytes() and chooses algorithms; to be called before the first operation
+  /// of a run, and once for each further workload: the scratch then serves all of them. No operation
+  /// allocates.
+  virtual void prepare(const Workload& workload) = 0;
+
+  // ---- memory
+  virtual Buffer allocate(std::size_t bytes) = 0;  ///< aligned to 256 bytes; contents undefined
   /// Host to device with conversion of the element type. `source` is dense [rows, cols], or [cols, rows] when
   /// `transposed`. May return before the copy is done only if `source` was copied.
   virtual void load(View destination, DType source_dtype, const void* source, bool transposed) = 0;
@@ -171,6 +177,8 @@ struct BackendOptions {
 };
 /// DeviceError when the kind is not built or no such device is there.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);
+/// The sizes of that backend alone, also of a kind that is not built or a device that is not there.
+std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options);
 /// Whether a usable CUDA device is there (false in a build without CUDA); `reason` says why not.
 bool cuda_available(std::string* reason);
 

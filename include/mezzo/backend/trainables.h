@@ -23,11 +23,12 @@ struct Trainable {
 /// on. Values lie one after another, without gaps, in the backend's memory.
 struct Trainables {
   std::vector<Trainable> list;
-  Buffer values;  ///< [count()] fp32
+  Buffer values;  ///< [count()] fp32; empty where only sizes matter
 
   std::int64_t count() const { return list.empty() ? 0 : list.back().offset + list.back().count(); }
   View view(std::size_t id) const {
-    return dense(static_cast<float*>(values.data()) + list[id].offset, DType::f32, list[id].rows,
+    auto* const first = static_cast<float*>(values.data());
+    return dense(first == nullptr ? nullptr : first + list[id].offset, DType::f32, list[id].rows,
                  list[id].cols);
   }
 };

@@ -31,6 +31,9 @@ class Decoder {
   /// where they are.
   Decoder(Backend& backend, const Description& description, const AdapterConfig* adapter,
           const Trainables* trainables);
+  /// The same without a device: only sizes can be asked, and of the trainables only the list is needed.
+  Decoder(const DevicePlan& plan, const Description& description, const AdapterConfig* adapter,
+          const Trainables* trainables);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -72,9 +75,14 @@ class Decoder {
   struct Weights;
   struct Forward;
 
+  Decoder(const DevicePlan& plan, Backend* backend, const Description& description,
+          const AdapterConfig* adapter, const Trainables* trainables);
+
+  Backend& backend() const;
   void check_begun() const;
 
-  Backend& backend_;
+  const DevicePlan& plan_;
+  Backend* backend_;  ///< null: only sizes
   Description description_;
   std::unique_ptr<Weights> weights_;
   std::vector<Reservation> reserved_;
