@@ -15,6 +15,12 @@ using bf16 = __nv_bfloat16;
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(bf16 x) { return __bfloat162float(x); }
 
+/// Element j of fp32s or bf16s.
+__device__ inline float element(const void* data, DType dtype, std::int64_t j) {
+  return dtype == DType::f32 ? static_cast<const float*>(data)[j]
+                             : to_float(static_cast<const bf16*>(data)[j]);
+}
+
 template <typename T>
 __device__ inline T from_float(float x);
 template <>
@@ -53,6 +59,39 @@ cudaError_t by_type(DType dtype, F f) {
 
 inline std::uint32_t blocks(std::int64_t count, std::int64_t a_block) {
   return static_cast<std::uint32_t>((count + a_block - 1) / a_block);
+}
+
+/// Eight neighbouring values, 16 or 32 bytes.
+__device__ inline void load8(const float* from, float* to) {
+  const float4 low = reinterpret_cast<const float4*>(from)[0];
+  const float4 high = reinterpret_cast<const float4*>(from)[1];
+  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+__device__ inline void load8(const bf16* from, float* to) {
+  const uint4 words = *reinterpret_cast<const uint4*>(from);
+  const std::uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    to[2 * i] = __uint_as_float(word[i] << 16);
+    to[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+  }
+}
+__device__ inline void store8(float* to, const float* from) {
+  reinterpret_cast<float4*>(to)[0] = make_float4(from[0], from[1], from[2], from[3]);
+  reinterpret_cast<float4*>(to)[1] = make_float4(from[4], from[5], from[6], from[7]);
+}
+__device__ inline void store8(bf16* to, const float* from) {
+  __nv_bfloat162 pair[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) pair[i] = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+  *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(pair);
+}
+
+/// Whether load8 and store8 may be used on every eighth column.
+inline bool in_eights(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
+inline bool in_eights(const Matrices& m) {
+  return in_eights(m.data) && m.row_stride % 8 == 0 && m.copy_stride % 8 == 0;
 }
 
 __device__ inline float warp_sum(float x) {

@@ -7,37 +7,59 @@ namespace {
 
 constexpr int threads = 512;
 
-__global__ void __launch_bounds__(threads) log_sum_exp_row(Logits logits, double* totals) {
-  const float* row = logits.data + blockIdx.x * logits.stride;
-  const auto logit = [&](std::int64_t v) {
-    return logits.bias != nullptr ? row[v] + logits.bias[v] : row[v];
-  };
+/// A sum of exponentials less their largest exponent, kept up online (Milakov and Gimelshein 2018).
+struct Exponentials {
   float largest = -INFINITY;
-  bool nan = false;  // fmaxf passes over NaN; the sum below does not, unless all terms are left out
-  for (std::int64_t v = threadIdx.x; v < logits.vocabulary; v += threads) {
-    largest = fmaxf(largest, logit(v));
-    nan = nan || isnan(logit(v));
+  float sum = 0.0f;
+
+  /// NaN and an infinite value end in a sum that is NaN.
+  __device__ void add(float value) {
+    if (value > largest) {
+      sum = sum * expf(largest - value) + 1.0f;
+      largest = value;
+    } else {
+      sum += value == -INFINITY ? 0.0f : expf(value - largest);
+    }
   }
-  largest = block_max(largest);
-  float sum = nan ? NAN : 0.0f;
-  for (std::int64_t v = threadIdx.x; v < logits.vocabulary; v += threads) sum += expf(logit(v) - largest);
-  sum = block_sum(sum);
+};
+
+/// One block a row: each thread's share in one pass, then the shares.
+__global__ void __launch_bounds__(threads) log_sum_exp_row(Logits logits, double* totals) {
+  const float* row = logits.data + blockIdx.x * logits.stride;  // rows begin on multiples of 16 bytes
+  const auto bias = [&](std::int64_t v) {
+    return logits.bias != nullptr ? element(logits.bias, logits.bias_dtype, v) : 0.0f;
+  };
+  Exponentials mine;
+  const std::int64_t whole = logits.vocabulary / 4 * 4;
+  for (std::int64_t v = 4 * threadIdx.x; v < whole; v += 4 * threads) {
+    const float4 four = *reinterpret_cast<const float4*>(row + v);
+    mine.add(four.x + bias(v));
+    mine.add(four.y + bias(v + 1));
+    mine.add(four.z + bias(v + 2));
+    mine.add(four.w + bias(v + 3));
+  }
+  for (std::int64_t v = whole + threadIdx.x; v < logits.vocabulary; v += threads) mine.add(row[v] + bias(v));
+  const float largest = block_max(mine.largest);
+  // A share of -inf alone, or of nothing, adds nothing; NaN went into the sum and stays.
+  const float scaled =
+      mine.largest == -INFINITY && mine.sum == 0.0f ? 0.0f : mine.sum * expf(mine.largest - largest);
+  const float sum = block_sum(scaled);
   if (threadIdx.x == 0) totals[blockIdx.x] = static_cast<double>(largest) + log(static_cast<double>(sum));
 }
 
 __global__ void answer_questions(Logits logits, const double* totals, const std::int32_t* reads,
-                                 const std::int32_t* tokens, std::int64_t questions, Typed<float> out,
-                                 std::uint32_t* fault) {
+                                 const std::int32_t* tokens, std::int64_t questions, std::int64_t first_copy,
+                                 Typed<float> out, std::uint32_t* fault) {
   const std::int64_t j = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (j >= questions) return;
-  const std::int64_t copy = blockIdx.y;
+  const std::int64_t copy = first_copy + blockIdx.y;
   const std::int64_t token = tokens[j];
   if (reads[j] < 0 || reads[j] >= logits.rows || token < 0 || token >= logits.vocabulary) {
     return report(fault, Fault::question);
   }
   const std::int64_t row = copy * logits.copy_rows + reads[j] - logits.first;
   if (row < 0 || row >= logits.count) return;
-  const float bias = logits.bias != nullptr ? logits.bias[token] : 0.0f;
+  const float bias = logits.bias != nullptr ? element(logits.bias, logits.bias_dtype, token) : 0.0f;
   const float logit = logits.data[row * logits.stride + token] + bias;
   out.row(copy, 0)[j] = static_cast<float>(logit - totals[row]);
 }
@@ -53,9 +75,14 @@ cudaError_t log_sum_exp(const Logits& logits, double* totals, cudaStream_t strea
 cudaError_t answer(const Logits& logits, const double* totals, const std::int32_t* question_reads,
                    const std::int32_t* question_tokens, std::int64_t questions, std::int64_t copies,
                    Matrices out, std::uint32_t* fault, cudaStream_t stream) {
-  if (questions == 0) return cudaSuccess;
+  if (questions == 0 || logits.count == 0) return cudaSuccess;
+  std::int64_t first_copy = 0;  // the copies that these logits touch
+  if (logits.copy_rows > 0) {
+    first_copy = logits.first / logits.copy_rows;
+    copies = (logits.first + logits.count - 1) / logits.copy_rows - first_copy + 1;
+  }
   answer_questions<<<dim3(blocks(questions, 128), blocks(copies, 1)), 128, 0, stream>>>(
-      logits, totals, question_reads, question_tokens, questions, typed<float>(out), fault);
+      logits, totals, question_reads, question_tokens, questions, first_copy, typed<float>(out), fault);
   return cudaGetLastError();
 }
 

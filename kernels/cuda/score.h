@@ -13,7 +13,8 @@ struct Logits {
   const float* data = nullptr;
   std::int64_t stride = 0;
   std::int64_t vocabulary = 0;
-  const float* bias = nullptr;
+  const void* bias = nullptr;
+  DType bias_dtype = DType::f32;
   std::int64_t first = 0;
   std::int64_t count = 0;
   std::int64_t copy_rows = 0;

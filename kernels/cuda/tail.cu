@@ -1,5 +1,6 @@
 #include "kernels/cuda/tail.h"
 
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/device.cuh"
 #include "mezzo/core/noise.h"
 
@@ -60,22 +61,6 @@ __global__ void __launch_bounds__(project_warps * 32)
   }
 }
 
-__device__ inline float apply(Curve curve, float x) {
-  switch (curve) {
-    case Curve::none:
-      return x;
-    case Curve::silu:
-      return x / (1.0f + expf(-x));
-    case Curve::gelu_tanh:
-      return 0.5f * x * (1.0f + tanhf(0.7978845608f * (x + 0.044715f * x * x * x)));
-    case Curve::gelu_erf:
-      return 0.5f * x * erfcf(-0.7071067812f * x);
-    case Curve::relu:
-      return x < 0.0f ? 0.0f : x;
-  }
-  return x;
-}
-
 constexpr int finish_cols = 128;
 constexpr int finish_rows = 8;
 
@@ -97,7 +82,7 @@ __device__ inline void part_values(const Finish& o, const Column& c, std::int64_
       }
     }
   }
-  const float bias = c.bias != nullptr ? c.bias[j] : 0.0f;
+  const float bias = c.bias != nullptr ? element(c.bias, c.bias_dtype, j) : 0.0f;
 #pragma unroll
   for (int i = 0; i < finish_rows; ++i) {
     const std::int64_t row = p * o.base_rows + min(t + i, end - 1) - o.first;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/matrices.h"
 #include "mezzo/core/noise_kind.h"
 
@@ -42,13 +43,11 @@ cudaError_t project(Matrices x, std::int64_t rows, std::int64_t in, const float*
                     std::int64_t a_copy_stride, std::int64_t ranks, std::int64_t copies, float* s,
                     cudaStream_t stream);
 
-/// The values of mezzo::Activation, which a layer above owns.
-enum class Curve : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu };
-
 /// Columns of W x that belong to one part of a product, and its tail.
 struct Column {
-  std::int64_t begin = 0;       ///< in `base`
-  const float* bias = nullptr;  ///< of these columns, or null
+  std::int64_t begin = 0;      ///< in `base`
+  const void* bias = nullptr;  ///< of these columns, or null
+  DType bias_dtype = DType::f32;
   std::int64_t rank = 0;        ///< 0: no tail
   std::int64_t rank_begin = 0;  ///< its first column of s
   const float* b = nullptr;     ///< copy 0's B_p, [columns, rank]

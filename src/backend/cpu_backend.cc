@@ -251,8 +251,12 @@ class CpuBackend final : public HostBackend {
     });
   }
 
-  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
-                 View k, View v, View query_rows, View out) override {
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                 const Rope* rope, View q, View k, View v, View query_rows, View out) override {
+    if (rope != nullptr) {
+      rotate(table, batch, *rope, query_rows, shape.head_dim, q);
+      rotate(table, batch, *rope, View{}, shape.head_dim, k);
+    }
     const std::int64_t tokens = batch.tokens.cols;
     const std::int64_t queries = query_rows ? query_rows.cols : tokens;
     check_shape("attention", "q", q, queries, shape.heads * shape.head_dim);
@@ -412,10 +416,11 @@ class CpuBackend final : public HostBackend {
     const std::int64_t reads = std::min(workload.largest.reads, block_rows);
     ScratchSizes sizes;
     std::int64_t widest = 1;
-    for (const Product* product : workload.products) {
-      sizes.factors = std::max(sizes.factors, tail_floats(*product, 0, product->parts.size()));
-      sizes.ranks = std::max(sizes.ranks, tail_ranks(*product, 0, product->parts.size()));
-      widest = std::max(widest, product->out());
+    for (const PlannedProduct& planned : workload.products) {
+      const Product& product = *planned.product;
+      sizes.factors = std::max(sizes.factors, tail_floats(product, 0, product.parts.size()));
+      sizes.ranks = std::max(sizes.ranks, tail_ranks(product, 0, product.parts.size()));
+      widest = std::max(widest, product.out());
     }
     const std::int64_t rows = std::min(std::max(tokens, reads), block_rows);
     const std::int64_t attend =

@@ -1,7 +1,9 @@
 // The CUDA backend: one card, one stream. Weights and activations in bf16 (or fp32), everything that is
 // summed, normalised or perturbed in fp32; the residual stream in fp32.
 //
-// A product is W x by cuBLASLt (cuda_gemm.h), straight into y where nothing else is to be done, else into
+// A product in bf16 is one by cuBLASLt (cuda_gemm.h) straight into y, bias and GELU included; low-rank terms
+// ride on it as further columns of x and W (kernels/cuda/low_rank.h), other activations follow apart. What
+// that cannot serve (fp32, odd sizes, tails over an x that all probes share) goes the plain way: W x into
 // fp32 scratch, a range of rows at a time, from where `finish` adds bias and tails, applies the activation
 // and rounds once.
 #include <algorithm>
@@ -13,7 +15,10 @@
 #include "cuda_gemm.h"
 #include "cuda_plan.h"
 #include "host_backend.h"
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/flash_attention.h"
+#include "kernels/cuda/low_rank.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/score.h"
@@ -35,8 +40,9 @@ static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation
                   static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
               "kernels number activations as the interface does");
 
-constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // of cuBLASLt
+constexpr std::size_t workspace_bytes = std::size_t{64} << 20;  // of cuBLASLt
 constexpr int oldest_capability = 80;
+const std::string algorithm_prefix = "gemm ";  // of the fingerprint's keys
 
 cuda::Matrices matrices(const View& view) {
   return {.data = view.data,
@@ -75,17 +81,45 @@ bool is_aligned(const View& view) {
          multiple(static_cast<std::size_t>(view.probe_stride) * size);
 }
 
+/// Neighbouring probes of one direction share a slot.
+struct Slots {
+  std::vector<std::int32_t> of;     // [P]
+  std::vector<std::int32_t> first;  // [slots + 1] a slot's first probe; P at the end
+
+  explicit Slots(std::span<const Probe> probes) {
+    for (std::size_t p = 0; p < probes.size(); ++p) {
+      if (p == 0 || probes[p].seed != probes[p - 1].seed) first.push_back(static_cast<std::int32_t>(p));
+      of.push_back(static_cast<std::int32_t>(first.size() - 1));
+    }
+    first.push_back(static_cast<std::int32_t>(probes.size()));
+  }
+  std::int64_t count() const { return std::ssize(first) - 1; }
+};
+
+/// A probe table in device memory: Probe[P], then Slots::of and Slots::first.
+struct DeviceTable {
+  const cuda::Perturbation* probes;
+  const std::int32_t* slot;
+  const std::int32_t* first_probe;
+
+  explicit DeviceTable(const ProbeTable& table)
+      : probes(static_cast<const cuda::Perturbation*>(table.device.data())),
+        slot(reinterpret_cast<const std::int32_t*>(probes + table.count())),
+        first_probe(slot + table.count()) {}
+};
+
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int index, bool fp32) : dtype_(fp32 ? DType::f32 : DType::bf16), plan_(fp32) {
-    MEZZO_CUDA(cudaSetDevice(index));
-    MEZZO_CUDA(cudaGetDeviceProperties(&card_, index));
+  explicit CudaBackend(const BackendOptions& options)
+      : dtype_(options.fp32 ? DType::f32 : DType::bf16), plan_(options.fp32) {
+    MEZZO_CUDA(cudaSetDevice(options.device_index));
+    MEZZO_CUDA(cudaGetDeviceProperties(&card_, options.device_index));
     cudaStream_t stream = nullptr;
     MEZZO_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     stream_.reset(stream);
     fault_ = allocate(sizeof(std::uint32_t));
     MEZZO_CUDA(cudaMemsetAsync(fault_.data(), 0, sizeof(std::uint32_t), stream));
-    gemm_.emplace(stream, allocate(workspace_bytes));
+    gemm_.emplace(stream, allocate(workspace_bytes), Gemm::Choice::same_bits, options.store);
   }
 
   std::string name() const override { return plan_.name(); }
@@ -93,8 +127,8 @@ class CudaBackend final : public Backend {
   DType activation_dtype() const override { return plan_.activation_dtype(); }
   DType residual_dtype() const override { return plan_.residual_dtype(); }
   std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
-  std::int64_t weight_stride(std::int64_t in, bool tail) const override {
-    return plan_.weight_stride(in, tail);
+  std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
+    return plan_.weight_stride(in, tail_ranks);
   }
   std::size_t scratch_bytes(const Workload& workload) const override { return plan_.scratch_bytes(workload); }
 
@@ -104,12 +138,22 @@ class CudaBackend final : public Backend {
   std::map<std::string, std::string> fingerprint() const override {
     int runtime = 0;
     MEZZO_CUDA(cudaRuntimeGetVersion(&runtime));
-    return {{"backend", "cuda"},
-            {"card", card_.name},
-            {"capability", fmt::format("{}.{}", card_.major, card_.minor)},
-            {"cublaslt", std::to_string(cublasLtGetVersion())},
-            {"cuda", std::to_string(runtime)},
-            {"dtype", std::string(name_of(dtype_))}};
+    std::map<std::string, std::string> fingerprint = {
+        {"backend", "cuda"},
+        {"card", card_.name},
+        {"capability", fmt::format("{}.{}", card_.major, card_.minor)},
+        {"cublaslt", std::to_string(cublasLtGetVersion())},
+        {"cuda", std::to_string(runtime)},
+        {"dtype", std::string(name_of(dtype_))}};
+    for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
+    return fingerprint;
+  }
+  void keep(const std::map<std::string, std::string>& fingerprint) override {
+    std::map<std::string, std::string> record;
+    for (const auto& [key, value] : fingerprint) {
+      if (key.starts_with(algorithm_prefix)) record[key.substr(algorithm_prefix.size())] = value;
+    }
+    gemm_->keep(record);
   }
 
   std::size_t memory_available() const override {
@@ -120,20 +164,14 @@ class CudaBackend final : public Backend {
   }
 
   void prepare(const Workload& workload) override {
+    if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
+    for (const PlannedProduct& planned : workload.products) plan(planned);
     sizes_.grow_to(plan_.sizes_of(workload));
     Arena measured;
     lay_out(sizes_, measured);
     memory_ = Arena();  // the old scratch goes before the new one comes
     memory_ = Arena(allocate(measured.high_water()));
     scratch_ = lay_out(sizes_, memory_);
-    for (const Product* product : workload.products) {
-      if (!product->weight) continue;
-      for (const auto& [first, count] : product_ranges(*product)) {
-        const ProductRange range = range_of(*product, first, count);
-        choose(*product, range, DType::f32);
-        choose(*product, range, dtype_);
-      }
-    }
   }
 
   // ---- memory
@@ -206,7 +244,13 @@ class CudaBackend final : public Backend {
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override {
     destination.probes.assign(probes.begin(), probes.end());
     destination.noise = noise;
-    copy_to(destination.device, probes.data(), probes.size_bytes());
+    const Slots slots(probes);
+    std::vector<std::byte> bytes;
+    for (const auto& part :
+         {std::as_bytes(probes), std::as_bytes(std::span(slots.of)), std::as_bytes(std::span(slots.first))}) {
+      bytes.insert(bytes.end(), part.begin(), part.end());
+    }
+    copy_to(destination.device, bytes.data(), bytes.size());
   }
 
   void synchronize() override {
@@ -287,13 +331,57 @@ class CudaBackend final : public Backend {
     const std::size_t past = outputs.back().first + outputs.back().count;
     const ProductRange range = range_of(product, first_part, past - first_part);
     if (const std::optional<View> whole = direct_output(product, range, x, outputs, epilogue)) {
-      const GemmShape shape = choose(product, range, whole->dtype);
-      multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole->data, whole->row_stride);
-      return;
+      direct_product(table, product, range, x, *whole, epilogue);
+    } else if (takes_gated(product, range, x, outputs, epilogue)) {
+      gated_product(table, product, range, x, outputs.front().y, epilogue.activation);
+    } else {
+      plain_product(table, product, range, x, outputs, epilogue);
     }
+  }
 
+  /// W x, with all that the columns and the library's epilogue can hold, into `whole`; an activation that the
+  /// library does not have follows in place.
+  void direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                      const View& x, const View& whole, const Epilogue& epilogue) {
+    const GemmShape shape = choose(product, range, direct_shape(product, range, whole.dtype, epilogue));
+    if (shape.k > product.in()) {
+      multiply_with_tails(table, product, range, shape, x, whole.data, whole.row_stride);
+    } else {
+      multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole.data, whole.row_stride);
+    }
+    if (epilogue.activation == Activation::none || epilogue.activation == Activation::gelu_tanh) return;
+    cuda::Matrices y = matrices(whole);
+    y.copy_stride = 0;  // one matrix of all rows
+    MEZZO_CUDA(cuda::activate(y, static_cast<cuda::Curve>(epilogue.activation), false,
+                              copies_on(whole, table) * whole.rows, whole.cols, y, stream()));
+  }
+
+  /// gate | up, a range of rows at a time, then activation(gate) * up.
+  void gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x, const View& y, Activation activation) {
+    const std::int64_t stride = range.rows;
+    const GemmShape shape = choose(product, range, direct_shape(product, range, dtype_, {}));
+    const std::int64_t rows = copies_on(x, table) * x.rows;
+    const std::int64_t most = scratch_.accumulators.cols * 2 / stride;  // two bf16 in the place of a float
+    check_scratch("product", "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride / 2);
+    const cuda::Matrices both{.data = scratch_.accumulators.data, .dtype = dtype_, .row_stride = stride};
+    for (std::int64_t first = 0; first < rows; first += most) {
+      const std::int64_t count = std::min(most, rows - first);
+      multiply(product, range, shape, x, first, count, both.data, stride);
+      cuda::Matrices to = matrices(y);
+      to.data =
+          static_cast<std::byte*>(y.data) + static_cast<std::size_t>(first * y.row_stride) * size_of(y.dtype);
+      to.copy_stride = 0;
+      MEZZO_CUDA(
+          cuda::activate(both, static_cast<cuda::Curve>(activation), true, count, y.cols, to, stream()));
+    }
+  }
+
+  /// W x in fp32, then everything else.
+  void plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x, const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) {
     const std::int64_t stride = aligned_floats(range.rows);
-    const GemmShape shape = choose(product, range, DType::f32);
+    const GemmShape shape = choose(product, range, plain_shape(product, range));
     const bool perturbed = prepare_tails(table, product, range, x);
     const std::int64_t rows = copies_on(x, table) * x.rows;
     const std::int64_t rows_a_range = range_rows("product", stride, rows);
@@ -332,25 +420,14 @@ class CudaBackend final : public Backend {
               std::int64_t head_dim, View x) override {
     const std::int64_t heads = x.cols / head_dim;
     check_view("rotate", "x", x, row_index ? row_index.cols : batch.positions.cols, heads * head_dim, dtype_);
-    check_view("rotate", "the cosines", rope.cosines, rope.cosines.rows, rope.dims / 2, DType::f32);
-    check_view("rotate", "the sines", rope.sines, rope.cosines.rows, rope.dims / 2, DType::f32);
-    const cuda::Rotation rotation{.half_split = rope.style == RopeStyle::half_split,
-                                  .dims = rope.dims,
-                                  .head_dim = head_dim,
-                                  .heads = heads,
-                                  .places = rope.cosines.rows,
-                                  .cosines = rope.cosines.as<float>(),
-                                  .sines = rope.sines.as<float>(),
-                                  .table_stride = rope.cosines.row_stride};
-    if (rope.sines.row_stride != rope.cosines.row_stride) {
-      throw DeviceError("rotate: the tables' rows are not equally far apart");
-    }
+    cuda::Rotation rotation = rotation_of("rotate", rope, head_dim);
+    rotation.heads = heads;
     MEZZO_CUDA(cuda::rotate(rotation, integers(batch.positions), batch.positions.cols, integers(row_index),
                             x.rows, copies_on(x, table), matrices(x), fault(), stream()));
   }
 
-  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
-                 View k, View v, View query_rows, View out) override {
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                 const Rope* rope, View q, View k, View v, View query_rows, View out) override {
     const std::int64_t tokens = batch.tokens.cols;
     const std::int64_t queries = query_rows ? query_rows.cols : tokens;
     check_view("attention", "q", q, queries, shape.heads * shape.head_dim, dtype_);
@@ -372,7 +449,22 @@ class CudaBackend final : public Backend {
                                    .kv_heads = shape.kv_heads,
                                    .head_dim = shape.head_dim,
                                    .scale = shape.scale};
-    MEZZO_CUDA(cuda::attend(operands, copies_on(out, table), stream()));
+    const bool flash = cuda::flash_attend_fits(operands);
+    cuda::Rotary rotary;
+    if (rope != nullptr) {
+      const cuda::Rotation rotation = rotation_of("attention", *rope, shape.head_dim);
+      if (flash && cuda::flash_rotary_fits(rotation)) {
+        rotary = {.rotation = rotation, .positions = integers(batch.positions), .fault = fault()};
+      } else {
+        rotate(table, batch, *rope, query_rows, shape.head_dim, q);
+        rotate(table, batch, *rope, View{}, shape.head_dim, k);
+      }
+    }
+    if (flash) {
+      MEZZO_CUDA(cuda::flash_attend(operands, rotary, copies_on(out, table), stream()));
+    } else {
+      MEZZO_CUDA(cuda::attend(operands, copies_on(out, table), stream()));
+    }
   }
 
   void gather(const ProbeTable& table, View x, View rows, View out) override {
@@ -390,7 +482,7 @@ class CudaBackend final : public Backend {
     check_sharing("score", out, x);
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
     const ProductRange range = range_of(head, 0, head.parts.size());
-    const GemmShape shape = choose(head, range, DType::f32);
+    const GemmShape shape = choose(head, range, plain_shape(head, range));
     const std::int64_t stride = aligned_floats(range.rows);
     const std::int64_t rows = copies_on(x, table) * x.rows;
     const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
@@ -401,7 +493,8 @@ class CudaBackend final : public Backend {
       const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
                                 .stride = stride,
                                 .vocabulary = head.out(),
-                                .bias = head.bias.as<float>(),
+                                .bias = head.bias.data,
+                                .bias_dtype = head.bias.dtype,
                                 .first = first,
                                 .count = count,
                                 .copy_rows = x.shared() ? 0 : x.rows,
@@ -446,6 +539,21 @@ class CudaBackend final : public Backend {
 
  private:
   cudaStream_t stream() const { return stream_.get(); }
+
+  static cuda::Rotation rotation_of(const char* operation, const Rope& rope, std::int64_t head_dim) {
+    check_view(operation, "the cosines", rope.cosines, rope.cosines.rows, rope.dims / 2, DType::f32);
+    check_view(operation, "the sines", rope.sines, rope.cosines.rows, rope.dims / 2, DType::f32);
+    if (rope.sines.row_stride != rope.cosines.row_stride)
+      throw DeviceError("{}: the tables' rows are not equally far apart", operation);
+    return {.half_split = rope.style == RopeStyle::half_split,
+            .dims = rope.dims,
+            .head_dim = head_dim,
+            .heads = 0,
+            .places = rope.cosines.rows,
+            .cosines = rope.cosines.as<float>(),
+            .sines = rope.sines.as<float>(),
+            .table_stride = rope.cosines.row_stride};
+  }
   std::uint32_t* fault() const { return static_cast<std::uint32_t*>(fault_.data()); }
 
   void grow(Buffer& buffer, std::size_t bytes) {
@@ -492,14 +600,68 @@ class CudaBackend final : public Backend {
     }
   }
 
-  /// The shape of a range's product, with its algorithm chosen.
-  GemmShape choose(const Product& product, const ProductRange& range, DType out) {
-    const GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
-    if (!gemm_->chosen(shape)) {
-      gemm_->choose(shape, weight_of(product, range), product.weight.row_stride, scratch_.check.data,
-                    static_cast<std::size_t>(scratch_.check.cols) * sizeof(float));
-    }
+  // ---- shapes
+  /// Where a product's tails lie behind its `in` columns, in this run.
+  cuda::TailColumns columns_of(const Product& product) const {
+    return columns_for(product.tail_ranks(), slot_rows_);
+  }
+
+  GemmShape plain_shape(const Product& product, const ProductRange& range) const {
+    return {.n = range.rows, .k = product.in(), .in = dtype_, .out = DType::f32};
+  }
+
+  /// With the columns of the product's tails, and what of the epilogue the library does.
+  GemmShape direct_shape(const Product& product, const ProductRange& range, DType out,
+                         const Epilogue& epilogue) const {
+    GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
+    if (range.ranks > 0) shape.k += columns_of(product).width();
+    const bool gelu = epilogue.activation == Activation::gelu_tanh;
+    if (product.bias) shape.epilogue = gelu ? GemmEpilogue::bias_gelu_tanh : GemmEpilogue::bias;
+    if (!product.bias && gelu) shape.epilogue = GemmEpilogue::gelu_tanh;
     return shape;
+  }
+
+  /// `shape`, with its algorithm chosen. A run has chosen all of them in prepare().
+  GemmShape choose(const Product& product, const ProductRange& range, const GemmShape& shape) {
+    if (gemm_->chosen(shape)) return shape;
+    const std::int64_t rows = Gemm::usual_rows(shape);
+    const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
+    gemm_->choose(shape, rows, weight_of(product, range), product.weight.row_stride, scratch.data(),
+                  scratch.bytes());
+    return shape;
+  }
+
+  /// Chooses for the shapes that a forward asks for.
+  void plan(const PlannedProduct& planned) {
+    const Product& product = *planned.product;
+    if (!product.weight) return;
+    if (plan_.takes_columns(product.in(), product.tail_ranks())) {
+      // Numbers before the first expand(), for the search: nothing may be NaN.
+      auto* const tail = static_cast<std::byte*>(product.weight.data) +
+                         static_cast<std::size_t>(product.in()) * size_of(dtype_);
+      const auto columns = static_cast<std::size_t>(product.weight.row_stride - product.in());
+      MEZZO_CUDA(
+          cudaMemset2DAsync(tail, static_cast<std::size_t>(product.weight.row_stride) * size_of(dtype_), 0,
+                            columns * size_of(dtype_), static_cast<std::size_t>(product.out()), stream()));
+    }
+    const std::vector<std::pair<std::size_t, std::size_t>> ranges = product_ranges(product);
+    const ProductRange all = range_of(product, 0, product.parts.size());
+    if (planned.scored || dtype_ == DType::f32 || !fits_directly(product, all)) {
+      for (const auto& [first, count] : ranges) {
+        const ProductRange range = range_of(product, first, count);
+        choose(product, range, plain_shape(product, range));
+      }
+      return;
+    }
+    if (planned.epilogue.gated) {
+      choose(product, all, direct_shape(product, all, dtype_, {}));
+      return;
+    }
+    for (const auto& [first, count] : ranges) {
+      const ProductRange range = range_of(product, first, count);
+      choose(product, range, direct_shape(product, range, dtype_, planned.epilogue));
+      if (product.perturbed()) choose(product, range, plain_shape(product, range));
+    }
   }
 
   /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
@@ -510,26 +672,37 @@ class CudaBackend final : public Backend {
       const std::int64_t copy = x.shared() ? 0 : row / x.rows;
       const std::int64_t end = is_flat(x) ? last : std::min(last, (copy + 1) * x.rows);
       const std::int64_t x_begin = copy * x.probe_stride + (row - copy * x.rows) * x.row_stride;
-      gemm_->run(shape, {.weight = weight_of(product, range),
-                         .weight_stride = product.weight.row_stride,
-                         .x = static_cast<const std::byte*>(x.data) +
-                              static_cast<std::size_t>(x_begin) * size_of(shape.in),
-                         .x_stride = x.row_stride,
-                         .rows = end - row,
-                         .y = static_cast<std::byte*>(y) +
-                              static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
-                         .y_stride = y_stride});
+      gemm_->run(
+          shape,
+          {.weight = weight_of(product, range),
+           .weight_stride = product.weight.row_stride,
+           .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(x_begin) * size_of(shape.in),
+           .x_stride = x.row_stride,
+           .rows = end - row,
+           .y = static_cast<std::byte*>(y) +
+                static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
+           .y_stride = y_stride,
+           .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
+                                      static_cast<std::size_t>(range.row_begin) * size_of(product.bias.dtype)
+                                : nullptr});
       row = end;
     }
   }
 
-  /// One matrix that W x can be written to as it is: the outputs lie side by side, and nothing is to be done
-  /// to them.
-  static std::optional<View> direct_output(const Product& product, const ProductRange& range, const View& x,
-                                           const std::vector<ProductOutput>& outputs,
-                                           const Epilogue& epilogue) {
-    if (range.ranks > 0 || product.bias || epilogue.gated || epilogue.activation != Activation::none)
-      return {};
+  /// Whether the library can write the range in the activations' type, bias and tails included.
+  bool fits_directly(const Product& product, const ProductRange& range) const {
+    const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
+    if (range.ranks > 0 && !plan_.takes_columns(product.in(), product.tail_ranks())) return false;
+    if (!product.bias) return true;
+    return product.bias.dtype == dtype_ && in_units(range.row_begin) && in_units(range.rows);
+  }
+
+  /// One matrix that direct_product() can write, or none: the outputs lie side by side.
+  std::optional<View> direct_output(const Product& product, const ProductRange& range, const View& x,
+                                    const std::vector<ProductOutput>& outputs,
+                                    const Epilogue& epilogue) const {
+    const bool plain = range.ranks == 0 && !product.bias && epilogue.activation == Activation::none;
+    if (epilogue.gated || (!plain && dtype_ != DType::bf16) || !fits_directly(product, range)) return {};
     View whole = outputs.front().y;
     for (std::size_t i = 1; i < outputs.size(); ++i) {
       const View& next = outputs[i].y;
@@ -542,7 +715,69 @@ class CudaBackend final : public Backend {
       whole.cols += next.cols;
     }
     if (whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole)) return {};
+    if (!plain && (whole.dtype != dtype_ || whole.cols % unit_columns != 0)) return {};
+    if (range.ranks > 0 && (!is_flat(x) || x.row_stride < product.in() + columns_of(product).width()))
+      return {};
     return whole;
+  }
+
+  bool takes_gated(const Product& product, const ProductRange& range, const View& x,
+                   const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) const {
+    if (!epilogue.gated || dtype_ != DType::bf16 || range.ranks > 0 || !fits_directly(product, range))
+      return false;
+    const View& y = outputs.front().y;
+    return y.dtype == dtype_ && y.shared() == x.shared() && is_flat(y) && is_aligned(y) &&
+           y.cols % unit_columns == 0;
+  }
+
+  /// Rows of x times W, with s and the slots' noise in the columns behind: consecutive ranges of a few slots
+  /// each over the same weight.
+  void multiply_with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                           const GemmShape& shape, const View& x, void* y, std::int64_t y_stride) {
+    if (table.device.data() == nullptr)
+      throw DeviceError("product {}: the probes were not uploaded", product.name);
+    const DeviceTable device(table);
+    const Slots slots(table.probes);
+    const cuda::TailColumns columns = columns_of(product);
+    cuda::LowRanks tails;
+    for (const ProductPart& part : product.parts) {
+      if (!part.tail) continue;
+      if (tails.count == cuda::most_tails) {
+        throw DeviceError("product {}: more than {} tails", product.name, cuda::most_tails);
+      }
+      const LowRankTail& tail = *part.tail;
+      const std::int64_t before =
+          tails.count == 0 ? 0 : tails.tail[tails.count - 1].rank_begin + tails.tail[tails.count - 1].rank;
+      tails.tail[tails.count++] = {.a = tail.a.as<float>(),
+                                   .b = tail.b.as<float>(),
+                                   .a_tensor = tail.a_id,
+                                   .b_tensor = tail.b_id,
+                                   .rank_begin = before,
+                                   .rank = tail.a.rows,
+                                   .scaling = tail.scaling,
+                                   .row_begin = part.row_begin - range.row_begin,
+                                   .rows = part.rows};
+    }
+    check_scratch("product", "planes of factors", scratch_.planes,
+                  cuda::factor_elements(columns.ranks, product.in(), slots.count()));
+    // As few ranges as there is room for, and those alike.
+    const std::int64_t ranges = (slots.count() + columns.slots - 1) / columns.slots;
+    const std::int64_t slots_a_range = (slots.count() + ranges - 1) / ranges;
+    MEZZO_CUDA(cuda::project_factors(tails, columns.ranks, product.in(), table.noise, device.probes,
+                                     device.first_probe, slots.count(), scratch_.planes.data, stream()));
+    MEZZO_CUDA(cuda::project(matrices(x), x.rows, product.in(), table.count(), tails, columns, device.probes,
+                             device.slot, slots_a_range, scratch_.planes.data, stream()));
+    auto* const weight = const_cast<std::byte*>(weight_of(product, range));
+    for (std::int64_t slot = 0; slot < slots.count(); slot += slots_a_range) {
+      const std::int64_t past = std::min(slot + slots_a_range, slots.count());
+      MEZZO_CUDA(cuda::expand(weight, product.weight.row_stride, range.rows, product.in(), tails, columns,
+                              table.noise, device.probes, device.first_probe + slot, past - slot, stream()));
+      const std::int64_t first = slots.first[static_cast<std::size_t>(slot)] * x.rows;
+      const std::int64_t last = slots.first[static_cast<std::size_t>(past)] * x.rows;
+      multiply(product, range, shape, x, first, last - first,
+               static_cast<std::byte*>(y) + static_cast<std::size_t>(first * y_stride) * size_of(shape.out),
+               y_stride);
+    }
   }
 
   /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
@@ -584,7 +819,10 @@ class CudaBackend final : public Backend {
     const std::int64_t row = product.parts[part].row_begin;
     const TailPlace& place = range.tails[part - range.first];
     cuda::Column column{.begin = row - range.row_begin,
-                        .bias = product.bias ? product.bias.as<float>() + row : nullptr};
+                        .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
+                                                   static_cast<std::size_t>(row) * size_of(product.bias.dtype)
+                                             : nullptr,
+                        .bias_dtype = product.bias.dtype};
     if (place.tail != nullptr) {
       column.rank = place.rank;
       column.rank_begin = place.rank_begin;
@@ -626,6 +864,7 @@ class CudaBackend final : public Backend {
   Buffer staging_;  // of load and read
   Buffer tables_;   // of update and hash
   std::optional<Gemm> gemm_;
+  std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload; 0 before it
   CudaSizes sizes_;
   Arena memory_;
   CudaScratch scratch_;
@@ -661,7 +900,7 @@ bool cuda_available(std::string* reason) {
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {
   const std::string trouble = trouble_with(options.device_index);
   if (!trouble.empty()) throw DeviceError("device cuda: {}", trouble);
-  return std::make_unique<CudaBackend>(options.device_index, options.fp32);
+  return std::make_unique<CudaBackend>(options);
 }
 
 }  // namespace mezzo

@@ -1,6 +1,13 @@
 #include "cuda_gemm.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
 #include <utility>
 
 #include "kernels/cuda/rows.h"
@@ -8,24 +15,75 @@
 namespace mezzo {
 namespace {
 
-// Fixed: what is chosen must not depend on a run's rows, which differ with the number of ranks.
-constexpr std::int64_t nominal_rows = 4096;
-constexpr int most_candidates = 32;
+constexpr int most_candidates = 48;
+
+constexpr int timings = 3;                                  // of a candidate; the median counts
+constexpr std::size_t cold_bytes = std::size_t{128} << 20;  // more than any card's cache
 
 using Description = HandleOwner<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
 using Layout = HandleOwner<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
 using Preference = HandleOwner<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy>;
+using Event = HandleOwner<cudaEvent_t, &cudaEventDestroy>;
 
 cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
 
+std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+bool has_bias(GemmEpilogue epilogue) {
+  return epilogue == GemmEpilogue::bias || epilogue == GemmEpilogue::bias_gelu_tanh;
+}
+
+cublasLtEpilogue_t epilogue_of(GemmEpilogue epilogue) {
+  switch (epilogue) {
+    case GemmEpilogue::none:
+      break;
+    case GemmEpilogue::bias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case GemmEpilogue::gelu_tanh:
+      return CUBLASLT_EPILOGUE_GELU;  // the tanh form
+    case GemmEpilogue::bias_gelu_tanh:
+      return CUBLASLT_EPILOGUE_GELU_BIAS;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+const char* name_of(GemmEpilogue epilogue) {
+  constexpr const char* names[] = {"", " bias", " gelu", " bias gelu"};
+  return names[static_cast<int>(epilogue)];
+}
+
+std::string text_of(const GemmShape& shape) {
+  return fmt::format("{}x{} {}>{}{}", shape.n, shape.k, name_of(shape.in), name_of(shape.out),
+                     name_of(shape.epilogue));
+}
+
+std::string hex_of(const cublasLtMatmulAlgo_t& algorithm) {
+  std::string hex;
+  for (const std::uint64_t word : algorithm.data) hex += fmt::format("{:016x}", word);
+  return hex;
+}
+
+std::optional<cublasLtMatmulAlgo_t> algorithm_from(const std::string& hex) {
+  cublasLtMatmulAlgo_t algorithm{};
+  constexpr std::size_t digits = 16;
+  if (hex.size() != digits * std::size(algorithm.data)) return {};
+  if (hex.find_first_not_of("0123456789abcdef") != std::string::npos) return {};
+  for (std::size_t i = 0; i < std::size(algorithm.data); ++i)
+    algorithm.data[i] = std::stoull(hex.substr(digits * i, digits), nullptr, 16);
+  return algorithm;
+}
+
 /// fp32 products are fp32 throughout: no TF32.
-Description describe() {
+Description describe(const GemmShape& shape, const void* bias) {
   cublasLtMatmulDesc_t raw = nullptr;
   MEZZO_CUBLAS(cublasLtMatmulDescCreate(&raw, CUBLAS_COMPUTE_32F, CUDA_R_32F));
   Description description(raw);
-  const cublasOperation_t transposed = CUBLAS_OP_T;
-  MEZZO_CUBLAS(
-      cublasLtMatmulDescSetAttribute(raw, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof(transposed)));
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+    MEZZO_CUBLAS(cublasLtMatmulDescSetAttribute(raw, attribute, &value, sizeof(value)));
+  };
+  set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
+  if (shape.epilogue != GemmEpilogue::none) set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(shape.epilogue));
+  if (has_bias(shape.epilogue)) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   return description;
 }
 
@@ -38,20 +96,113 @@ Layout layout(DType dtype, std::int64_t rows, std::int64_t cols, std::int64_t st
   return Layout(raw);
 }
 
+std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
+  const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype));
+  return (cols + unit - 1) / unit * unit;
+}
+
+/// Where the operands of a search lie in its scratch; x is at 0.
+struct SearchLayout {
+  std::int64_t rows;        // timed
+  std::int64_t check_rows;  // compared
+  std::int64_t x_stride, y_stride;
+  std::size_t y, y_again, bias, differences, bytes;
+
+  SearchLayout(const GemmShape& shape, std::int64_t timed_rows)
+      : rows(timed_rows),
+        check_rows(
+            std::min<std::int64_t>(timed_rows, shape.n > 32768 ? 390 : 1030)),  // vocabularies are wide
+        x_stride(aligned_stride(shape.k, shape.in)),
+        y_stride(aligned_stride(shape.n, shape.out)) {
+    const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * size_of(shape.out);
+    y = round_up(static_cast<std::size_t>(rows * x_stride) * size_of(shape.in));
+    y_again = y + round_up(static_cast<std::size_t>(rows) * row_bytes);
+    bias = y_again + round_up(static_cast<std::size_t>(check_rows) * row_bytes);
+    differences = bias + round_up(row_bytes);
+    bytes = std::max(differences + 256, y + cold_bytes);
+  }
+};
+
+/// Lines "key algorithm"; a line that is not one is left out, and costs no more than a new search.
+std::map<std::string, std::string> read_store(const std::string& path) {
+  std::map<std::string, std::string> entries;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t tab = line.find('\t');
+    if (tab != std::string::npos) entries[line.substr(0, tab)] = line.substr(tab + 1);
+  }
+  return entries;
+}
+
+/// Read, add, write beside and rename: of two processes that write at once the later one's file stays.
+void add_to_store(const std::string& path, const std::string& key, const std::string& value) {
+  std::map<std::string, std::string> entries = read_store(path);
+  entries[key] = value;
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
+  const std::string temporary = fmt::format("{}.{}", path, getpid());
+  {
+    std::ofstream file(temporary);
+    for (const auto& [name, text] : entries) file << name << '\t' << text << '\n';
+    file.close();
+    if (!file) throw DeviceError("{}: the choice of matrix products could not be written", temporary);
+  }
+  std::filesystem::rename(temporary, path, error);
+  if (error) throw DeviceError("{}: {}", path, error.message());
+}
+
 }  // namespace
 
-Gemm::Gemm(cudaStream_t stream, Buffer workspace) : stream_(stream), workspace_(std::move(workspace)) {
+/// Operands of one search.
+struct Gemm::Search {
+  const GemmShape& shape;
+  SearchLayout sizes;
+  const void* weight;
+  std::int64_t weight_stride;
+  std::byte* base;
+
+  GemmOperands operands(std::int64_t first, std::int64_t rows, std::size_t y) const {
+    return {.weight = weight,
+            .weight_stride = weight_stride,
+            .x = base + static_cast<std::size_t>(first * sizes.x_stride) * size_of(shape.in),
+            .x_stride = sizes.x_stride,
+            .rows = rows,
+            .y = base + y + static_cast<std::size_t>(first * sizes.y_stride) * size_of(shape.out),
+            .y_stride = sizes.y_stride,
+            .bias = base + sizes.bias};
+  }
+};
+
+Gemm::Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string store)
+    : stream_(stream), workspace_(std::move(workspace)), choice_(choice), store_(std::move(store)) {
   cublasLtHandle_t handle = nullptr;
   MEZZO_CUBLAS(cublasLtCreate(&handle));
   handle_.reset(handle);
+  int device = 0;
+  cudaDeviceProp card{};
+  MEZZO_CUDA(cudaGetDevice(&device));
+  MEZZO_CUDA(cudaGetDeviceProperties(&card, device));
+  card_ = card.name;
 }
 
-std::vector<Gemm::Algorithm> Gemm::candidates(const GemmShape& shape, std::int64_t weight_stride) const {
-  const GemmCheck sizes(shape);
-  const Description description = describe();
-  const Layout w = layout(shape.in, shape.n, shape.k, weight_stride);
-  const Layout x = layout(shape.in, nominal_rows, shape.k, sizes.x_stride);
-  const Layout y = layout(shape.out, nominal_rows, shape.n, sizes.y_stride);
+std::int64_t Gemm::usual_rows(const GemmShape& shape) {
+  // Rows of a step by the thousand; of a head in fp32, a range that fits the logits' scratch.
+  constexpr std::int64_t most_bytes = std::int64_t{360} << 20;
+  const std::int64_t fit = most_bytes / (shape.n * static_cast<std::int64_t>(size_of(shape.out)));
+  return std::clamp<std::int64_t>(fit, 1030, shape.in == DType::f32 ? 2048 : 8192);
+}
+
+std::size_t Gemm::search_bytes(const GemmShape& shape, std::int64_t rows) {
+  return SearchLayout(shape, rows).bytes;
+}
+
+std::vector<Gemm::Algorithm> Gemm::candidates(const Search& search) const {
+  const GemmShape& shape = search.shape;
+  const SearchLayout& sizes = search.sizes;
+  const Description description = describe(shape, workspace_.data());
+  const Layout w = layout(shape.in, shape.n, shape.k, search.weight_stride);
+  const Layout x = layout(shape.in, sizes.rows, shape.k, sizes.x_stride);
+  const Layout y = layout(shape.out, sizes.rows, shape.n, sizes.y_stride);
   cublasLtMatmulPreference_t raw = nullptr;
   MEZZO_CUBLAS(cublasLtMatmulPreferenceCreate(&raw));
   const Preference preference(raw);
@@ -59,7 +210,8 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const GemmShape& shape, std::int64
     MEZZO_CUBLAS(cublasLtMatmulPreferenceSetAttribute(raw, attribute, &value, sizeof(value)));
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{workspace_.bytes()});
-  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  if (choice_ == Choice::same_bits)
+    set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
@@ -77,13 +229,14 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const GemmShape& shape, std::int64
     std::size_t written = 0;
     MEZZO_CUBLAS(cublasLtMatmulAlgoConfigGetAttribute(&result.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &split,
                                                       sizeof(split), &written));
-    if (result.state == CUBLAS_STATUS_SUCCESS && split <= 1) algorithms.push_back(result.algo);
+    if (result.state != CUBLAS_STATUS_SUCCESS) continue;
+    if (choice_ == Choice::any_bits || split <= 1) algorithms.push_back(result.algo);
   }
   return algorithms;
 }
 
 cublasStatus_t Gemm::launch(const GemmShape& shape, const GemmOperands& o, const Algorithm& algorithm) const {
-  const Description description = describe();
+  const Description description = describe(shape, o.bias);
   const Layout w = layout(shape.in, shape.n, shape.k, o.weight_stride);
   const Layout x = layout(shape.in, o.rows, shape.k, o.x_stride);
   const Layout y = layout(shape.out, o.rows, shape.n, o.y_stride);
@@ -98,67 +251,111 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
   MEZZO_CUBLAS(launch(shape, operands, algorithms_.at(shape)));
 }
 
-void Gemm::choose(const GemmShape& shape, const void* weight, std::int64_t weight_stride, void* scratch,
-                  std::size_t scratch_bytes) {
-  const GemmCheck sizes(shape);
-  const std::int64_t check_rows = sizes.check_rows;
-  if (scratch_bytes < sizes.bytes) {
-    throw DeviceError("a check of matrix products needs {} bytes, but {} were prepared", sizes.bytes,
-                      scratch_bytes);
-  }
-  auto* const base = static_cast<std::byte*>(scratch);
-  auto* const differences = reinterpret_cast<std::uint32_t*>(base + sizes.differences);
-  MEZZO_CUDA(cuda::fill_normals(base, shape.in, check_rows * sizes.x_stride, stream_));
-  const auto operands = [&](std::int64_t first, std::int64_t rows, std::size_t y) {
-    return GemmOperands{.weight = weight,
-                        .weight_stride = weight_stride,
-                        .x = base + static_cast<std::size_t>(first * sizes.x_stride) * size_of(shape.in),
-                        .x_stride = sizes.x_stride,
-                        .rows = rows,
-                        .y = base + y + static_cast<std::size_t>(first * sizes.y_stride) * size_of(shape.out),
-                        .y_stride = sizes.y_stride};
-  };
+bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
   // Few rows, odd ones, whole tiles and all but one; at the start, in the middle of tiles and across them.
   struct Range {
     std::int64_t first, rows;
   };
-  const std::array<Range, 9> ranges{{{0, 1},
-                                     {1, 1},
-                                     {5, 2},
-                                     {17, 31},
-                                     {64, 64},
-                                     {100, 128},
-                                     {129, 257},
-                                     {31, check_rows - 64},
-                                     {1, check_rows - 1}}};
+  const std::int64_t all = search.sizes.check_rows;
+  const std::array<Range, 9> ranges{
+      {{0, 1}, {1, 1}, {5, 2}, {17, 31}, {64, 64}, {100, 128}, {129, 257}, {31, all - 64}, {1, all - 1}}};
+  const GemmShape& shape = search.shape;
+  if (launch(shape, search.operands(0, all, search.sizes.y), algorithm) != CUBLAS_STATUS_SUCCESS)
+    return false;
+  auto* const differences = reinterpret_cast<std::uint32_t*>(search.base + search.sizes.differences);
+  MEZZO_CUDA(cudaMemsetAsync(differences, 0, sizeof(std::uint32_t), stream_));
+  for (const Range& range : ranges) {
+    const GemmOperands part = search.operands(range.first, range.rows, search.sizes.y_again);
+    if (launch(shape, part, algorithm) != CUBLAS_STATUS_SUCCESS) return false;
+    const auto size = static_cast<std::int64_t>(size_of(shape.out));
+    MEZZO_CUDA(cuda::count_differences(part.y, search.operands(range.first, range.rows, search.sizes.y).y,
+                                       range.rows, shape.n * size, search.sizes.y_stride * size, differences,
+                                       stream_));
+  }
+  std::uint32_t found = 0;
+  MEZZO_CUDA(cudaMemcpyAsync(&found, differences, sizeof(found), cudaMemcpyDeviceToHost, stream_));
+  MEZZO_CUDA(cudaStreamSynchronize(stream_));
+  return found == 0;
+}
 
-  const std::vector<Algorithm> tried = candidates(shape, weight_stride);
-  for (const Algorithm& algorithm : tried) {
-    if (launch(shape, operands(0, check_rows, sizes.y), algorithm) != CUBLAS_STATUS_SUCCESS) continue;
-    MEZZO_CUDA(cudaMemsetAsync(differences, 0, sizeof(std::uint32_t), stream_));
-    bool runs = true;
-    for (const Range& range : ranges) {
-      const GemmOperands part = operands(range.first, range.rows, sizes.y_again);
-      runs = runs && launch(shape, part, algorithm) == CUBLAS_STATUS_SUCCESS;
-      if (!runs) break;
-      MEZZO_CUDA(cuda::count_differences(part.y, operands(range.first, range.rows, sizes.y).y, range.rows,
-                                         shape.n * static_cast<std::int64_t>(size_of(shape.out)),
-                                         sizes.y_stride * static_cast<std::int64_t>(size_of(shape.out)),
-                                         differences, stream_));
-    }
-    std::uint32_t found = 0;
-    MEZZO_CUDA(cudaMemcpyAsync(&found, differences, sizeof(found), cudaMemcpyDeviceToHost, stream_));
-    MEZZO_CUDA(cudaStreamSynchronize(stream_));
-    if (runs && found == 0) {
-      algorithms_.emplace(shape, algorithm);
+double Gemm::seconds(const Search& search, const Algorithm& algorithm) const {
+  cudaEvent_t raw[2] = {};
+  for (cudaEvent_t& event : raw) MEZZO_CUDA(cudaEventCreate(&event));
+  const Event begin(raw[0]), end(raw[1]);
+  const GemmOperands all = search.operands(0, search.sizes.rows, search.sizes.y);
+  std::vector<float> times;
+  for (int i = 0; i <= timings; ++i) {
+    // Writing all that lies behind x drives weight and x out of the cache.
+    MEZZO_CUDA(
+        cudaMemsetAsync(search.base + search.sizes.y, 0, search.sizes.bytes - search.sizes.y, stream_));
+    MEZZO_CUDA(cudaEventRecord(begin.get(), stream_));
+    if (launch(search.shape, all, algorithm) != CUBLAS_STATUS_SUCCESS) return -1.0;
+    MEZZO_CUDA(cudaEventRecord(end.get(), stream_));
+    MEZZO_CUDA(cudaEventSynchronize(end.get()));
+    float milliseconds = 0.0f;
+    MEZZO_CUDA(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()));
+    if (i > 0) times.push_back(milliseconds);  // the first one loads the kernel
+  }
+  std::sort(times.begin(), times.end());
+  return 1e-3 * static_cast<double>(times[times.size() / 2]);
+}
+
+std::string Gemm::store_key(const GemmShape& shape) const {
+  return fmt::format("{} / cuBLASLt {} / {}", card_, cublasLtGetVersion(), text_of(shape));
+}
+
+void Gemm::choose(const GemmShape& shape, std::int64_t rows, const void* weight, std::int64_t weight_stride,
+                  void* scratch, std::size_t scratch_bytes) {
+  const Search search{shape, SearchLayout(shape, rows), weight, weight_stride,
+                      static_cast<std::byte*>(scratch)};
+  if (scratch_bytes < search.sizes.bytes) {
+    throw DeviceError("a search for a matrix product needs {} bytes, but {} were prepared",
+                      search.sizes.bytes, scratch_bytes);
+  }
+  MEZZO_CUDA(cuda::fill_normals(search.base, shape.in, search.sizes.rows * search.sizes.x_stride, stream_));
+  MEZZO_CUDA(cuda::fill_normals(search.base + search.sizes.bias, shape.out, search.sizes.y_stride, stream_));
+
+  // What a record or the store names is taken if it passes; both may come from another library.
+  std::map<std::string, std::string> stored;
+  if (!store_.empty()) stored = read_store(store_);
+  for (const auto& [entries, key] : {std::pair(&std::as_const(kept_), text_of(shape)),
+                                     std::pair(&std::as_const(stored), store_key(shape))}) {
+    const auto found = entries->find(key);
+    if (found == entries->end()) continue;
+    const std::optional<Algorithm> algorithm = algorithm_from(found->second);
+    if (algorithm && passes(search, *algorithm)) {
+      algorithms_[shape] = *algorithm;
       return;
     }
   }
+
+  std::vector<std::pair<double, Algorithm>> timed;
+  for (const Algorithm& algorithm : candidates(search)) {
+    const double time = seconds(search, algorithm);
+    if (time > 0.0) timed.emplace_back(time, algorithm);
+  }
+  std::ranges::stable_sort(timed, {}, &std::pair<double, Algorithm>::first);
+  MEZZO_CUDA(cuda::fill_normals(search.base + search.sizes.bias, shape.out, search.sizes.y_stride, stream_));
+  for (const auto& [time, algorithm] : timed) {
+    if (choice_ == Choice::same_bits && !passes(search, algorithm)) continue;
+    algorithms_[shape] = algorithm;
+    if (!store_.empty()) add_to_store(store_, store_key(shape), hex_of(algorithm));
+    return;
+  }
   throw DeviceError(
-      "none of {} algorithms of cuBLASLt for products of {} x {} ({} to {}) gives a row the same bits at any "
-      "number "
-      "of rows",
-      tried.size(), shape.n, shape.k, name_of(shape.in), name_of(shape.out));
+      "none of {} algorithms of cuBLASLt for products of {} gives a row the same bits at any number of rows",
+      timed.size(), text_of(shape));
+}
+
+std::map<std::string, std::string> Gemm::record() const {
+  std::map<std::string, std::string> record;
+  for (const auto& [shape, algorithm] : algorithms_) record[text_of(shape)] = hex_of(algorithm);
+  return record;
+}
+
+void Gemm::keep(const std::map<std::string, std::string>& record) {
+  kept_ = record;
+  algorithms_.clear();
 }
 
 }  // namespace mezzo

@@ -1,14 +1,16 @@
 #pragma once
-// Matrix products by cuBLASLt: y = x W^T over any number of rows, by one algorithm for each (N, K, types),
-// chosen and accepted so that a row's bits depend neither on how many rows there are nor on its place among
-// them.
+// Matrix products by cuBLASLt: y = epilogue(x W^T) over any number of rows, by one algorithm for each shape:
+// the fastest of the library's candidates that gives a row the same bits however many rows there are and
+// wherever it lies among them.
 #include <cstdint>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "cuda_check.h"
 #include "cuda_plan.h"
 #include "mezzo/backend/buffer.h"
+#include "mezzo/core/types.h"
 
 namespace mezzo {
 
@@ -21,31 +23,54 @@ struct GemmOperands {
   std::int64_t rows = 0;
   void* y = nullptr;  ///< [rows, n]
   std::int64_t y_stride = 0;
+  const void* bias = nullptr;  ///< [n] of the type of y, where the epilogue has one
 };
 
 class Gemm {
  public:
-  /// `workspace` is the library's scratch.
-  Gemm(cudaStream_t stream, Buffer workspace);
+  /// same_bits: no split-K, and an algorithm must pass the check. any_bits: the fastest one, as a yardstick.
+  enum class Choice : std::uint8_t { same_bits, any_bits };
 
+  /// `workspace` is the library's scratch. `store`: a file where choices are kept for later processes on the
+  /// same card with the same library; "": none.
+  Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string store);
+
+  /// Rows to choose for: they depend on the shape alone, as a choice must not change with the number of
+  /// ranks.
+  static std::int64_t usual_rows(const GemmShape& shape);
+  /// Room that choose() needs for x, y twice and a counter.
+  static std::size_t search_bytes(const GemmShape& shape, std::int64_t rows);
   bool chosen(const GemmShape& shape) const { return algorithms_.contains(shape); }
-  /// Chooses the first candidate of the library's ranking for a fixed number of rows (no split-K) that passes
-  /// the check: the same rows alone, in other company and at other offsets give the same bits. DeviceError
-  /// when none does. `scratch`: GemmCheck(shape).bytes.
-  void choose(const GemmShape& shape, const void* weight, std::int64_t weight_stride, void* scratch,
-              std::size_t scratch_bytes);
+  /// Times the library's candidates over `rows` rows of random data with cold caches and takes the fastest
+  /// that passes the check. DeviceError when none does.
+  void choose(const GemmShape& shape, std::int64_t rows, const void* weight, std::int64_t weight_stride,
+              void* scratch, std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;
+
+  /// The chosen algorithms as text, by shape: part of a run's record.
+  std::map<std::string, std::string> record() const;
+  /// From here on chooses as `record` says, for the shapes in it whose algorithm still passes the check.
+  void keep(const std::map<std::string, std::string>& record);
 
  private:
   using Algorithm = cublasLtMatmulAlgo_t;
+  struct Search;
+
   cublasStatus_t launch(const GemmShape& shape, const GemmOperands& operands,
                         const Algorithm& algorithm) const;
-  std::vector<Algorithm> candidates(const GemmShape& shape, std::int64_t weight_stride) const;
+  std::vector<Algorithm> candidates(const Search& search) const;
+  bool passes(const Search& search, const Algorithm& algorithm) const;
+  double seconds(const Search& search, const Algorithm& algorithm) const;
+  std::string store_key(const GemmShape& shape) const;
 
   cudaStream_t stream_;
   Buffer workspace_;
+  Choice choice_;
+  std::string store_;
+  std::string card_;
   HandleOwner<cublasLtHandle_t, &cublasLtDestroy> handle_;
   std::map<GemmShape, Algorithm> algorithms_;
+  std::map<std::string, std::string> kept_;
 };
 
 }  // namespace mezzo

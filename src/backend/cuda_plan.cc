@@ -5,29 +5,22 @@
 namespace mezzo {
 namespace {
 
-constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;  // fp32 scratch of a product: 256 MiB
+/// Scratch for W x of a range of rows: in fp32, where a range stays near the cache, and of gate | up in bf16,
+/// where it is long enough for products at full speed. Bytes.
+constexpr std::int64_t most_accumulators = std::int64_t{128} << 20;
+constexpr std::int64_t most_gated = std::int64_t{384} << 20;
+/// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
+/// have: few columns cost little, few rows run slowly.
+constexpr std::int64_t most_tail_columns = 128;
+constexpr std::int64_t wanted_rows = 8192;
 
-std::size_t round_up(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
-
-std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
-  const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype));
-  return (cols + unit - 1) / unit * unit;
+/// Slots that the columns of so many ranks have room for.
+std::int64_t most_slots(std::int64_t ranks) {
+  const cuda::TailColumns columns = cuda::tail_columns(ranks, 0);
+  return std::max<std::int64_t>(1, (most_tail_columns - columns.base) / columns.block);
 }
 
 }  // namespace
-
-GemmCheck::GemmCheck(const GemmShape& shape)
-    : check_rows(shape.n > 32768 ? 390 : 1030),  // a vocabulary's y is wide
-      x_stride(aligned_stride(shape.k, shape.in)),
-      y_stride(aligned_stride(shape.n, shape.out)) {
-  const auto rows = static_cast<std::size_t>(check_rows);
-  const std::size_t x_bytes = round_up(rows * static_cast<std::size_t>(x_stride) * size_of(shape.in));
-  const std::size_t y_bytes = round_up(rows * static_cast<std::size_t>(y_stride) * size_of(shape.out));
-  y = x_bytes;
-  y_again = y + y_bytes;
-  differences = y_again + y_bytes;
-  bytes = differences + 256;
-}
 
 ProductRange range_of(const Product& product, std::size_t first, std::size_t count) {
   ProductRange range;
@@ -66,30 +59,35 @@ std::vector<std::pair<std::size_t, std::size_t>> product_ranges(const Product& p
 }
 
 void CudaSizes::grow_to(const CudaSizes& other) {
-  probes = std::max(probes, other.probes);
-  widest = std::max(widest, other.widest);
   accumulators = std::max(accumulators, other.accumulators);
   factors = std::max(factors, other.factors);
+  planes = std::max(planes, other.planes);
   s = std::max(s, other.s);
   totals = std::max(totals, other.totals);
-  check = std::max(check, other.check);
 }
 
 CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
   const auto take = [&](DType dtype, std::int64_t count) { return arena.take(dtype, 0, 1, count, count); };
-  // The check and the accumulators are never in use together.
-  const std::size_t mark = arena.mark();
   CudaScratch scratch;
-  scratch.check = take(DType::f32, (sizes.check + 3) / 4);
-  const std::size_t checked = arena.mark();
-  arena.release_to(mark);
   scratch.accumulators = take(DType::f32, sizes.accumulators);
-  if (arena.mark() < checked)
-    take(DType::f32, static_cast<std::int64_t>((checked - arena.mark()) / sizeof(float)));
-  scratch.factors = take(DType::f32, sizes.probes * sizes.factors);
+  scratch.factors = take(DType::f32, sizes.factors);
+  scratch.planes = take(DType::bf16, sizes.planes);
   scratch.s = take(DType::f32, sizes.s);
   scratch.totals = take(DType::f64, sizes.totals);
   return scratch;
+}
+
+std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) const {
+  if (takes_columns(in, tail_ranks))
+    return in + cuda::tail_columns(tail_ranks, most_slots(tail_ranks)).width();
+  const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype_));
+  return (in + unit - 1) / unit * unit;
+}
+
+cuda::TailColumns columns_for(std::int64_t ranks, std::int64_t slot_rows) {
+  const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
+  const std::int64_t wanted = (wanted_rows + rows - 1) / rows;
+  return cuda::tail_columns(ranks, std::min(wanted, most_slots(ranks)));
 }
 
 std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
@@ -99,25 +97,29 @@ std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
 }
 
 CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
-  CudaSizes sizes{.probes = workload.probes};
+  CudaSizes sizes;
   const std::int64_t rows = workload.probes * workload.largest.tokens;
-  for (const Product* product : workload.products) {
-    for (const auto& [first, count] : product_ranges(*product)) {
-      const ProductRange range = range_of(*product, first, count);
-      sizes.factors = std::max(sizes.factors, range.factors);
+  for (const PlannedProduct& planned : workload.products) {
+    const Product& product = *planned.product;
+    const std::int64_t floats = aligned_floats(product.out());
+    const auto range_floats = [&](std::int64_t most_bytes) {
+      return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
+    };
+    sizes.accumulators = std::max(sizes.accumulators, range_floats(most_accumulators));
+    if (planned.epilogue.gated && dtype_ == DType::bf16)
+      sizes.accumulators = std::max(sizes.accumulators, range_floats(2 * most_gated) / 2);
+    if (!product.perturbed()) continue;
+    for (const auto& [first, count] : product_ranges(product)) {
+      const ProductRange range = range_of(product, first, count);
+      sizes.factors = std::max(sizes.factors, workload.probes * range.factors);
       sizes.s = std::max(sizes.s, rows * range.ranks);
-      for (const DType out : {DType::f32, dtype_}) {
-        const GemmCheck check({.n = range.rows, .k = product->in(), .in = dtype_, .out = out});
-        sizes.check = std::max(sizes.check, static_cast<std::int64_t>(check.bytes));
-      }
     }
-    sizes.widest = std::max(sizes.widest, aligned_floats(product->out()));
+    // In a group that begins and ends anywhere every probe may be of a direction of its own.
+    sizes.planes =
+        std::max(sizes.planes, cuda::factor_elements(product.tail_ranks(), product.in(), workload.probes));
   }
-  sizes.accumulators = std::min(rows * sizes.widest, std::max(most_accumulators, fewest_rows * sizes.widest));
   sizes.totals = workload.probes * workload.largest.reads;
   return sizes;
 }
-
-std::int64_t CudaPlan::aligned_elements(std::int64_t cols) const { return aligned_stride(cols, dtype_); }
 
 }  // namespace mezzo

@@ -7,12 +7,17 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cuda/tail_columns.h"
 #include "mezzo/backend/backend.h"
 
 namespace mezzo {
 
-inline constexpr std::size_t vector_bytes = 16;   ///< what products want every row to be a multiple of
-inline constexpr std::int64_t fewest_rows = 256;  ///< of a product's rows at a time, however wide they are
+inline constexpr std::size_t vector_bytes = 16;    ///< what products want every row to be a multiple of
+inline constexpr std::int64_t unit_columns = 8;    ///< that many bytes of bf16
+inline constexpr std::int64_t fewest_rows = 256;   ///< of a product's rows at a time, however wide they are
+
+/// What the library does to x W^T before it rounds to y.
+enum class GemmEpilogue : std::uint8_t { none, bias, gelu_tanh, bias_gelu_tanh };
 
 /// What an algorithm is chosen for.
 struct GemmShape {
@@ -20,15 +25,8 @@ struct GemmShape {
   std::int64_t k = 0;  ///< columns of x
   DType in = DType::f32;
   DType out = DType::f32;
+  GemmEpilogue epilogue = GemmEpilogue::none;
   auto operator<=>(const GemmShape&) const = default;
-};
-
-/// What Gemm::choose needs beside the weight: x, y twice, and a counter, in this order.
-struct GemmCheck {
-  explicit GemmCheck(const GemmShape& shape);
-
-  std::int64_t check_rows, x_stride, y_stride;
-  std::size_t y, y_again, differences, bytes;  ///< x is at 0
 };
 
 /// One tail of the product in flight.
@@ -59,23 +57,21 @@ inline std::int64_t aligned_floats(std::int64_t cols) { return (cols + 3) / 4 * 
 
 /// What scratch has to hold, in elements.
 struct CudaSizes {
-  std::int64_t probes = 0;
-  std::int64_t widest = 0;        ///< columns of a product's accumulators
   std::int64_t accumulators = 0;  ///< fp32
-  std::int64_t factors = 0;       ///< fp32, a probe
+  std::int64_t factors = 0;       ///< fp32, of all probes
+  std::int64_t planes = 0;        ///< bf16: the factors of low_rank.h
   std::int64_t s = 0;             ///< fp32
   std::int64_t totals = 0;        ///< fp64
-  std::int64_t check = 0;         ///< bytes
 
   void grow_to(const CudaSizes& other);
 };
 
 struct CudaScratch {
-  View accumulators;  ///< W x of a range of rows, fp32
+  View accumulators;  ///< W x of a range of rows: fp32, or gate | up in bf16
   View factors;       ///< [probes, factors]: A and B with their noise
+  View planes;        ///< [2 + slots][ranks, padded][in], bf16
   View s;             ///< [probes, rows, ranks]
   View totals;        ///< of the head's rows, fp64
-  View check;         ///< bytes for accepting algorithms
 };
 CudaScratch lay_out(const CudaSizes& sizes, Arena& arena);
 
@@ -87,16 +83,24 @@ class CudaPlan final : public DevicePlan {
   DType weight_dtype() const override { return dtype_; }
   DType activation_dtype() const override { return dtype_; }
   DType residual_dtype() const override { return DType::f32; }
-  std::int64_t input_stride(const Product& product) const override { return aligned_elements(product.in()); }
-  std::int64_t weight_stride(std::int64_t in, bool) const override { return aligned_elements(in); }
+  std::int64_t input_stride(const Product& product) const override {
+    return weight_stride(product.in(), product.tail_ranks());
+  }
+  std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override;
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
+  /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h).
+  bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
+    return dtype_ == DType::bf16 && tail_ranks > 0 && in % unit_columns == 0;
+  }
 
  private:
-  std::int64_t aligned_elements(std::int64_t cols) const;
-
   DType dtype_;
 };
+
+/// Where so many ranks lie behind `in` in a run whose slots have `slot_rows` rows each: as many slots as make
+/// enough rows for a product at full speed, and no more than weight_stride() left room for.
+cuda::TailColumns columns_for(std::int64_t ranks, std::int64_t slot_rows);
 
 }  // namespace mezzo

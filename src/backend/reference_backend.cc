@@ -125,8 +125,12 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
-  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape, View q,
-                 View k, View v, View query_rows, View out) override {
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                 const Rope* rope, View q, View k, View v, View query_rows, View out) override {
+    if (rope != nullptr) {
+      rotate(table, batch, *rope, query_rows, shape.head_dim, q);
+      rotate(table, batch, *rope, View{}, shape.head_dim, k);
+    }
     const std::int64_t tokens = batch.tokens.cols;
     const std::int64_t queries = query_rows ? query_rows.cols : tokens;
     check_shape("attention", "q", q, queries, shape.heads * shape.head_dim);

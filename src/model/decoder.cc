@@ -278,11 +278,8 @@ struct Decoder::Forward {
 
     if (backend != nullptr) {
       const View query_rows = read_rows_only ? batch->reads : View{};
-      if (d.positions == PositionKind::rotary) {
-        backend->rotate(table, *batch, rope, query_rows, d.head_dim, q);
-        backend->rotate(table, *batch, rope, View{}, d.head_dim, k);
-      }
-      backend->attention(table, *batch, attention_shape(d), q, k, v, query_rows, out);
+      const Rope* turned = d.positions == PositionKind::rotary ? &rope : nullptr;
+      backend->attention(table, *batch, attention_shape(d), turned, q, k, v, query_rows, out);
     }
     arena.release_to(mark);
     if (!d.parallel_residual) delta = take(delta_probes, queries, d.hidden);
@@ -297,13 +294,15 @@ struct Decoder::Forward {
     const View middle = take_input(middle_probes, x.rows, layer.mlp_output);
     const View delta = take(delta_probes, x.rows, d.hidden);
     if (backend != nullptr) {
-      backend->product(table, layer.mlp_input, 0, x, {{middle}},
-                       {.activation = d.activation, .gated = d.gated});
+      backend->product(table, layer.mlp_input, 0, x, {{middle}}, mlp_epilogue(d));
       backend->product(table, layer.mlp_output, 0, middle, {{delta}}, {});
     }
     return delta;
   }
 
+  static Epilogue mlp_epilogue(const Description& d) {
+    return {.activation = d.activation, .gated = d.gated};
+  }
   static AttentionShape attention_shape(const Description& d) {
     return {.heads = d.heads, .kv_heads = d.kv_heads, .head_dim = d.head_dim, .scale = d.attention_scale};
   }
@@ -340,11 +339,12 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
   }
 
   const DType dtype = plan.weight_dtype();
-  const auto matrix = [&](std::int64_t rows, std::int64_t cols, bool tail) {
-    return View{.dtype = dtype, .rows = rows, .cols = cols, .row_stride = plan.weight_stride(cols, tail)};
+  const auto matrix = [&](std::int64_t rows, std::int64_t cols, std::int64_t tail_ranks) {
+    return View{
+        .dtype = dtype, .rows = rows, .cols = cols, .row_stride = plan.weight_stride(cols, tail_ranks)};
   };
-  const auto vector = [&](std::int64_t count) {
-    return View{.dtype = DType::f32, .rows = 1, .cols = count, .row_stride = count};
+  const auto vector = [&](std::int64_t count, DType type = DType::f32) {
+    return View{.dtype = type, .rows = 1, .cols = count, .row_stride = count};
   };
   const auto norm = [&] {
     Norm result{.kind = d.norm, .weight = vector(d.hidden), .bias = {}, .epsilon = d.norm_epsilon};
@@ -369,14 +369,14 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
       out += part.rows;
       result.parts.push_back(std::move(part));
     }
-    result.weight = matrix(out, in, result.perturbed());
-    if (bias) result.bias = vector(out);
+    result.weight = matrix(out, in, result.tail_ranks());
+    if (bias) result.bias = vector(out, dtype);
     return result;
   };
 
   Weights& w = *weights_;
-  w.embedding = matrix(d.vocabulary, d.hidden, false);
-  if (d.positions == PositionKind::learned) w.positions = matrix(d.max_positions, d.hidden, false);
+  w.embedding = matrix(d.vocabulary, d.hidden, 0);
+  if (d.positions == PositionKind::learned) w.positions = matrix(d.max_positions, d.hidden, 0);
   const std::vector<std::int64_t> qkv_rows = d.fused_qkv()
                                                  ? std::vector{d.query_width() + 2 * d.kv_width()}
                                                  : std::vector{d.query_width(), d.kv_width(), d.kv_width()};
@@ -557,12 +557,12 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes, std::
                     .products = {},
                     .attention = Forward::attention_shape(description_)};
   for (const Layer& layer : weights_->layers) {
-    for (const Product* product :
-         {&layer.qkv, &layer.attention_output, &layer.mlp_input, &layer.mlp_output}) {
-      workload.products.push_back(product);
-    }
+    workload.products.emplace_back(&layer.qkv);
+    workload.products.emplace_back(&layer.attention_output);
+    workload.products.emplace_back(&layer.mlp_input, Forward::mlp_epilogue(description_));
+    workload.products.emplace_back(&layer.mlp_output);
   }
-  workload.products.push_back(&weights_->head);
+  workload.products.emplace_back(&weights_->head, Epilogue{}, true);
   return workload;
 }
 

@@ -78,7 +78,7 @@ class Forward {
     backend->product(table, gate_up.product, 0, x.view, {{gated.view}},
                      {.activation = Activation::silu, .gated = true});
     attention_out = make(tokens, 160);
-    backend->attention(table, batch, shape, q.view, q.view, q.view, {}, attention_out.view);
+    backend->attention(table, batch, shape, nullptr, q.view, q.view, q.view, {}, attention_out.view);
     scores = make(1, batch.shape.questions);
     backend->score(table, batch, head.product, x.view, scores.view);
   }

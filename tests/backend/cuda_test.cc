@@ -121,7 +121,7 @@ class Cuda : public ::testing::TestWithParam<bool> {
   ProbeTable table(std::int64_t probes, NoiseKind noise = NoiseKind::gaussian) {
     return table(some_probes(probes), noise);
   }
-  void prepare(std::int64_t rows, std::int64_t probes, std::vector<const Product*> products) {
+  void prepare(std::int64_t rows, std::int64_t probes, std::vector<PlannedProduct> products) {
     cuda->prepare(
         {.largest =
              {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = rows},
@@ -138,16 +138,18 @@ class Cuda : public ::testing::TestWithParam<bool> {
 /// A product whose weight, bias and factors also lie on the device.
 struct DeviceProduct {
   DeviceProduct(Backend& backend, RandomProduct& host, DType dtype) {
-    for (std::int64_t i = 0; i < host.weight.view.rows; ++i) {
-      for (std::int64_t j = 0; j < host.weight.view.cols && dtype == DType::bf16; ++j) {
-        host.weight.at(0, i, j) = bf16_to_float(float_to_bf16(host.weight.at(0, i, j)));
+    for (Operand* operand : {&host.weight, &host.bias}) {
+      for (std::int64_t i = 0; i < operand->view.rows && dtype == DType::bf16; ++i) {
+        for (std::int64_t j = 0; j < operand->view.cols; ++j)
+          operand->at(0, i, j) = bf16_to_float(float_to_bf16(operand->at(0, i, j)));
       }
     }
     product = host.product;
-    storage.emplace_back(backend, host.weight, 1, dtype, backend.weight_stride(host.product.in(), true));
+    storage.emplace_back(backend, host.weight, 1, dtype,
+                         backend.weight_stride(host.product.in(), host.product.tail_ranks()));
     product.weight = storage.back().view;
     if (product.bias) {
-      storage.emplace_back(backend, host.bias, 1, DType::f32);
+      storage.emplace_back(backend, host.bias, 1, dtype);
       product.bias = storage.back().view;
     }
     std::size_t next = 0;
@@ -296,6 +298,92 @@ TEST_P(Cuda, OutputsSideBySide) {
   }
 }
 
+/// The largest absolute value.
+double size_of_values(const Operand& values, std::int64_t probes) {
+  double size = 0.0;
+  for (std::int64_t p = 0; p < (values.view.shared() ? 1 : probes); ++p) {
+    for (std::int64_t t = 0; t < values.view.rows; ++t) {
+      for (std::int64_t j = 0; j < values.view.cols; ++j)
+        size = std::max(size, std::abs(double(values.at(p, t, j))));
+    }
+  }
+  return size;
+}
+
+TEST_P(Cuda, TailsAsColumns) {
+  // Outputs side by side and sizes in units of 8: in bf16 tails ride on the product. 13 probes are 7 slots,
+  // 40 more than one range of slots has room for.
+  const std::vector<std::vector<std::int64_t>> all_ranks = {{8, 0, 8}, {11, 0, 3}, {4, 0, 0}, {24, 8, 32}};
+  for (const std::vector<std::int64_t>& ranks : all_ranks) {
+    for (const std::int64_t probes : {1, 3, 13, 40}) {
+      for (const std::int64_t rows : {1, 33, 257}) {
+        for (const bool bias : {false, true}) {
+          for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+            if (probes == 40 && rows == 257) continue;
+            SCOPED_TRACE(fmt::format("ranks {} {} {}, {} probes, rows {}, bias {}, noise {}", ranks[0],
+                                     ranks[1], ranks[2], probes, rows, bias, int(noise)));
+            RandomProduct random(72, {32, 16, 24}, ranks, bias, 1);
+            const DeviceProduct device(*cuda, random, dtype);
+            prepare(rows, probes, {&device.product});
+            const Operand x = operand(probes, rows, 72, 2);
+            const Placed device_x = place(x, probes, cuda->input_stride(device.product));
+            Operand expected(probes, rows, 72, 0);
+            const ProbeTable probe_table = table(some_probes(probes, 0.5f), noise);
+            reference->product(probe_table, random.product, 0, x.view,
+                               {{expected.view.columns(0, 32), expected.view.columns(32, 16),
+                                 expected.view.columns(48, 24)}},
+                               {});
+            const Placed actual = room(expected, probes);
+            const auto columns = [&](std::int64_t begin, std::int64_t count) {
+              return actual.view.columns(begin, count);
+            };
+            cuda->product(probe_table, device.product, 0, device_x.view,
+                          {{columns(0, 32), columns(32, 16), columns(48, 24)}}, {});
+            // B, Z_A and Z_B are rounded to bf16, sums of up to 32 such terms to bf16 again.
+            const double size = size_of_values(expected, probes);
+            expect_near(actual.host(), expected, probes, tolerance(1e-4 * size, 2 * size));
+            const Operand once = actual.host();
+            // The last two parts alone, and a second time: the same bits.
+            cuda->product(probe_table, device.product, 1, device_x.view, {{columns(32, 16), columns(48, 24)}},
+                          {});
+            expect_near(actual.host(), expected, probes, tolerance(1e-4 * size, 2 * size));
+            cuda->product(probe_table, device.product, 0, device_x.view,
+                          {{columns(0, 32), columns(32, 16), columns(48, 24)}}, {});
+            const Operand twice = actual.host();
+            for (std::int64_t p = 0; p < probes; ++p) EXPECT_TRUE(same_bits(twice.view, p, once.view, p));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, ActivationsOfWideProducts) {
+  for (const Activation activation :
+       {Activation::none, Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
+    for (const bool gated : {false, true}) {
+      for (const bool bias : {false, true}) {
+        SCOPED_TRACE(fmt::format("activation {}, gated {}, bias {}", int(activation), gated, bias));
+        RandomProduct random(64, gated ? std::vector<std::int64_t>{264, 264} : std::vector<std::int64_t>{264},
+                             {0, 0}, bias, 1);
+        const DeviceProduct device(*cuda, random, dtype);
+        const Epilogue epilogue{.activation = activation, .gated = gated};
+        prepare(257, 3, {{&device.product, epilogue}});
+        const Operand x = operand(3, 257, 64, 2);
+        const Placed device_x = place(x, 3, cuda->input_stride(device.product));
+        Operand expected(3, 257, 264, 0);
+        const ProbeTable probes = table(3);
+        reference->product(probes, random.product, 0, x.view, {{expected.view}}, epilogue);
+        const Placed actual = room(expected, 3);
+        cuda->product(probes, device.product, 0, device_x.view, {{actual.view}}, epilogue);
+        // gate and up are rounded before they are multiplied.
+        const double size = size_of_values(expected, 3);
+        expect_near(actual.host(), expected, 3, tolerance(1e-4 * size, 2 * size));
+      }
+    }
+  }
+}
+
 TEST_P(Cuda, ProductWithActivation) {
   for (const Activation activation :
        {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
@@ -380,16 +468,56 @@ TEST_P(Cuda, Attention) {
           const Operand v = operand(sharing == 2 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 3);
           Operand expected(2, queries, h.heads * h.head_dim, 0);
           const ProbeTable probes = table(2);
-          reference->attention(probes, host_batch, shape, q.view, k.view, v.view,
+          reference->attention(probes, host_batch, shape, nullptr, q.view, k.view, v.view,
                                some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
                                expected.view);
           const Placed device_q = place(q, 2), device_k = place(k, 2), device_v = place(v, 2),
                        out = room(expected, 2);
-          cuda->attention(probes, batch, shape, device_q.view, device_k.view, device_v.view,
+          cuda->attention(probes, batch, shape, nullptr, device_q.view, device_k.view, device_v.view,
                           some_rows ? index.view() : View{}, out.view);
-          // Averages of values below 1; a weight's relative error is that of a score and of exp.
-          expect_near(out.host(), expected, 2, tolerance(32 * u * std::sqrt(double(h.head_dim)), 1.0));
+          // Averages of values below 1; a weight's relative error is that of a score and of exp, and of its
+          // own rounding to bf16.
+          expect_near(out.host(), expected, 2, tolerance(32 * u * std::sqrt(double(h.head_dim)), 2.0));
         }
+      }
+    }
+  }
+}
+
+TEST_P(Cuda, AttentionWithRope) {
+  // Sequences longer than the tables of any tile; 33 positions of a head of 80 in part, of 64 whole.
+  const PackedBatch packed_batch = packed({1, 31, 33, 257}, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  const auto tokens = std::ssize(packed_batch.tokens);
+  std::vector<std::int32_t> rows;
+  for (std::int32_t t = 0; t < tokens; t += 7) rows.push_back(t);
+  const Indices index(*cuda, rows);
+  for (const RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
+    for (const auto& [head_dim, dims] : {std::pair<std::int64_t, std::int64_t>{64, 64}, {80, 32}, {20, 12}}) {
+      for (const bool some_rows : {false, true}) {
+        SCOPED_TRACE(fmt::format("style {}, {} of {}, some rows {}", int(style), dims, head_dim, some_rows));
+        const Operand cosines(0, 257, dims / 2, 7, 0), sines(0, 257, dims / 2, 8, 0);
+        const Placed device_cosines(*cuda, cosines, 1, DType::f32), device_sines(*cuda, sines, 1, DType::f32);
+        const Rope rope{style, dims, cosines.view, sines.view};
+        const Rope device_rope{style, dims, device_cosines.view, device_sines.view};
+        const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+        const AttentionShape shape{4, 2, head_dim, 1.0f / std::sqrt(float(head_dim))};
+        const Operand q = operand(2, queries, 4 * head_dim, 1), k = operand(2, tokens, 2 * head_dim, 2),
+                      v = operand(2, tokens, 2 * head_dim, 3);
+        const Placed device_q = place(q, 2), device_k = place(k, 2), device_v = place(v, 2);
+        Operand expected(2, queries, 4 * head_dim, 0);
+        const Placed out = room(expected, 2);
+        const ProbeTable probes = table(2);
+        reference->attention(probes, host_batch, shape, &rope, q.view, k.view, v.view,
+                             some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
+                             expected.view);
+        cuda->attention(probes, batch, shape, &device_rope, device_q.view, device_k.view, device_v.view,
+                        some_rows ? index.view() : View{}, out.view);
+        // Rotated q and k, up to 1.5, are rounded to bf16: scores of up to 2 sqrt(head_dim) err by 2^-8 of
+        // their terms' root mean square.
+        expect_near(out.host(), expected, 2, tolerance(64 * u * std::sqrt(double(head_dim)), 4.0));
       }
     }
   }
@@ -405,10 +533,10 @@ TEST_P(Cuda, AttentionOverLargeScores) {
   const Operand q = operand(1, 33, 32, 1), k = operand(1, 33, 32, 2), v = operand(1, 33, 32, 3);
   Operand expected(1, 33, 32, 0);
   const ProbeTable probes = table(1);
-  reference->attention(probes, host_batch, shape, q.view, k.view, v.view, {}, expected.view);
+  reference->attention(probes, host_batch, shape, nullptr, q.view, k.view, v.view, {}, expected.view);
   const Placed device_q = place(q, 1), device_k = place(k, 1), device_v = place(v, 1),
                out = room(expected, 1);
-  cuda->attention(probes, batch, shape, device_q.view, device_k.view, device_v.view, {}, out.view);
+  cuda->attention(probes, batch, shape, nullptr, device_q.view, device_k.view, device_v.view, {}, out.view);
   expect_near(out.host(), expected, 1, tolerance(32 * u * 800, 1.0));
 }
 
@@ -576,7 +704,8 @@ TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
         cuda->product(probe_table, device_gate_up.product, 0, device_x.view, {{gated.view}},
                       {.activation = Activation::silu, .gated = true});
         cuda->product(probe_table, device_down.product, 0, device_x.view, {{lower.view}}, {});
-        cuda->attention(probe_table, batch, {5, 5, 32, 0.17f}, q.view, q.view, q.view, {}, attended.view);
+        cuda->attention(probe_table, batch, {5, 5, 32, 0.17f}, nullptr, q.view, q.view, q.view, {},
+                        attended.view);
         cuda->score(probe_table, batch, device_head.product, device_x.view, scores.view);
         std::vector<Operand> results;
         for (const Placed* each : {&normed, &q, &k, &v, &gated, &lower, &attended, &scores}) {

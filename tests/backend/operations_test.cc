@@ -17,7 +17,7 @@ class Operations : public ::testing::Test {
   std::unique_ptr<Backend> reference = make_backend({.device = DeviceKind::reference});
   std::unique_ptr<Backend> cpu = make_backend({.device = DeviceKind::cpu, .threads = 2});
 
-  void prepare(std::int64_t rows, std::int64_t probes, std::vector<const Product*> products,
+  void prepare(std::int64_t rows, std::int64_t probes, std::vector<PlannedProduct> products,
                AttentionShape attention = {}, std::int64_t longest = 0) {
     cpu->prepare(
         {.largest =
@@ -280,8 +280,8 @@ TEST_F(Operations, Attention) {
           const Operand v(sharing == 2 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 3);
           Operand actual(2, queries, h.heads * h.head_dim, 0), expected(2, queries, h.heads * h.head_dim, 0);
           const ProbeTable probes = table(2);
-          cpu->attention(probes, batch, shape, q.view, k.view, v.view, index, actual.view);
-          reference->attention(probes, batch, shape, q.view, k.view, v.view, index, expected.view);
+          cpu->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, index, actual.view);
+          reference->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, index, expected.view);
           // Averages of values below 1; a weight's relative error is that of a score, a sum of head_dim
           // terms.
           expect_near(actual, expected, 2, 16 * u * std::sqrt(double(h.head_dim)));
@@ -301,8 +301,8 @@ TEST_F(Operations, AttentionOverLargeScores) {
   const Operand q(1, 33, 32, 1), k(1, 33, 32, 2), v(1, 33, 32, 3);
   Operand actual(1, 33, 32, 0), expected(1, 33, 32, 0);
   const ProbeTable probes = table(1);
-  cpu->attention(probes, batch, shape, q.view, k.view, v.view, {}, actual.view);
-  reference->attention(probes, batch, shape, q.view, k.view, v.view, {}, expected.view);
+  cpu->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, {}, actual.view);
+  reference->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, {}, expected.view);
   expect_near(actual, expected, 1, 16 * u * 800);  // a score's absolute error is its weight's relative one
 }
 

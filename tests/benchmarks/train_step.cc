@@ -52,9 +52,9 @@ class Step {
     runner_ = std::make_unique<ProbeRunner>(backend, *decoder_);
     const BatchShape shape = shape_of(pack(examples_, task_.loss(), true).packed);
     runner_->reserve(shape, group_, std::min(directions, group_));
-    for (const Product* product : decoder_->workload(shape, group_, directions).products) {
-      // The head comes last; only rows that are read go through it.
-      products_.push_back({product->out(), product->in(), product->out() == files.description.vocabulary});
+    for (const PlannedProduct& planned : decoder_->workload(shape, group_, directions).products) {
+      // Only rows that are read go through the head.
+      products_.push_back({planned.product->out(), planned.product->in(), planned.scored});
     }
     rows_ = shape.tokens;
     reads_ = shape.reads;

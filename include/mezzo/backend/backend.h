@@ -66,12 +66,22 @@ struct AttentionShape {
   float scale = 1.0f;  ///< of q.k before the softmax
 };
 
+/// A product and what is asked of it.
+struct PlannedProduct {
+  PlannedProduct(const Product* planned, Epilogue with = {}, bool by_score = false)
+      : product(planned), epilogue(with), scored(by_score) {}
+
+  const Product* product;
+  Epilogue epilogue;
+  bool scored;  ///< by score(), not by product()
+};
+
 /// What a backend must make room for before a run.
 struct Workload {
   BatchShape largest;                    ///< elementwise maximum over all slices
   std::int64_t probes = 1;               ///< most probes of a forward
   std::int64_t directions = 1;           ///< most directions of a forward
-  std::vector<const Product*> products;  ///< every product that will run
+  std::vector<PlannedProduct> products;  ///< every product that will run
   AttentionShape attention;
 };
 
@@ -86,8 +96,8 @@ class DevicePlan {
   virtual DType residual_dtype() const = 0;    ///< of h
   /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns.
   virtual std::int64_t input_stride(const Product& product) const = 0;
-  /// Storage of a weight [out, in]; `tail`: the product will be perturbed and may need columns for it.
-  virtual std::int64_t weight_stride(std::int64_t in, bool tail) const = 0;
+  /// Elements between the rows of a weight [out, in] whose parts have tails of `tail_ranks` ranks in all.
+  virtual std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const = 0;
   /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
 };
@@ -98,6 +108,8 @@ class Backend : public DevicePlan {
   virtual std::string device() const = 0;  ///< for people: processor or card, threads
   /// What can change bits (library versions, BLAS core, chosen algorithms): part of a run's record.
   virtual std::map<std::string, std::string> fingerprint() const = 0;
+  /// From here on chooses as the run or the rank with this fingerprint did, as far as that can be.
+  virtual void keep(const std::map<std::string, std::string>& fingerprint) = 0;
   virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
   /// Allocates the scratch of scratch_bytes() and chooses algorithms; to be called before the first operation
   /// of a run, and once for each further workload: the scratch then serves all of them. No operation
@@ -132,9 +144,10 @@ class Backend : public DevicePlan {
   virtual void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                       std::int64_t head_dim, View x) = 0;
   /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim],
-  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all).
+  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all). With a rope, as if rotate() had
+  /// been over q and k; they may be left rotated.
   virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
-                         View q, View k, View v, View query_rows, View out) = 0;
+                         const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
   /// out[p, j] = log softmax(head x[p, question_reads[j]])[question_tokens[j]], fp32. x [R, H]; out [1, Q]
@@ -174,6 +187,7 @@ struct BackendOptions {
   bool fp32 = false;     ///< cuda: fp32 weights and activations instead of bf16
   int threads = 1;       ///< cpu
   int device_index = 0;  ///< cuda: node-local rank
+  std::string store = {};  ///< cuda: file where chosen algorithms are kept between processes; "": none
 };
 /// DeviceError when the kind is not built or no such device is there.
 std::unique_ptr<Backend> make_backend(const BackendOptions& options);

@@ -34,18 +34,21 @@ struct ProductPart {
 /// storage; the model owns it.
 struct Product {
   std::string name;
-  View weight;  ///< [out, in] in the backend's weight dtype; row stride as Backend::allocate_weight chose it
-  View bias;    ///< [1, out] fp32, or empty
+  View weight;  ///< [out, in] in the backend's weight dtype; row stride of Backend::weight_stride
+  View bias;    ///< [1, out] in the weight's dtype, or empty
   std::vector<ProductPart> parts;
 
   std::int64_t out() const { return weight.rows; }
   std::int64_t in() const { return weight.cols; }
-  bool perturbed() const {
+  /// Ranks of all tails.
+  std::int64_t tail_ranks() const {
+    std::int64_t ranks = 0;
     for (const ProductPart& part : parts) {
-      if (part.tail) return true;
+      if (part.tail) ranks += part.tail->a.rows;
     }
-    return false;
+    return ranks;
   }
+  bool perturbed() const { return tail_ranks() > 0; }
 };
 
 }  // namespace mezzo

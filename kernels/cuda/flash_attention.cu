@@ -1,0 +1,585 @@
+#include "kernels/cuda/flash_attention.h"
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/cuda/device.cuh"
+
+namespace mezzo::cuda {
+namespace {
+
+// A block serves 128 queries of one sequence and head. A warp owns `parts` pieces of 16 of them: piece m of
+// warp w begins at query 16 * (warps * m + w), so that the warps share evenly what lies below the diagonal.
+// Keys come in tiles of 64 from the sequence's first on, whichever queries share the block: a query's sums
+// have one order, and a tile or piece that is skipped would have left its bits alone.
+constexpr int tile_keys = 64;
+
+template <int dims>
+struct Shape {
+  static constexpr int warps = dims <= 128 ? 4 : 8;
+  static constexpr int threads = 32 * warps;
+  static constexpr int parts = dims <= 128 ? 2 : 1;
+  static constexpr int queries = 16 * warps * parts;
+  static constexpr int part_stride = 16 * warps;  // queries from one piece of a warp to its next
+  // Elements from one row of a tile to the next: an odd number of 16-byte words, so that the 8 rows an
+  // 8 x 8 matrix is loaded from meet no bank twice.
+  static constexpr int stride = dims + 8;
+  static constexpr int blocks = dims <= 64 ? 3 : dims <= 128 ? 2 : 1;  // on one multiprocessor
+  static constexpr int shared_bytes = (queries + 4 * tile_keys) * stride * 2;
+  static_assert(dims % 16 == 0 && queries == 128);
+};
+
+// ---- single instructions
+// ------------------------------------------------------------------------------------ Below, lane = 4 * g +
+// c with c < 4: in an 8 x 8 matrix of 16-bit elements a lane's register has elements (g, 2c) and (g, 2c + 1).
+
+__device__ inline std::uint32_t shared_address(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// threadIdx.x or x, read anew: what a loop computes from it is not kept in registers from round to round.
+__device__ inline int thread_now() {
+  int x;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(x));
+  return x;
+}
+__device__ inline std::int64_t now(std::int64_t x) {
+  asm volatile("" : "+l"(x));
+  return x;
+}
+
+/// Copies 16 bytes, or puts 16 zero bytes where `bytes` is 0 (`from` is not read then).
+__device__ inline void copy_async(std::uint32_t to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int pending>
+__device__ inline void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+/// Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ inline void load_matrices(std::uint32_t (&x)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(address)
+               : "memory");
+}
+/// The same, transposed: a lane's register has elements (2c, g) and (2c + 1, g).
+__device__ inline void load_transposed(std::uint32_t (&x)[4], std::uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+               : "r"(address)
+               : "memory");
+}
+
+/// sum [16, 8] += a [16, 16] b [16, 8]. A lane's part of a: rows g, g + 8, g, g + 8 at columns
+/// 2c, 2c, 2c + 8, 2c + 8 and the next; of b: column g at rows 2c, 2c + 8 and the next; of sum: (g, 2c),
+/// (g, 2c + 1), (g + 8, 2c), (g + 8, 2c + 1).
+__device__ inline void multiply_add(float (&sum)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// 2 ** x; exactly 1 at 0, 0 at -inf.
+__device__ inline float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+__device__ inline std::uint32_t pack(float low, float high) {
+  std::uint32_t x;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+__device__ inline float low_of(std::uint32_t x) { return __uint_as_float(x << 16); }
+__device__ inline float high_of(std::uint32_t x) { return __uint_as_float(x & 0xffff0000u); }
+
+// ---- tiles
+// --------------------------------------------------------------------------------------------------
+
+/// tile [tile_rows, stride] = the rows at `from`; zero from row `rows` and dimension `head_dim` on.
+template <int dims, int tile_rows>
+__device__ inline void fetch(bf16* tile, const bf16* from, std::int64_t row_stride, int rows, int head_dim) {
+  constexpr int across = dims <= 64 ? 8 : dims <= 128 ? 16 : 32;  // threads a row, one a 16-byte word
+  constexpr int down = Shape<dims>::threads / across;
+  static_assert(tile_rows % down == 0);
+  row_stride = now(row_stride);
+  const int thread = thread_now();
+  const int word = thread % across;
+  const int row = thread / across;
+  if (dims % (8 * across) != 0 && 8 * word >= dims) return;
+  const bf16* source = from + row * row_stride + 8 * word;
+  const std::uint32_t to = shared_address(tile + row * Shape<dims>::stride + 8 * word);
+  const int real_rows = 8 * word < head_dim ? rows - row : 0;
+#pragma unroll
+  for (int i = 0; i < tile_rows; i += down) {
+    copy_async(to + i * Shape<dims>::stride * 2, source, i < real_rows ? 16 : 0);
+    source += down * row_stride;
+  }
+}
+
+/// What rotate() does to a pair, to the bit: the compiler contracts rotate()'s two products so.
+__device__ inline void rotate_pair(float& a, float& b, float cosine, float sine) {
+  const float first = __fmaf_rn(a, cosine, -__fmul_rn(b, sine));
+  b = __fmaf_rn(a, sine, __fmul_rn(b, cosine));
+  a = first;
+}
+
+/// 16 bytes of shared memory, 8 elements.
+struct Word {
+  std::uint32_t x[4];
+
+  __device__ void load(const bf16* from) {
+    const uint4 word = *reinterpret_cast<const uint4*>(from);
+    x[0] = word.x, x[1] = word.y, x[2] = word.z, x[3] = word.w;
+  }
+  __device__ void store(bf16* to) const {
+    *reinterpret_cast<uint4*>(to) = make_uint4(x[0], x[1], x[2], x[3]);
+  }
+};
+__device__ inline void load_table(float (&to)[8], const float* from) {
+  const float4 first = __ldg(reinterpret_cast<const float4*>(from));
+  const float4 second = __ldg(reinterpret_cast<const float4*>(from) + 1);
+  to[0] = first.x, to[1] = first.y, to[2] = first.z, to[3] = first.w;
+  to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
+}
+
+/// Rotates a tile in shared memory, a thread 8 pairs of two rows at once; token(row) is the token whose
+/// position a row has. Rows beyond the last are zeros: any position does for them.
+template <int dims, int tile_rows, typename Token>
+__device__ inline void rotate_tile(bf16* tile, const Rotary& rotary, Token token) {
+  constexpr int across = 8;
+  constexpr int down = Shape<dims>::threads / across;
+  static_assert(tile_rows % (2 * down) == 0);
+  const Rotation& r = rotary.rotation;
+  const int half = static_cast<int>(r.dims) / 2;
+  const int thread = thread_now();
+  const int row0 = thread / across;
+  for (int j = 8 * (thread % across); j < half; j += 8 * across) {
+#pragma unroll 1
+    for (int row = row0; row < tile_rows; row += 2 * down) {
+      Word first[2], second[2];  // half split: pairs (first, second); interleaved: pairs in either
+      float cosines[2][8], sines[2][8];
+      bf16* const to = tile + row * Shape<dims>::stride + (r.half_split ? j : 2 * j);
+      const int apart = r.half_split ? half : 8;
+      std::int64_t position[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        position[i] = __ldg(rotary.positions + token(row + i * down));
+        if (position[i] < 0 || position[i] >= r.places) {
+          report(rotary.fault, Fault::position);
+          position[i] = 0;
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        load_table(cosines[i], r.cosines + position[i] * r.table_stride + j);
+        load_table(sines[i], r.sines + position[i] * r.table_stride + j);
+        first[i].load(to + i * down * Shape<dims>::stride);
+        second[i].load(to + i * down * Shape<dims>::stride + apart);
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        std::uint32_t(&x)[4] = first[i].x;
+        std::uint32_t(&y)[4] = second[i].x;
+        if (r.half_split) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float a[2] = {low_of(x[e]), high_of(x[e])};
+            float b[2] = {low_of(y[e]), high_of(y[e])};
+            rotate_pair(a[0], b[0], cosines[i][2 * e], sines[i][2 * e]);
+            rotate_pair(a[1], b[1], cosines[i][2 * e + 1], sines[i][2 * e + 1]);
+            x[e] = pack(a[0], a[1]);
+            y[e] = pack(b[0], b[1]);
+          }
+        } else {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float a[2] = {low_of(x[e]), low_of(y[e])};
+            float b[2] = {high_of(x[e]), high_of(y[e])};
+            rotate_pair(a[0], b[0], cosines[i][e], sines[i][e]);
+            rotate_pair(a[1], b[1], cosines[i][e + 4], sines[i][e + 4]);
+            x[e] = pack(a[0], b[0]);
+            y[e] = pack(a[1], b[1]);
+          }
+        }
+        first[i].store(to + i * down * Shape<dims>::stride);
+        second[i].store(to + i * down * Shape<dims>::stride + apart);
+      }
+    }
+  }
+}
+
+/// How many of `count` ascending values are below `wanted`. All lanes of a warp call it: 32 probes a step.
+__device__ inline std::int64_t count_below(const std::int32_t* values, std::int64_t count,
+                                           std::int64_t wanted) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  std::int64_t first = 0;
+  while (count > 0) {
+    const std::int64_t piece = (count + 31) / 32;
+    const std::int64_t last = (lane + 1) * piece - 1;  // of this lane's piece
+    const bool below = last < count && values[first + last] < wanted;
+    const std::int64_t whole = __popc(__ballot_sync(0xffffffffu, below)) * piece;
+    first += whole;
+    count = min(piece - 1, count - whole);
+  }
+  return first;
+}
+
+// ---- a warp's work on one tile of keys
+// ----------------------------------------------------------------------
+
+/// What a block's threads look up rather than hold in registers, which are short.
+struct Block {
+  const bf16 *keys, *values;  ///< of the sequence and head
+  std::int64_t q0;            ///< row of the first query
+  std::int64_t begin;         ///< first token of the sequence
+  int length;                 ///< of the sequence
+  int count;                  ///< queries
+  int token[128];             ///< of each query in the sequence; beyond the last query, its token
+};
+
+/// What a lane keeps of its warp's queries: rows g and g + 8 of each piece.
+template <int dims>
+struct Sums {
+  static constexpr int parts = Shape<dims>::parts;
+  float largest[parts][2];
+  float total[parts][2];          ///< this lane's columns only, until the end
+  float out[parts][dims / 8][4];  ///< as multiply_add has them: columns 8n + 2c and the next
+};
+
+/// Pieces [from, to) of the warp's queries on one tile of keys, whose first is the sequence's key `k0`.
+/// masked: keys beyond a query's own token count for nothing. `tokens`: of the warp's queries. `scale` has
+/// log2(e) in it.
+/// query_at, key_at: this lane's addresses in the warp's first queries and in the tile of keys. Of 16 x 16
+/// elements the matrices are rows 0-7 and 8-15 at columns 0-7, then both at columns 8-15.
+template <int dims, int from, int to, bool masked>
+__device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t query_at, std::uint32_t key_at,
+                                            int k0, const int* tokens, float scale) {
+  constexpr int row_bytes = Shape<dims>::stride * 2;
+  const std::uint32_t value_at = key_at + tile_keys * row_bytes;
+  const int lane = thread_now() % 32;
+  float s[Shape<dims>::parts][tile_keys / 8][4];  // queries x keys
+#pragma unroll
+  for (int m = from; m < to; ++m) {
+#pragma unroll
+    for (int n = 0; n < tile_keys / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[m][n][i] = 0.0f;
+    }
+  }
+#pragma unroll
+  for (int d = 0; d < dims / 16; ++d) {
+    std::uint32_t query[Shape<dims>::parts][4];
+#pragma unroll
+    for (int m = from; m < to; ++m) {
+      load_matrices(query[m], query_at + m * Shape<dims>::part_stride * row_bytes + 32 * d);
+    }
+#pragma unroll
+    for (int n = 0; n < tile_keys / 16; ++n) {
+      std::uint32_t key[4];
+      load_matrices(key, key_at + 16 * n * row_bytes + 32 * d);
+#pragma unroll
+      for (int m = from; m < to; ++m) {
+        multiply_add(s[m][2 * n], query[m], key[0], key[2]);
+        multiply_add(s[m][2 * n + 1], query[m], key[1], key[3]);
+      }
+    }
+  }
+
+  // Online softmax (Milakov and Gimelshein 2018). Every query sees the sequence's first key: `largest` is
+  // finite from the first tile on, and where nothing more is seen `shrink` is 1 and the weights are 0.
+#pragma unroll
+  for (int m = from; m < to; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int token = masked ? tokens[m * Shape<dims>::part_stride + 8 * h + lane / 4] : 0;
+      float most = sums.largest[m][h];
+#pragma unroll
+      for (int n = 0; n < tile_keys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& score = s[m][n][2 * h + i];
+          if (masked) {
+            const int key = k0 + 8 * n + 2 * (lane % 4) + i;
+            if (key > token) score = -INFINITY;
+          }
+          most = fmaxf(most, score);
+        }
+      }
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      const float shrink = power_of_two(__fmul_rn(sums.largest[m][h] - most, scale));
+      const float offset = -__fmul_rn(most, scale);
+      sums.largest[m][h] = most;
+      float total = __fmul_rn(sums.total[m][h], shrink);
+#pragma unroll
+      for (int n = 0; n < tile_keys / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& weight = s[m][n][2 * h + i];
+          weight = power_of_two(__fmaf_rn(weight, scale, offset));
+          total += weight;
+        }
+      }
+      sums.total[m][h] = total;
+#pragma unroll
+      for (int n = 0; n < dims / 8; ++n) {
+        sums.out[m][n][2 * h] *= shrink;
+        sums.out[m][n][2 * h + 1] *= shrink;
+      }
+    }
+  }
+
+#pragma unroll
+  for (int n = 0; n < tile_keys / 16; ++n) {
+    std::uint32_t weight[Shape<dims>::parts][4];  // s [16, 16 of the keys] lies as multiply_add wants its a
+#pragma unroll
+    for (int m = from; m < to; ++m) {
+      weight[m][0] = pack(s[m][2 * n][0], s[m][2 * n][1]);
+      weight[m][1] = pack(s[m][2 * n][2], s[m][2 * n][3]);
+      weight[m][2] = pack(s[m][2 * n + 1][0], s[m][2 * n + 1][1]);
+      weight[m][3] = pack(s[m][2 * n + 1][2], s[m][2 * n + 1][3]);
+    }
+#pragma unroll
+    for (int d = 0; d < dims / 16; ++d) {
+      std::uint32_t value[4];
+      load_transposed(value, value_at + 16 * n * row_bytes + 32 * d);
+#pragma unroll
+      for (int m = from; m < to; ++m) {
+        multiply_add(sums.out[m][2 * d], weight[m], value[0], value[1]);
+        multiply_add(sums.out[m][2 * d + 1], weight[m], value[2], value[3]);
+      }
+    }
+  }
+}
+
+template <int dims>
+__global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
+    flash_tile(Attention a, Rotary rotary, std::uint32_t tiles_a_sequence, Typed<const bf16> q,
+               Typed<const bf16> k, Typed<const bf16> v, Typed<bf16> out) {
+  using S = Shape<dims>;
+  constexpr int tile = tile_keys * S::stride;
+  extern __shared__ uint4 shared[];
+  bf16* const query_tile = reinterpret_cast<bf16*>(shared);     // [queries, stride]
+  bf16* const key_tiles = query_tile + S::queries * S::stride;  // [2, keys and values, tile_keys, stride]
+  __shared__ Block block;
+  const int head_dim = static_cast<int>(a.head_dim);
+  const std::uint32_t copy = blockIdx.y;
+  const auto heads = static_cast<std::uint32_t>(a.heads);
+  const std::uint32_t head = blockIdx.x / tiles_a_sequence % heads;
+  const std::int64_t column = std::int64_t{head} * head_dim;
+
+  const auto fetch_keys = [&](int j, const bf16* keys, const bf16* values, int length) {
+    const int k0 = j * tile_keys;
+    bf16* const to = key_tiles + j % 2 * 2 * tile;
+    fetch<dims, tile_keys>(to, keys + k0 * k.row_stride, k.row_stride, length - k0, head_dim);
+    fetch<dims, tile_keys>(to + tile, values + k0 * v.row_stride, v.row_stride, length - k0, head_dim);
+  };
+  int key_tiles_seen;
+  {
+    // The last queries of a sequence, which see most keys, come first. Blocks that share keys are neighbours.
+    const std::uint32_t query_block = tiles_a_sequence - 1 - blockIdx.x % tiles_a_sequence;
+    const std::uint32_t sequence = blockIdx.x / tiles_a_sequence / heads;
+    const std::int64_t begin = a.offsets[sequence];
+    const std::int64_t end = a.offsets[sequence + 1];
+    const std::int64_t first = a.query_rows != nullptr ? count_below(a.query_rows, a.queries, begin) : begin;
+    const std::int64_t last = a.query_rows != nullptr ? count_below(a.query_rows, a.queries, end) : end;
+    const std::int64_t q0 = first + std::int64_t{query_block} * S::queries;
+    if (q0 >= last) return;
+    const int count = static_cast<int>(min(last - q0, std::int64_t{S::queries}));
+    const int length = static_cast<int>(end - begin);
+    const auto token = [&](int query) {
+      return static_cast<int>((a.query_rows != nullptr ? a.query_rows[q0 + query] : q0 + query) - begin);
+    };
+    key_tiles_seen = token(count - 1) / tile_keys + 1;
+
+    const std::int64_t key_column = head / static_cast<std::uint32_t>(a.heads / a.kv_heads) * a.head_dim;
+    const bf16* const keys = k.row(copy, begin) + key_column;
+    const bf16* const values = v.row(copy, begin) + key_column;
+    fetch<dims, S::queries>(query_tile, q.row(copy, q0) + column, q.row_stride, count, head_dim);
+    fetch_keys(0, keys, values, length);
+    commit_copies();
+    if (key_tiles_seen > 1) fetch_keys(1, keys, values, length);
+    commit_copies();
+    if (threadIdx.x == 0) {
+      block.keys = keys;
+      block.values = values;
+      block.q0 = q0;
+      block.begin = begin;
+      block.length = length;
+      block.count = count;
+    }
+    if (threadIdx.x < S::queries) {
+      block.token[threadIdx.x] = token(min(static_cast<int>(threadIdx.x), count - 1));
+    }
+  }
+
+  std::uint32_t query_at, tiles_at;
+  {
+    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int lane_at = (lane % 16 * S::stride + lane / 16 * 8) * 2;
+    query_at = shared_address(query_tile + 16 * warp * S::stride) + lane_at;
+    tiles_at = shared_address(key_tiles) + lane_at;
+  }
+  Sums<dims> sums;
+#pragma unroll
+  for (int m = 0; m < S::parts; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      sums.largest[m][h] = -INFINITY;
+      sums.total[m][h] = 0.0f;
+    }
+#pragma unroll
+    for (int n = 0; n < dims / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums.out[m][n][i] = 0.0f;
+    }
+  }
+
+#pragma unroll 1
+  for (int j = 0; j < key_tiles_seen; ++j) {
+    if (j == 0) {
+      wait_copies<1>();
+    } else {
+      wait_copies<0>();
+    }
+    __syncthreads();  // tile j is there for everyone, and everyone is done with tile j - 1
+    if (j > 0 && j + 1 < key_tiles_seen) {
+      fetch_keys(j + 1, block.keys, block.values, block.length);
+      commit_copies();
+    }
+    const int k0 = j * tile_keys;
+    if (rotary.positions != nullptr) {
+      if (j == 0 && rotary.queries) {
+        rotate_tile<dims, S::queries>(query_tile, rotary,
+                                      [&](int row) { return block.begin + block.token[row]; });
+      }
+      if (rotary.keys) {
+        rotate_tile<dims, tile_keys>(key_tiles + j % 2 * 2 * tile, rotary,
+                                     [&](int row) { return block.begin + min(k0 + row, block.length - 1); });
+      }
+      __syncthreads();
+    }
+
+    const std::uint32_t key_at = tiles_at + j % 2 * 2 * tile * 2;
+    const int first_query = thread_now() / 32 * 16;
+    const int* const tokens = block.token + first_query;
+    const bool whole = k0 + tile_keys - 1 <= tokens[0];  // all of the warp's queries see all of the tile
+    const bool seen = first_query < block.count && k0 <= tokens[15];
+    if constexpr (S::parts == 1) {
+      if (!seen) continue;
+      if (whole) {
+        attend_keys<dims, 0, 1, false>(sums, query_at, key_at, k0, tokens, a.scale);
+      } else {
+        attend_keys<dims, 0, 1, true>(sums, query_at, key_at, k0, tokens, a.scale);
+      }
+    } else {
+      const bool seen_by_second =
+          first_query + S::part_stride < block.count && k0 <= tokens[S::part_stride + 15];
+      if (seen && seen_by_second && whole) {
+        attend_keys<dims, 0, 2, false>(sums, query_at, key_at, k0, tokens, a.scale);
+      } else if (seen && seen_by_second) {
+        attend_keys<dims, 0, 2, true>(sums, query_at, key_at, k0, tokens, a.scale);
+      } else if (seen) {
+        attend_keys<dims, 0, 1, true>(sums, query_at, key_at, k0, tokens, a.scale);
+      } else if (seen_by_second) {
+        attend_keys<dims, 1, 2, true>(sums, query_at, key_at, k0, tokens, a.scale);
+      }
+    }
+  }
+
+  const int warp = thread_now() / 32;
+  const int lane = thread_now() % 32;
+  // The results take the place of the warp's own queries, then leave as whole words.
+#pragma unroll
+  for (int m = 0; m < S::parts; ++m) {
+    const int row = m * S::part_stride + 16 * warp;
+    bf16* const results = query_tile + row * S::stride;  // [16, stride]
+    __syncwarp();
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float total = sums.total[m][h];
+      total += __shfl_xor_sync(0xffffffffu, total, 1);
+      total += __shfl_xor_sync(0xffffffffu, total, 2);
+      const float inverse = 1.0f / total;
+      auto* const to = reinterpret_cast<std::uint32_t*>(results + (8 * h + lane / 4) * S::stride) + lane % 4;
+#pragma unroll
+      for (int n = 0; n < dims / 8; ++n) {  // + 0: a zero has no sign that a skipped tile might have changed
+        to[4 * n] = pack(__fmaf_rn(sums.out[m][n][2 * h], inverse, 0.0f),
+                         __fmaf_rn(sums.out[m][n][2 * h + 1], inverse, 0.0f));
+      }
+    }
+    __syncwarp();
+    bf16* const to = out.row(copy, block.q0 + row) + column;
+#pragma unroll
+    for (int e = lane; e < 16 * (dims / 8); e += 32) {
+      const int i = e / (dims / 8);
+      const int d = e % (dims / 8) * 8;
+      if (row + i < block.count && d < head_dim) {
+        *reinterpret_cast<uint4*>(to + i * out.row_stride + d) =
+            *reinterpret_cast<const uint4*>(results + i * S::stride + d);
+      }
+    }
+  }
+}
+
+template <int dims>
+cudaError_t launch(const Attention& a, const Rotary& rotary, std::int64_t copies, cudaStream_t stream) {
+  constexpr int bytes = Shape<dims>::shared_bytes;
+  const cudaError_t status =
+      cudaFuncSetAttribute(flash_tile<dims>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status != cudaSuccess) return status;
+  const std::int64_t most = std::min(a.longest, a.queries);
+  const std::int64_t tiles = (most + Shape<dims>::queries - 1) / Shape<dims>::queries;
+  const dim3 grid(blocks(a.sequences * a.heads * tiles, 1), blocks(copies, 1));
+  Attention scaled = a;
+  scaled.scale *= 1.44269504f;  // log2(e)
+  flash_tile<dims><<<grid, Shape<dims>::threads, bytes, stream>>>(
+      scaled, rotary, static_cast<std::uint32_t>(tiles), typed<const bf16>(a.q), typed<const bf16>(a.k),
+      typed<const bf16>(a.v), typed<bf16>(a.out));
+  return cudaGetLastError();
+}
+
+bool whole_words(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
+bool whole_words(const Matrices& m) {
+  return m.dtype == DType::bf16 && whole_words(m.data) && m.row_stride % 8 == 0 && m.copy_stride % 8 == 0;
+}
+
+}  // namespace
+
+bool flash_attend_fits(const Attention& a) {
+  const bool matrices = whole_words(a.q) && whole_words(a.k) && whole_words(a.v) && whole_words(a.out);
+  const bool heads = a.kv_heads > 0 && a.heads % a.kv_heads == 0;
+  const bool dims = a.head_dim > 0 && a.head_dim % 8 == 0 && a.head_dim <= 256;
+  const bool grid = a.longest < std::numeric_limits<std::int32_t>::max() - tile_keys &&
+                    a.sequences * a.heads * (a.longest / 128 + 1) < std::numeric_limits<std::int32_t>::max();
+  return matrices && heads && dims && grid && a.scale > 0.0f && std::isfinite(a.scale);
+}
+
+bool flash_rotary_fits(const Rotation& r) {
+  return r.dims % 16 == 0 && r.table_stride % 4 == 0 && whole_words(r.cosines) && whole_words(r.sines);
+}
+
+cudaError_t flash_attend(const Attention& a, const Rotary& rotary, std::int64_t copies, cudaStream_t stream) {
+  if (a.queries == 0 || copies == 0) return cudaSuccess;
+  if (!flash_attend_fits(a) || copies > 65535) return cudaErrorInvalidValue;
+  if (rotary.positions != nullptr &&
+      (!flash_rotary_fits(rotary.rotation) || rotary.rotation.dims > a.head_dim)) {
+    return cudaErrorInvalidValue;
+  }
+  if (a.head_dim <= 64) return launch<64>(a, rotary, copies, stream);
+  if (a.head_dim <= 80) return launch<80>(a, rotary, copies, stream);
+  if (a.head_dim <= 96) return launch<96>(a, rotary, copies, stream);
+  if (a.head_dim <= 128) return launch<128>(a, rotary, copies, stream);
+  return launch<256>(a, rotary, copies, stream);
+}
+
+}  // namespace mezzo::cuda

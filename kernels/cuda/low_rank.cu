@@ -1,0 +1,290 @@
+#include "kernels/cuda/low_rank.h"
+
+#include "kernels/cuda/device.cuh"
+#include "mezzo/core/noise.h"
+
+namespace mezzo::cuda {
+namespace {
+
+__device__ inline std::uint32_t pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+/// The tail that owns `rank`, or -1 for a rank of the padding.
+__device__ inline int tail_of(const LowRanks& tails, std::int64_t rank) {
+  for (int i = 0; i < tails.count; ++i) {
+    if (rank >= tails.tail[i].rank_begin && rank < tails.tail[i].rank_begin + tails.tail[i].rank) return i;
+  }
+  return -1;
+}
+
+/// factors [2 + slots][padded][in]: high(A), low(A), Z_A of each slot. A thread makes four columns.
+__global__ void __launch_bounds__(128)
+    write_factors(LowRanks tails, std::int64_t in, NoiseKind noise, const Perturbation* perturbations,
+                  const std::int32_t* first_probe, bf16* factors) {
+  const std::int64_t j = 4 * (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x);
+  if (j >= in) return;
+  const std::int64_t rank = blockIdx.y;
+  const std::int64_t padded = gridDim.y;
+  const int owner = tail_of(tails, rank);
+  float value[4] = {};
+  float rest[4] = {};
+  const bool base = blockIdx.z == 0;
+  if (owner >= 0) {
+    const LowRank& tail = tails.tail[owner];
+    const std::int64_t element = (rank - tail.rank_begin) * in + j;
+    if (base) {
+      for (int i = 0; i < 4; ++i) {
+        const float a = tail.a[element + i];
+        value[i] = a;
+        rest[i] = a - __bfloat162float(__float2bfloat16_rn(a));
+      }
+    } else {
+      const Perturbation p = perturbations[first_probe[blockIdx.z - 1]];
+      const NoiseQuad z = noise4(noise, p.seed, tail.a_tensor, static_cast<std::uint64_t>(element / 4));
+      for (int i = 0; i < 4; ++i) value[i] = z.value[i];
+    }
+  }
+  const auto store = [&](std::int64_t plane, const float* four) {
+    *reinterpret_cast<uint2*>(factors + (plane * padded + rank) * in + j) =
+        make_uint2(pack(four[0], four[1]), pack(four[2], four[3]));
+  };
+  if (base) {
+    store(0, value);
+    store(1, rest);
+  } else {
+    store(1 + blockIdx.z, value);
+  }
+}
+
+/// A thread writes 8 columns of one row of W's tail: of the two Bs (block z 0) or of one slot.
+__global__ void __launch_bounds__(128)
+    write_tails(bf16* weight, std::int64_t row_stride, std::int64_t rows, LowRanks tails, TailColumns columns,
+                NoiseKind noise, const Perturbation* perturbations, const std::int32_t* first_probe,
+                std::int64_t slots) {
+  const std::int64_t vectors = columns.width() / 8;
+  const std::int64_t place = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const std::int64_t row = place / vectors;
+  const std::int64_t column = place % vectors * 8;
+  if (row >= rows) return;
+  float value[8] = {};
+  int owner = -1;
+  for (int i = 0; i < tails.count; ++i) {
+    if (row >= tails.tail[i].row_begin && row < tails.tail[i].row_begin + tails.tail[i].rows) owner = i;
+  }
+  const std::int64_t slot = (column - columns.base) / columns.block;
+  if (owner >= 0 && (column < columns.base || slot < slots)) {
+    const LowRank& tail = tails.tail[owner];
+    const std::int64_t first = (row - tail.row_begin) * tail.rank;  // of this row's elements of B
+    if (column < columns.base) {
+      for (int i = 0; i < 8; ++i) {
+        const std::int64_t k = column + i < columns.ranks ? column + i : column + i - columns.ranks;
+        const std::int64_t rank = k - tail.rank_begin;
+        if (k < columns.ranks && rank >= 0 && rank < tail.rank) value[i] = tail.b[first + rank];
+      }
+    } else {
+      const std::uint64_t seed = perturbations[first_probe[slot]].seed;
+      const std::int64_t rank0 = column - columns.base - slot * columns.block - tail.rank_begin;
+      std::int64_t quad = -1;
+      NoiseQuad z = {};
+      for (int i = 0; i < 8; ++i) {
+        const std::int64_t rank = rank0 + i;
+        if (rank < 0 || rank >= tail.rank) continue;
+        if ((first + rank) / 4 != quad) {
+          quad = (first + rank) / 4;
+          z = noise4(noise, seed, tail.b_tensor, static_cast<std::uint64_t>(quad));
+        }
+        const std::int64_t lane = (first + rank) % 4;
+        value[i] = lane == 0 ? z.value[0] : lane == 1 ? z.value[1] : lane == 2 ? z.value[2] : z.value[3];
+      }
+    }
+  }
+  *reinterpret_cast<uint4*>(weight + row * row_stride + column) = make_uint4(
+      pack(value[0], value[1]), pack(value[2], value[3]), pack(value[4], value[5]), pack(value[6], value[7]));
+}
+
+// ---- s: a block makes `tile_rows` rows of one copy by `pass` ranks at a time, a warp 16 rows. x and the
+// factors come through shared memory, `tile_cols` columns a stage; rows of 64 columns, 16-byte words xor-ed
+// with the row's number so that ldmatrix meets no bank twice.
+constexpr int warps = 4;
+constexpr int tile_rows = 16 * warps;
+constexpr int tile_cols = 64;
+constexpr int stages = 4;
+constexpr int words = tile_cols / 8;
+
+template <int ranks>
+struct Stage {
+  bf16 x[tile_rows][tile_cols];
+  bf16 factor[3 * ranks][tile_cols];  // high(A), low(A), Z_A
+};
+
+__device__ inline std::uint32_t shared_address(const void* at) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
+}
+
+/// 16 bytes from global to shared memory; zeros where not `valid`.
+__device__ inline void copy_word(void* to, const void* from, bool valid) {
+  const int bytes = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(bytes));
+}
+
+template <int pass>
+__global__ void __launch_bounds__(warps * 32)
+    project_tile(Typed<bf16> x, std::int64_t rows, std::int64_t in, LowRanks tails, TailColumns columns,
+                 const Perturbation* perturbations, const std::int32_t* slot, const bf16* factors,
+                 std::int64_t padded, std::int64_t slots_a_range) {
+  extern __shared__ uint4 shared[];
+  Stage<pass>* const stage = reinterpret_cast<Stage<pass>*>(shared);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const std::int64_t first_row = std::int64_t{blockIdx.x} * tile_rows;
+  const std::int64_t copy = blockIdx.y;
+  const float epsilon = perturbations[copy].epsilon;
+  const std::int64_t my_slot = slot[copy];
+  const std::int64_t own_block = columns.base + my_slot % slots_a_range * columns.block;
+
+  // The warp's rows of the tail: zeros first, then what belongs there.
+  const std::int64_t vectors = columns.width() / 8;
+  for (std::int64_t e = lane; e < 16 * vectors; e += 32) {
+    const std::int64_t row = first_row + 16 * warp + e / vectors;
+    if (row < rows)
+      *reinterpret_cast<uint4*>(x.row(copy, row) + in + e % vectors * 8) = make_uint4(0, 0, 0, 0);
+  }
+  __syncwarp();
+
+  const auto load = [&](int which, std::int64_t column, std::int64_t rank0) {
+    Stage<pass>& s = stage[which];
+    for (int e = static_cast<int>(threadIdx.x); e < tile_rows * words; e += warps * 32) {
+      const int row = e / words;
+      const int word = e % words;
+      const bool valid = first_row + row < rows && column + 8 * word < in;
+      copy_word(&s.x[row][(word ^ (row % words)) * 8],
+                x.row(copy, valid ? first_row + row : 0) + (valid ? column + 8 * word : 0), valid);
+    }
+    for (int e = static_cast<int>(threadIdx.x); e < 3 * pass * words; e += warps * 32) {
+      const int row = e / words;
+      const int word = e % words;
+      const std::int64_t plane = row < pass ? 0 : row < 2 * pass ? 1 : 2 + my_slot;
+      const bool valid = column + 8 * word < in;
+      copy_word(&s.factor[row][(word ^ (row % words)) * 8],
+                factors + (plane * padded + rank0 + row % pass) * in + (valid ? column + 8 * word : 0),
+                valid);
+    }
+    asm volatile("cp.async.commit_group;");
+  };
+
+  const int steps = static_cast<int>((in + tile_cols - 1) / tile_cols);
+  for (std::int64_t rank0 = 0; rank0 < columns.ranks; rank0 += pass) {
+    float sum[3][pass / 8][4] = {};  // [high(A), low(A), Z_A][8 ranks][fragment of 16 rows x 8 ranks]
+    __syncthreads();
+    for (int i = 0; i < stages - 1; ++i) {
+      if (i < steps) {
+        load(i, std::int64_t{i} * tile_cols, rank0);
+      } else {
+        asm volatile("cp.async.commit_group;");
+      }
+    }
+    for (int step = 0; step < steps; ++step) {
+      asm volatile("cp.async.wait_group %0;" ::"n"(stages - 2));
+      __syncthreads();
+      const int next = step + stages - 1;
+      if (next < steps) {
+        load(next % stages, std::int64_t{next} * tile_cols, rank0);
+      } else {
+        asm volatile("cp.async.commit_group;");
+      }
+      const Stage<pass>& s = stage[step % stages];
+#pragma unroll
+      for (int k = 0; k < tile_cols / 16; ++k) {
+        std::uint32_t a[4];
+        const int a_row = 16 * warp + lane % 16;
+        const int a_word = 2 * k + lane / 16;
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+                     : "r"(shared_address(&s.x[a_row][(a_word ^ (a_row % words)) * 8])));
+#pragma unroll
+        for (int tile = 0; tile < 3 * pass / 8; ++tile) {
+          float* const c = sum[tile / (pass / 8)][tile % (pass / 8)];
+          std::uint32_t b[2];
+          const int b_row = 8 * tile + lane % 8;
+          const int b_word = 2 * k + lane / 8 % 2;
+          asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                       : "=r"(b[0]), "=r"(b[1])
+                       : "r"(shared_address(&s.factor[b_row][(b_word ^ (b_row % words)) * 8])));
+          asm volatile(
+              "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+              "{%8, %9}, {%0, %1, %2, %3};"
+              : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+        }
+      }
+    }
+    // Element i of a fragment: row lane / 4 + 8 (i / 2), rank 2 (lane % 4) + i % 2.
+#pragma unroll
+    for (int e = 0; e < pass / 8 * 4; ++e) {
+      const int tile = e / 4;
+      const int i = e % 4;
+      const std::int64_t row = first_row + 16 * warp + lane / 4 + 8 * (i / 2);
+      const std::int64_t rank = rank0 + 8 * tile + 2 * (lane % 4) + i % 2;
+      const int owner = tail_of(tails, rank);
+      if (row >= rows || owner < 0) continue;
+      const float a = sum[0][tile][i] + sum[1][tile][i];
+      const float value = epsilon != 0.0f ? fmaf(epsilon, sum[2][tile][i], a) : a;
+      const float s = tails.tail[owner].scaling * value;
+      const bf16 high = __float2bfloat16_rn(s);
+      bf16* const tail = x.row(copy, row) + in;
+      tail[rank] = high;
+      tail[columns.ranks + rank] = __float2bfloat16_rn(s - __bfloat162float(high));
+      tail[own_block + rank] = __float2bfloat16_rn(epsilon * s);
+    }
+  }
+}
+
+}  // namespace
+
+cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int64_t in, NoiseKind noise,
+                            const Perturbation* perturbations, const std::int32_t* first_probe,
+                            std::int64_t slots, void* factors, cudaStream_t stream) {
+  constexpr int threads = 128;
+  const dim3 grid(blocks(in, 4 * threads), static_cast<std::uint32_t>(padded_ranks(ranks)),
+                  static_cast<std::uint32_t>(1 + slots));
+  write_factors<<<grid, threads, 0, stream>>>(tails, in, noise, perturbations, first_probe,
+                                              static_cast<bf16*>(factors));
+  return cudaGetLastError();
+}
+
+cudaError_t project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                    const LowRanks& tails, const TailColumns& columns, const Perturbation* perturbations,
+                    const std::int32_t* slot, std::int64_t slots_a_range, const void* factors,
+                    cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  if (x.dtype != DType::bf16 || in % 8 != 0) return cudaErrorInvalidValue;
+  const auto launch = [&]<int pass>(std::integral_constant<int, pass>) {
+    constexpr int bytes = stages * static_cast<int>(sizeof(Stage<pass>));
+    const cudaError_t status =
+        cudaFuncSetAttribute(project_tile<pass>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (status != cudaSuccess) return status;
+    project_tile<pass><<<dim3(blocks(rows, tile_rows), blocks(copies, 1)), warps * 32, bytes, stream>>>(
+        typed<bf16>(x), rows, in, tails, columns, perturbations, slot, static_cast<const bf16*>(factors),
+        padded_ranks(columns.ranks), slots_a_range);
+    return cudaGetLastError();
+  };
+  return pass_of(columns.ranks) == 8 ? launch(std::integral_constant<int, 8>())
+                                     : launch(std::integral_constant<int, 16>());
+}
+
+cudaError_t expand(void* weight, std::int64_t row_stride, std::int64_t rows, std::int64_t in,
+                   const LowRanks& tails, const TailColumns& columns, NoiseKind noise,
+                   const Perturbation* perturbations, const std::int32_t* first_probe, std::int64_t slots,
+                   cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  constexpr int threads = 128;
+  write_tails<<<blocks(rows * (columns.width() / 8), threads), threads, 0, stream>>>(
+      static_cast<bf16*>(weight) + in, row_stride, rows, tails, columns, noise, perturbations, first_probe,
+      slots);
+  return cudaGetLastError();
+}
+
+}  // namespace mezzo::cuda

@@ -1,0 +1,62 @@
+#pragma once
+// The low-rank terms of a product as extra columns of x and W, so that one matrix product does
+//   y = W x + scaling B_p s,   s = A_p x,   A_p = A + e Z_A,   B_p = B + e Z_B   (e: the copy's epsilon)
+// in bf16: behind its `in` columns a row of x holds s twice, as a high and a low part, and e s in the block
+// of its direction's slot; a row of W holds B twice and in each slot's block Z_B:
+//   x: | x | high(s) | low(s) |  0   ...  e s  ...  0  |      s with the scaling in it
+//   W: | W |    B    |   B    | Z_B of slot 0, 1, ...  |
+// No perturbation is rounded into a weight. Zeros add nothing: a row's y does not depend on how many slots
+// there are, nor on which is its own, as long as each starts on a multiple of 16 columns.
+//
+// A product's tails share these columns: ranks are counted through all of its parts, and in a part's rows of
+// W the columns of other parts' ranks are zero.
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/matrices.h"
+#include "kernels/cuda/tail.h"
+#include "kernels/cuda/tail_columns.h"
+#include "mezzo/core/noise_kind.h"
+
+namespace mezzo::cuda {
+
+/// One tail: its ranks are [rank_begin, rank_begin + rank).
+struct LowRank {
+  const float* a = nullptr;  ///< [rank, in]
+  const float* b = nullptr;  ///< [rows, rank]
+  std::uint32_t a_tensor = 0;
+  std::uint32_t b_tensor = 0;
+  std::int64_t rank_begin = 0;
+  std::int64_t rank = 0;
+  float scaling = 1.0f;
+  std::int64_t row_begin = 0;  ///< rows of W, counted from the first one of expand()
+  std::int64_t rows = 0;
+};
+inline constexpr int most_tails = 4;
+struct LowRanks {
+  LowRank tail[most_tails];
+  int count = 0;
+};
+
+/// Writes the factors that project() reads. `first_probe` [slots]: a copy that has the slot's direction.
+/// `in` is a multiple of 8.
+cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int64_t in, NoiseKind noise,
+                            const Perturbation* perturbations, const std::int32_t* first_probe,
+                            std::int64_t slots, void* factors, cudaStream_t stream);
+
+/// Fills the columns behind the `in` of x [copies][rows][in + columns.width()], bf16. `slot` [copies]: the
+/// direction's slot in `factors`; its block is slot mod slots_a_range, at most columns.slots.
+cudaError_t project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                    const LowRanks& tails, const TailColumns& columns, const Perturbation* perturbations,
+                    const std::int32_t* slot, std::int64_t slots_a_range, const void* factors,
+                    cudaStream_t stream);
+
+/// Fills the columns behind the `in` of `rows` rows of W, bf16, with B and the Z_B of `slots` slots from the
+/// one on whose first probe is first_probe[0].
+cudaError_t expand(void* weight, std::int64_t row_stride, std::int64_t rows, std::int64_t in,
+                   const LowRanks& tails, const TailColumns& columns, NoiseKind noise,
+                   const Perturbation* perturbations, const std::int32_t* first_probe, std::int64_t slots,
+                   cudaStream_t stream);
+
+}  // namespace mezzo::cuda
