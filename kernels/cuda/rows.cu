@@ -74,6 +74,17 @@ __global__ void fill_elements(T* out, std::int64_t count) {
   for (std::int64_t i = 0; i < 4 && 4 * quad + i < count; ++i) out[4 * quad + i] = from_float<T>(z.value[i]);
 }
 
+template <typename T>
+__global__ void fill_rows(Typed<T> out, std::int64_t count, std::int64_t cols, std::uint64_t seed,
+                          float scale) {
+  const std::int64_t quad = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (4 * quad >= count) return;
+  const NoiseQuad z = noise4(NoiseKind::gaussian, seed, 0, static_cast<std::uint64_t>(quad));
+  for (std::int64_t e = 4 * quad; e < 4 * quad + 4 && e < count; ++e) {
+    out.row(0, e / cols)[e % cols] = from_float<T>(ieee::mul(z.value[e % 4], scale));
+  }
+}
+
 __global__ void compare_rows(const unsigned char* a, const unsigned char* b, std::int64_t row_bytes,
                              std::int64_t stride_bytes, std::uint32_t* differences) {
   const std::int64_t first = std::int64_t{blockIdx.x} * stride_bytes;
@@ -141,6 +152,16 @@ cudaError_t to_dense(Matrices x, std::int64_t rows, std::int64_t cols, std::int6
   return by_type(x.dtype, [&]<typename T>(T) {
     to_dense_elements<T>
         <<<blocks(count, threads), threads, 0, stream>>>(typed<const T>(x), rows, cols, count, out);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t fill_normal(Matrices out, std::int64_t rows, std::int64_t cols, std::uint64_t seed, float scale,
+                        cudaStream_t stream) {
+  const std::int64_t count = rows * cols;
+  if (count == 0) return cudaSuccess;
+  return by_type(out.dtype, [&]<typename T>(T) {
+    fill_rows<T><<<blocks(count, 4 * threads), threads, 0, stream>>>(typed<T>(out), count, cols, seed, scale);
     return cudaGetLastError();
   });
 }

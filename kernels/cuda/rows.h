@@ -29,6 +29,11 @@ cudaError_t convert(Matrices out, const void* source, DType source_dtype, std::i
 cudaError_t to_dense(Matrices x, std::int64_t rows, std::int64_t cols, std::int64_t copies, float* out,
                      cudaStream_t stream);
 
+/// out [rows, cols] = scale * z, z the normal of element i * cols + j of tensor 0 under `seed`, rounded to
+/// nearest even.
+cudaError_t fill_normal(Matrices out, std::int64_t rows, std::int64_t cols, std::uint64_t seed, float scale,
+                        cudaStream_t stream);
+
 /// Standard normals of a fixed seed, in `dtype`: test data for choosing algorithms.
 cudaError_t fill_normals(void* out, DType dtype, std::int64_t count, cudaStream_t stream);
 

@@ -14,6 +14,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/noise.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/partition.h"
 #include "kernels/cpu/rows.h"
@@ -172,6 +173,16 @@ class CpuBackend final : public HostBackend {
     memory_ = Arena();  // the old scratch goes before the new one comes
     memory_ = Arena(allocate(measured.high_water()));
     scratch_ = lay_out(sizes_, memory_);
+  }
+
+  void fill_normal(View destination, std::uint64_t seed, float scale) override {
+    const std::int64_t cols = destination.cols;
+    check_shape("fill_normal", "the destination", destination, destination.rows, cols);
+    for_rows(1, destination.rows, [&](std::int64_t, std::int64_t i) {
+      float* row = rows_of(destination, 0).row(i);
+      cpu::fill_noise(row, cols, NoiseKind::gaussian, seed, 0, static_cast<std::uint64_t>(i * cols));
+      for (std::int64_t j = 0; j < cols; ++j) row[j] *= scale;
+    });
   }
 
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,

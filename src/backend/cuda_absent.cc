@@ -7,6 +7,11 @@ namespace {
 
 constexpr const char* absent = "this build of mezzo has no CUDA";
 
+[[noreturn]] void refuse() {
+  throw DeviceError(
+      "device cuda: {}; use device cpu, or configure with -DMEZZO_CUDA=ON where a CUDA toolkit is", absent);
+}
+
 }  // namespace
 
 bool cuda_available(std::string* reason) {
@@ -14,9 +19,10 @@ bool cuda_available(std::string* reason) {
   return false;
 }
 
-std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) {
-  throw DeviceError(
-      "device cuda: {}; use device cpu, or configure with -DMEZZO_CUDA=ON where a CUDA toolkit is", absent);
+std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) { refuse(); }
+
+std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions&, std::span<const FloorProduct>) {
+  refuse();
 }
 
 }  // namespace mezzo

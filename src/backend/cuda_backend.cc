@@ -204,6 +204,15 @@ class CudaBackend final : public Backend {
                              destination.cols, transposed, stream()));
   }
 
+  void fill_normal(View destination, std::uint64_t seed, float scale) override {
+    if (destination.dtype != DType::f32 && destination.dtype != DType::bf16) {
+      throw DeviceError("fill_normal: the destination is of element type {}, expected F32 or BF16",
+                        name_of(destination.dtype));
+    }
+    MEZZO_CUDA(
+        cuda::fill_normal(matrices(destination), destination.rows, destination.cols, seed, scale, stream()));
+  }
+
   void read(std::span<float> destination, View source, std::int64_t probes) override {
     const std::int64_t copies = source.shared() ? 1 : probes;
     const auto expected = static_cast<std::size_t>(copies * source.rows * source.cols);

@@ -40,6 +40,16 @@ class ReferenceBackend final : public HostBackend {
   std::size_t scratch_bytes(const Workload&) const override { return 0; }
   void prepare(const Workload&) override {}
 
+  void fill_normal(View destination, std::uint64_t seed, float scale) override {
+    check_shape("fill_normal", "the destination", destination, destination.rows, destination.cols);
+    for (std::int64_t i = 0; i < destination.rows; ++i) {
+      float* row = rows_of(destination, 0).row(i);
+      reference::fill_noise(row, destination.cols, NoiseKind::gaussian, seed, 0,
+                            static_cast<std::uint64_t>(i * destination.cols));
+      for (std::int64_t j = 0; j < destination.cols; ++j) row[j] *= scale;
+    }
+  }
+
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
              View h) override {
     check_shape("embed", "h", h, batch.tokens.cols, table.cols);

@@ -27,6 +27,7 @@ constexpr VerbEntry verbs[] = {
     {"generate", "continue a text", add_generate},
     {"score", "log-probabilities of completions", add_score},
     {"tokenize", "text on standard input to token ids, or back", add_tokenize},
+    {"bench", "the benchmark table: steps of models with random weights", add_bench},
     {"config-keys", "the configuration reference", add_config_keys},
     {"completion", "shell completion for bash", add_completion},
 };

@@ -15,4 +15,12 @@ BatchShape shape_of(const PackedBatch& batch) {
   return shape;
 }
 
+BatchShape largest_of(const BatchShape& a, const BatchShape& b) {
+  return {.tokens = std::max(a.tokens, b.tokens),
+          .sequences = std::max(a.sequences, b.sequences),
+          .reads = std::max(a.reads, b.reads),
+          .questions = std::max(a.questions, b.questions),
+          .longest = std::max(a.longest, b.longest)};
+}
+
 }  // namespace mezzo

@@ -491,16 +491,43 @@ class WeightLoader {
 
 }  // namespace
 
-void Decoder::load(const ModelFiles& files, const LoadProgress& progress) {
-  const Description& d = description_;
+void Decoder::allocate_weights() {
   Weights& w = *weights_;
   if (!w.buffers.empty()) throw Error("a decoder's weights were to be loaded twice");
   for (View* view : w.storage) {
     w.buffers.push_back(backend().allocate(bytes_of(*view)));
     view->data = w.buffers.back().data();
   }
-  if (d.tied_head) w.head.weight = w.embedding;
+  if (description_.tied_head) w.head.weight = w.embedding;
+}
 
+void Decoder::randomize(std::uint64_t seed, float scale) {
+  allocate_weights();
+  Weights& w = *weights_;
+  for (const View* view : w.storage) {
+    if (view->rows > 1) {
+      backend().fill_normal(*view, seed++, scale);
+    } else {
+      const std::vector<float> zeros(static_cast<std::size_t>(view->cols), 0.0f);
+      backend().load(*view, DType::f32, zeros.data(), false);
+    }
+  }
+  const std::vector<float> ones(static_cast<std::size_t>(description_.hidden), 1.0f);
+  const auto set_norm = [&](const Norm& norm) {
+    if (norm.weight) backend().load(norm.weight, DType::f32, ones.data(), false);
+  };
+  for (const Layer& layer : w.layers) {
+    set_norm(layer.attention_norm);
+    set_norm(layer.mlp_norm);
+  }
+  set_norm(w.final_norm);
+  backend().synchronize();
+}
+
+void Decoder::load(const ModelFiles& files, const LoadProgress& progress) {
+  allocate_weights();
+  const Description& d = description_;
+  const Weights& w = *weights_;
   WeightLoader loader(backend(), files, progress);
   const auto load_norm = [&](const std::string& name, const Norm& norm) {
     loader.load(name + ".weight", norm.weight);

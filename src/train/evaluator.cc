@@ -14,14 +14,6 @@ constexpr std::int64_t chunk_tokens = 8192;
 constexpr std::size_t words_a_chunk = 4;  ///< loss sum, weight (both doubles' bits), correct, written
 }  // namespace
 
-BatchShape largest_of(const BatchShape& a, const BatchShape& b) {
-  return {.tokens = std::max(a.tokens, b.tokens),
-          .sequences = std::max(a.sequences, b.sequences),
-          .reads = std::max(a.reads, b.reads),
-          .questions = std::max(a.questions, b.questions),
-          .longest = std::max(a.longest, b.longest)};
-}
-
 Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
     : classifies_(task.classifies()), examples_(static_cast<std::int64_t>(examples.size())) {
   std::vector<const Example*> chunk;

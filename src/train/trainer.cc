@@ -133,8 +133,6 @@ class Trainer {
   void choose_groups(std::uint64_t first_step);
   void open_record(const Decision& decision);
   void print_start(std::uint64_t first_step);
-  std::vector<std::vector<const Example*>> slices_of(std::uint64_t step) const;
-  BatchShape largest_slice(std::uint64_t first_step) const;
   bool do_step(std::uint64_t step);
   void evaluate(std::uint64_t steps_done);
   void save(std::uint64_t steps_done);
@@ -373,96 +371,22 @@ void Trainer::build(const Decision& decision) {
   }
 }
 
-std::vector<std::vector<const Example*>> Trainer::slices_of(std::uint64_t step) const {
-  const TrainConfig& train = config_.train;
-  const std::int64_t step_examples = train.gradient_accumulation_steps * train.batch_size;
-  const std::vector<const Example*> all =
-      inputs_->train->at(step * static_cast<std::uint64_t>(step_examples), step_examples);
-  std::vector<std::vector<const Example*>> slices;
-  for (std::int64_t batch = 0; batch < train.gradient_accumulation_steps; ++batch) {
-    const auto first = all.begin() + batch * train.batch_size;
-    for (std::int64_t i = 0; i < train.batch_slices; ++i) {
-      slices.emplace_back(first + train.batch_size * i / train.batch_slices,
-                          first + train.batch_size * (i + 1) / train.batch_slices);
-    }
-  }
-  return slices;
-}
-
-/// Elementwise maximum over the slices of all steps still to do: sizes of a slice are sums over its examples.
-/// Of a very long run a bound instead: the largest examples together in one slice.
-BatchShape Trainer::largest_slice(std::uint64_t first_step) const {
-  constexpr std::uint64_t most_visits = 4'000'000;
-  const bool all_options = inputs_->task.loss() == TaskLoss::options;
-  std::vector<BatchShape> shapes;
-  const std::span<const Example> examples = inputs_->train->examples();
-  for (const Example& example : examples) {
-    const Example* one = &example;
-    shapes.push_back(shape_of(pack({&one, 1}, inputs_->task.loss(), all_options).packed));
-  }
-  const TrainConfig& train = config_.train;
-  const auto step_examples = static_cast<std::uint64_t>(train.gradient_accumulation_steps * train.batch_size);
-  BatchShape largest;
-  if ((max_steps() - first_step) * step_examples > most_visits) {
-    const std::int64_t slice = (train.batch_size + train.batch_slices - 1) / train.batch_slices;
-    const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
-      std::vector<std::int64_t> sizes;
-      for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);
-      std::sort(sizes.begin(), sizes.end(), std::greater<>());
-      std::int64_t sum = 0;
-      for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i) % sizes.size()];
-      return sum;
-    };
-    largest = {.tokens = sum_of_largest(&BatchShape::tokens),
-               .sequences = sum_of_largest(&BatchShape::sequences),
-               .reads = sum_of_largest(&BatchShape::reads),
-               .questions = sum_of_largest(&BatchShape::questions)};
-    for (const BatchShape& shape : shapes) largest.longest = std::max(largest.longest, shape.longest);
-    return largest;
-  }
-  for (std::uint64_t step = first_step; step < max_steps(); ++step) {
-    for (const auto& slice : slices_of(step)) {
-      BatchShape sum;
-      for (const Example* example : slice) {
-        const BatchShape& shape = shapes[static_cast<std::size_t>(example - examples.data())];
-        sum.tokens += shape.tokens;
-        sum.sequences += shape.sequences;
-        sum.reads += shape.reads;
-        sum.questions += shape.questions;
-        sum.longest = std::max(sum.longest, shape.longest);
-      }
-      largest = largest_of(largest, sum);
-    }
-  }
-  return largest;
-}
-
 void Trainer::choose_groups(std::uint64_t first_step) {
   const auto probes = static_cast<std::int64_t>(probes_of(0).size());
   const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
   slots_.emplace(probes, slices, exchange_.size());
   if (first_step >= max_steps()) return;
-  const BatchShape largest = largest_slice(first_step);
-  const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
-  const auto directions_of = [&](std::int64_t group) {
-    return std::min(config_.zo.directions, paired ? group / 2 + 1 : group);
-  };
-  const auto bytes_of = [&](std::int64_t group) {
-    return decoder_->activation_bytes(largest, group) +
-           backend_->scratch_bytes(decoder_->workload(largest, group, directions_of(group)));
-  };
-  if (config_.zo.probes_per_forward) {
-    group_ = std::min(*config_.zo.probes_per_forward, probes);
-  } else {
-    group_ = choose_group({.probes = probes,
-                           .slices = slices,
-                           .ranks = exchange_.size(),
-                           .memory = backend_->memory_available(),
-                           .paired = paired},
-                          bytes_of);
-  }
-  planned_bytes_ = bytes_of(group_);
-  runner_->reserve(largest, group_, directions_of(group_));
+  const BatchShape largest = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
+  const GroupPlan plan = plan_group(*decoder_, *backend_, largest, config_.zo.directions,
+                                    {.probes = probes,
+                                     .slices = slices,
+                                     .ranks = exchange_.size(),
+                                     .memory = backend_->memory_available(),
+                                     .paired = config_.zo.estimator == EstimatorKind::two_sided},
+                                    config_.zo.probes_per_forward);
+  group_ = plan.group;
+  planned_bytes_ = plan.activation_bytes + plan.scratch_bytes;
+  runner_->reserve(largest, plan.group, plan.directions);
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
 }
 
@@ -521,7 +445,7 @@ void Trainer::print_start(std::uint64_t first_step) {
 bool Trainer::do_step(std::uint64_t step) {
   const Clock::time_point start = Clock::now();
   const std::vector<Probe> probes = probes_of(step);
-  const std::vector<std::vector<const Example*>> slices = slices_of(step);
+  const std::vector<std::vector<const Example*>> slices = slices_of(config_.train, *inputs_->train, step);
   const bool all_options = inputs_->task.loss() == TaskLoss::options;
   const auto groups = (static_cast<std::int64_t>(probes.size()) + group_ - 1) / group_;
 

@@ -34,6 +34,20 @@ class Operations : public ::testing::Test {
   }
 };
 
+// Random weights are the noise of mezzo/core/noise.h, rounded once, wherever they are made.
+TEST_F(Operations, FillNormal) {
+  Operand actual(0, 37, 29, 0), expected(0, 37, 29, 0);
+  cpu->fill_normal(actual.view, 7, 0.02f);
+  reference->fill_normal(expected.view, 7, 0.02f);
+  expect_near(actual, expected, 1, 0.0);
+  for (std::int64_t i = 0; i < 37; ++i) {
+    for (std::int64_t j = 0; j < 29; ++j) {
+      const auto element = static_cast<std::uint64_t>(i * 29 + j);
+      EXPECT_EQ(actual.at(0, i, j), noise_at(NoiseKind::gaussian, 7, 0, element) * 0.02f);
+    }
+  }
+}
+
 TEST_F(Operations, Embed) {
   const PackedBatch packed_batch = packed({1, 31, 33}, 50);
   DeviceBatch batch;

@@ -121,6 +121,9 @@ class Backend : public DevicePlan {
   /// Host to device with conversion of the element type. `source` is dense [rows, cols], or [cols, rows] when
   /// `transposed`. May return before the copy is done only if `source` was copied.
   virtual void load(View destination, DType source_dtype, const void* source, bool transposed) = 0;
+  /// destination[i, j] = scale * z, z the normal of element i * cols + j of tensor 0 under `seed`
+  /// (mezzo/core/noise.h), rounded to the element type: random weights. One matrix, shared.
+  virtual void fill_normal(View destination, std::uint64_t seed, float scale) = 0;
   /// Device to host, converted to fp32, dense [P or 1][rows, cols]. Waits.
   virtual void read(std::span<float> destination, View source, std::int64_t probes) = 0;
   virtual void upload(const PackedBatch& batch, DeviceBatch& destination) = 0;  ///< grows storage as needed

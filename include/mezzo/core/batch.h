@@ -29,5 +29,7 @@ struct BatchShape {
 };
 
 BatchShape shape_of(const PackedBatch& batch);
+/// Elementwise maximum.
+BatchShape largest_of(const BatchShape& a, const BatchShape& b);
 
 }  // namespace mezzo

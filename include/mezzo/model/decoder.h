@@ -40,6 +40,8 @@ class Decoder {
 
   /// Copies the weights to the backend tensor by tensor, giving mapped pages back as it goes.
   void load(const ModelFiles& files, const LoadProgress& progress);
+  /// In place of load(): matrices of normals times `scale`, norm weights 1, biases 0.
+  void randomize(std::uint64_t seed, float scale);
 
   const Description& description() const { return description_; }
   std::size_t weight_bytes() const;  ///< of the backend's memory, once loaded
@@ -79,6 +81,7 @@ class Decoder {
           const AdapterConfig* adapter, const Trainables* trainables);
 
   Backend& backend() const;
+  void allocate_weights();
   void check_begun() const;
 
   const DevicePlan& plan_;

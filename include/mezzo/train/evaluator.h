@@ -32,7 +32,4 @@ class Evaluator {
   BatchShape largest_;
 };
 
-/// Elementwise maximum.
-BatchShape largest_of(const BatchShape& a, const BatchShape& b);
-
 }  // namespace mezzo

@@ -1,0 +1,35 @@
+#pragma once
+// The floor of a step: what its base products alone take.
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "mezzo/backend/backend.h"
+
+namespace mezzo {
+
+/// y [rows, out] = x [rows, in] W^T.
+struct FloorProduct {
+  std::int64_t rows = 0;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+
+  double operations() const {
+    return 2.0 * static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in);
+  }
+};
+
+/// Each product as one plain product of random data by the fastest way that the device's library knows,
+/// nothing shared between products and nothing done to their results.
+class ProductFloor {
+ public:
+  virtual ~ProductFloor() = default;
+  virtual void run() = 0;  ///< all products once; waits
+};
+
+/// On the device and in the element type of such a backend; its memory is its own. DeviceError as from
+/// make_backend.
+std::unique_ptr<ProductFloor> make_product_floor(const BackendOptions& options,
+                                                 std::span<const FloorProduct> products);
+
+}  // namespace mezzo

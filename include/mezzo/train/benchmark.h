@@ -1,0 +1,131 @@
+#pragma once
+// The benchmark table: steps of models with random weights over random tokens, done as the trainer does them,
+// and what they are compared with. What is measured is said in docs/performance.md.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mezzo/backend/floor.h"
+#include "mezzo/io/record_file.h"
+#include "mezzo/train/planner.h"
+#include "mezzo/train/probe_runner.h"
+#include "mezzo/zo/estimator.h"
+
+namespace mezzo {
+
+/// Median over `repetitions` calls of `work`.
+double median_seconds(int repetitions, const std::function<void()>& work);
+double median_of(std::vector<double> values);
+/// Seconds of one call.
+double seconds_of(const std::function<void()>& work);
+
+/// A trajectory in the folder for temporary files, gone with its owner.
+class ScratchTrajectory {
+ public:
+  ScratchTrajectory();
+  ~ScratchTrajectory();
+  ScratchTrajectory(const ScratchTrajectory&) = delete;
+  ScratchTrajectory& operator=(const ScratchTrajectory&) = delete;
+  AsyncRecordWriter& writer() { return *writer_; }
+
+ private:
+  std::string path_;
+  std::optional<AsyncRecordWriter> writer_;
+};
+
+/// What a benchmark's step works on.
+struct StepWork {
+  std::vector<const Example*> examples = {};
+  TaskLoss loss = TaskLoss::options;
+  std::int64_t directions = 1;  ///< two-sided
+  std::int64_t group = 1;       ///< probes a forward
+};
+
+/// Steps on one rank as the trainer does them: pack, upload, forwards, estimate, update, append to a
+/// trajectory.
+class BenchmarkStep {
+ public:
+  /// Reserves what it needs. All must outlive it, examples too.
+  BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
+                AsyncRecordWriter& trajectory);
+
+  void run();      ///< one step; waits
+  void forward();  ///< the first group's forward alone; waits
+  void update();   ///< update, hash and record alone; waits
+
+  /// The base products of a step's probes, unshared; of the head's rows only those that are read.
+  std::vector<FloorProduct> floor() const;
+  const BatchShape& shape() const { return shape_; }
+  std::int64_t probes() const { return static_cast<std::int64_t>(probes_.size()); }
+
+ private:
+  void apply();
+
+  Backend& backend_;
+  Decoder& decoder_;
+  Trainables& trainables_;
+  StepWork work_;
+  AsyncRecordWriter& trajectory_;
+  ProbeRunner runner_;
+  std::unique_ptr<Estimator> estimator_;
+  std::vector<Probe> probes_;
+  LossBatch batch_;
+  BatchShape shape_;
+  std::uint64_t step_ = 0;
+  std::vector<float> coefficients_;  ///< of the last step
+};
+
+/// Names of the table's models: those of the PyTorch scripts that it is compared with.
+std::vector<std::string> benchmark_models();
+/// One of them; UsageError for another name. `layers` 0: all that it has.
+Description benchmark_model(const std::string& name, std::int64_t layers);
+/// LoRA r 8, alpha 16 on the family's query and value, of the layers from `first_layer` on.
+AdapterConfig benchmark_adapter(const Description& description, std::int64_t first_layer);
+/// Sequences of random tokens of which a language-model loss reads every one of `tokens` rows.
+std::vector<Example> random_examples(std::int64_t vocabulary, std::int64_t sequences, std::int64_t tokens);
+
+struct BenchmarkCase {
+  std::string model;
+  std::int64_t sequences = 1;
+  std::int64_t tokens = 128;  ///< of a sequence
+};
+
+struct BenchmarkOptions {
+  BackendOptions backend;
+  std::int64_t layers = 0;  ///< 0: all
+  std::int64_t directions = 20;
+  int repetitions = 5;
+  std::optional<std::int64_t> probes_per_forward;  ///< none: as the planner chooses
+  bool one_by_one = false;                         ///< also one probe a forward
+  bool upper_half = false;                         ///< also with the upper half of the layers perturbed
+  bool base_forward = false;  ///< also a group's forward against the base model's over the same rows
+  bool floor = false;         ///< also the products alone, in turn with the steps
+};
+
+/// Seconds are medians.
+struct BenchmarkResult {
+  std::string device;
+  std::int64_t layers = 0;
+  std::int64_t probes = 0;
+  std::int64_t group = 0;       ///< probes a forward
+  std::int64_t trainables = 0;  ///< numbers
+  double step = 0.0;
+  double tokens_per_second = 0.0;  ///< rows of all probes
+  double update = 0.0;             ///< update, hash and record alone
+  std::size_t weight_bytes = 0;
+  std::size_t arena_bytes = 0;
+  std::size_t scratch_bytes = 0;
+  std::optional<double> one_by_one = {};     ///< step
+  std::optional<double> upper_half = {};     ///< step
+  std::optional<double> group_forward = {};  ///< with base_forward
+  std::optional<double> base_forward = {};
+  std::optional<double> floor = {};
+  double floor_operations = 0.0;
+};
+
+BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options);
+
+}  // namespace mezzo

@@ -1,0 +1,98 @@
+// The floor on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K allowed.
+#include <algorithm>
+#include <map>
+
+#include "backends.h"
+#include "cuda_check.h"
+#include "cuda_gemm.h"
+#include "kernels/cuda/rows.h"
+#include "mezzo/backend/floor.h"
+
+namespace mezzo {
+namespace {
+
+constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
+
+Buffer allocate(std::size_t bytes) {
+  void* data = nullptr;
+  MEZZO_CUDA(cudaMalloc(&data, bytes));
+  return Buffer(data, bytes, [](void* released, std::size_t) { static_cast<void>(cudaFree(released)); });
+}
+
+Stream make_stream() {
+  cudaStream_t stream = nullptr;
+  MEZZO_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return Stream(stream);
+}
+
+class CudaFloor final : public ProductFloor {
+ public:
+  CudaFloor(const BackendOptions& options, std::span<const FloorProduct> products)
+      : dtype_(options.fp32 ? DType::f32 : DType::bf16),
+        stream_(make_stream()),
+        gemm_(stream_.get(), allocate(workspace_bytes), Gemm::Choice::any_bits, "") {
+    std::int64_t most_x = 0, most_y = 0, most_w = 0;  // elements
+    for (const FloorProduct& product : products) {
+      products_.push_back(aligned(product));
+      const FloorProduct& p = products_.back();
+      most_x = std::max(most_x, p.rows * p.in);
+      most_y = std::max(most_y, p.rows * p.out);
+      most_w = std::max(most_w, p.out * p.in);
+    }
+    const auto filled = [&](std::int64_t count) {
+      Buffer buffer = allocate(static_cast<std::size_t>(count) * size_of(dtype_));
+      MEZZO_CUDA(cuda::fill_normals(buffer.data(), dtype_, count, stream_.get()));
+      return buffer;
+    };
+    w_ = filled(most_w);
+    for (const FloorProduct& p : products_) {
+      if (gemm_.chosen(shape_of(p))) continue;
+      const Buffer scratch = allocate(Gemm::search_bytes(shape_of(p), p.rows));
+      gemm_.choose(shape_of(p), p.rows, w_.data(), p.in, scratch.data(), scratch.bytes());
+    }
+    x_ = filled(most_x);
+    y_ = filled(most_y);
+    MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
+  }
+
+  void run() override {
+    for (const FloorProduct& p : products_) {
+      gemm_.run(shape_of(p), {.weight = w_.data(),
+                              .weight_stride = p.in,
+                              .x = x_.data(),
+                              .x_stride = p.in,
+                              .rows = p.rows,
+                              .y = y_.data(),
+                              .y_stride = p.out});
+    }
+    MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
+  }
+
+ private:
+  /// Rows in whole 16 bytes, as the library wants them at full speed.
+  static FloorProduct aligned(const FloorProduct& p) {
+    const auto up = [](std::int64_t count) {
+      return (count + unit_columns - 1) / unit_columns * unit_columns;
+    };
+    return {.rows = p.rows, .out = up(p.out), .in = up(p.in)};
+  }
+  GemmShape shape_of(const FloorProduct& p) const {
+    return {.n = p.out, .k = p.in, .in = dtype_, .out = dtype_};
+  }
+
+  DType dtype_;
+  Stream stream_;
+  Gemm gemm_;
+  std::vector<FloorProduct> products_;
+  Buffer x_, y_, w_;
+};
+
+}  // namespace
+
+std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions& options,
+                                              std::span<const FloorProduct> products) {
+  MEZZO_CUDA(cudaSetDevice(options.device_index));
+  return std::make_unique<CudaFloor>(options, products);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,304 @@
+#include "mezzo/train/benchmark.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "mezzo/core/error.h"
+#include "mezzo/core/philox.h"
+#include "mezzo/model/family.h"
+#include "mezzo/zo/trajectory.h"
+
+namespace mezzo {
+
+namespace {
+
+constexpr std::uint64_t run_seed = 1;
+constexpr double epsilon = 1e-2;
+constexpr float learning_rate = 1e-4f;
+constexpr float weight_scale = 0.02f;
+constexpr int warm_up = 2;
+
+struct TableModel {
+  const char* name;
+  const char* config;  // config.json: what is not there is transformers' default
+};
+
+constexpr TableModel table_models[] = {
+    {"gpt2",
+     R"({"model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
+         "n_head": 12})"},
+    {"gptj6b",
+     R"({"model_type": "gptj", "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": 28,
+         "n_head": 16, "rotary_dim": 64})"},
+    {"llama7b",
+     R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 4096})"},
+};
+
+/// A table's model on a device of its own, so that each measurement finds the memory as a run would.
+struct RandomModel {
+  /// Without an adapter when first_layer is none.
+  RandomModel(const BackendOptions& options, const Description& description,
+              std::optional<std::int64_t> first_layer)
+      : backend(make_backend(options)) {
+    AdapterConfig adapter;
+    if (first_layer) {
+      adapter = benchmark_adapter(description, *first_layer);
+      const std::vector<TrainableSpec> specs = lora_trainables(description, adapter);
+      trainables = make_trainables(*backend, specs, initial_values(specs, run_seed));
+    }
+    decoder = std::make_unique<Decoder>(*backend, description, first_layer ? &adapter : nullptr,
+                                        first_layer ? &trainables : nullptr);
+    decoder->randomize(run_seed, weight_scale);
+  }
+
+  std::unique_ptr<Backend> backend;
+  Trainables trainables;
+  std::unique_ptr<Decoder> decoder;
+};
+
+void repeat(int times, const std::function<void()>& work) {
+  for (int i = 0; i < times; ++i) work();
+}
+
+/// Median seconds of a forward of the base model alone over `work`'s batch, `copies` times.
+double base_forward(const BackendOptions& options, const Description& description, const StepWork& work,
+                    std::int64_t copies, int repetitions) {
+  const RandomModel model(options, description, std::nullopt);
+  std::vector<const Example*> examples;
+  for (std::int64_t i = 0; i < copies; ++i) {
+    examples.insert(examples.end(), work.examples.begin(), work.examples.end());
+  }
+  const PackedBatch batch = pack(examples, work.loss, work.loss == TaskLoss::options).packed;
+  ProbeRunner runner(*model.backend, *model.decoder);
+  runner.reserve(shape_of(batch), 1, 1);
+  const auto forward = [&] {
+    const Probe unperturbed;
+    runner.begin(batch);
+    runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian);
+  };
+  repeat(warm_up, forward);
+  return median_seconds(repetitions, forward);
+}
+
+}  // namespace
+
+double seconds_of(const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double median_of(std::vector<double> values) {
+  if (values.empty()) throw Error("the median of nothing was asked for");
+  std::ranges::sort(values);
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
+}
+
+double median_seconds(int repetitions, const std::function<void()>& work) {
+  std::vector<double> seconds;
+  repeat(repetitions, [&] { seconds.push_back(seconds_of(work)); });
+  return median_of(std::move(seconds));
+}
+
+ScratchTrajectory::ScratchTrajectory() {
+  std::string folder = (std::filesystem::temp_directory_path() / "mezzo-bench-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) throw IoError("{}: cannot make a temporary folder", folder);
+  path_ = folder;
+  writer_.emplace(RecordWriter::create(path_ + "/trajectory", {}));
+}
+
+ScratchTrajectory::~ScratchTrajectory() {
+  writer_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+BenchmarkStep::BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
+                             AsyncRecordWriter& trajectory)
+    : backend_(backend),
+      decoder_(decoder),
+      trainables_(trainables),
+      work_(std::move(work)),
+      trajectory_(trajectory),
+      runner_(backend, decoder),
+      estimator_(make_estimator(EstimatorKind::two_sided, epsilon)),
+      probes_(estimator_->probes(direction_seeds(run_seed, 0, work_.directions))),
+      batch_(pack(work_.examples, work_.loss, work_.loss == TaskLoss::options)),
+      shape_(shape_of(batch_.packed)),
+      coefficients_(static_cast<std::size_t>(work_.directions), 0.0f) {
+  work_.group = std::min(work_.group, probes());
+  runner_.reserve(shape_, work_.group, std::min(work_.directions, work_.group / 2 + 1));
+}
+
+void BenchmarkStep::run() {
+  probes_ = estimator_->probes(direction_seeds(run_seed, step_, work_.directions));
+  batch_ = pack(work_.examples, work_.loss, work_.loss == TaskLoss::options);
+  const std::size_t questions = batch_.packed.question_tokens.size();
+  const auto size = static_cast<std::size_t>(work_.group);
+  std::vector<ProbeLoss> losses;
+  runner_.begin(batch_.packed);
+  for (std::size_t first = 0; first < probes_.size(); first += size) {
+    const auto group = std::span(probes_).subspan(first, std::min(size, probes_.size() - first));
+    const std::span<const float> scores = runner_.evaluate(group, NoiseKind::gaussian);
+    for (std::size_t p = 0; p < group.size(); ++p) {
+      const SliceLoss loss = loss_of(batch_, scores.subspan(p * questions, questions));
+      losses.push_back({.sum = loss.sum, .weight = loss.weight, .good = true});
+    }
+  }
+  coefficients_ = estimator_->estimate(losses).coefficients;
+  apply();
+  backend_.synchronize();
+}
+
+void BenchmarkStep::forward() {
+  runner_.begin(batch_.packed);
+  runner_.evaluate(std::span(probes_).first(static_cast<std::size_t>(work_.group)), NoiseKind::gaussian);
+}
+
+void BenchmarkStep::update() {
+  apply();
+  static_cast<void>(backend_.hash(trainables_));
+}
+
+void BenchmarkStep::apply() {
+  const StepRecord record{.step = step_++, .learning_rate = learning_rate, .coefficients = coefficients_};
+  backend_.update(trainables_, update_of(record, run_seed, 0.0f), NoiseKind::gaussian);
+  trajectory_.append(encode(record));
+}
+
+std::vector<FloorProduct> BenchmarkStep::floor() const {
+  std::vector<FloorProduct> products;
+  for (const PlannedProduct& planned : decoder_.workload(shape_, work_.group, work_.directions).products) {
+    products.push_back({.rows = probes() * (planned.scored ? shape_.reads : shape_.tokens),
+                        .out = planned.product->out(),
+                        .in = planned.product->in()});
+  }
+  return products;
+}
+
+std::vector<std::string> benchmark_models() {
+  std::vector<std::string> names;
+  for (const TableModel& model : table_models) names.emplace_back(model.name);
+  return names;
+}
+
+Description benchmark_model(const std::string& name, std::int64_t layers) {
+  for (const TableModel& model : table_models) {
+    if (name != model.name) continue;
+    Description description = describe(nlohmann::json::parse(model.config), name);
+    if (layers > 0) description.layers = std::min(layers, description.layers);
+    return description;
+  }
+  throw UsageError("unknown model '{}', expected one of {}", name, nlohmann::json(benchmark_models()).dump());
+}
+
+AdapterConfig benchmark_adapter(const Description& description, std::int64_t first_layer) {
+  AdapterConfig config;
+  config.target_modules = description.names.query_value;
+  std::vector<std::int64_t> layers;
+  for (std::int64_t layer = first_layer; layer < description.layers; ++layer) layers.push_back(layer);
+  config.layers_to_transform = layers;
+  return config;
+}
+
+std::vector<Example> random_examples(std::int64_t vocabulary, std::int64_t sequences, std::int64_t tokens) {
+  std::vector<Example> examples;
+  for (std::int64_t i = 0; i < sequences; ++i) {
+    std::vector<std::int32_t> ids;
+    for (std::int64_t t = 0; t <= tokens; ++t) {
+      const PhiloxWords words = philox4x32_10(
+          philox_counter(static_cast<std::uint64_t>(t), static_cast<std::uint32_t>(i), Purpose::sampling),
+          philox_key(run_seed));
+      ids.push_back(static_cast<std::int32_t>(words.word[0] % static_cast<std::uint32_t>(vocabulary)));
+    }
+    // The last token is only asked for: it is no row.
+    examples.push_back({.prompt = {ids.front()}, .options = {{ids.begin() + 1, ids.end()}}, .label = 0});
+  }
+  return examples;
+}
+
+BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options) {
+  const Description description = benchmark_model(benchmark.model, options.layers);
+  const std::vector<Example> examples =
+      random_examples(description.vocabulary, benchmark.sequences, benchmark.tokens);
+  StepWork work{.loss = TaskLoss::language_model, .directions = options.directions};
+  for (const Example& example : examples) work.examples.push_back(&example);
+  const BatchShape shape = shape_of(pack(work.examples, work.loss, false).packed);
+  const std::int64_t probes = 2 * options.directions;
+  ScratchTrajectory trajectory;
+
+  const auto plan = [&](const RandomModel& model) {
+    return plan_group(*model.decoder, *model.backend, shape, options.directions,
+                      {.probes = probes, .memory = model.backend->memory_available(), .paired = true},
+                      options.probes_per_forward);
+  };
+  const auto step_of = [&](RandomModel& model, std::int64_t group) {
+    StepWork own = work;
+    own.group = group;
+    return BenchmarkStep(*model.backend, *model.decoder, model.trainables, std::move(own),
+                         trajectory.writer());
+  };
+
+  BenchmarkResult result;
+  {
+    RandomModel model(options.backend, description, 0);
+    const GroupPlan planned = plan(model);
+    BenchmarkStep step = step_of(model, planned.group);
+    result = {.device = model.backend->device(),
+              .layers = description.layers,
+              .probes = probes,
+              .group = planned.group,
+              .trainables = model.trainables.count(),
+              .weight_bytes = model.decoder->weight_bytes(),
+              .arena_bytes = planned.activation_bytes,
+              .scratch_bytes = planned.scratch_bytes};
+    std::unique_ptr<ProductFloor> floor;
+    if (options.floor) {
+      const std::vector<FloorProduct> products = step.floor();
+      floor = make_product_floor(options.backend, products);
+      for (const FloorProduct& product : products) result.floor_operations += product.operations();
+    }
+    std::vector<double> steps;
+    std::vector<double> floors;
+    for (int i = -warm_up; i < options.repetitions; ++i) {
+      const double floor_seconds = floor ? seconds_of([&] { floor->run(); }) : 0.0;
+      const double step_seconds = seconds_of([&] { step.run(); });
+      if (i < 0) continue;
+      floors.push_back(floor_seconds);
+      steps.push_back(step_seconds);
+    }
+    result.step = median_of(steps);
+    if (floor) result.floor = median_of(floors);
+    floor.reset();
+    result.tokens_per_second = static_cast<double>(probes * shape.tokens) / result.step;
+    result.update = median_seconds(options.repetitions, [&] { step.update(); });
+    if (options.base_forward) {
+      repeat(warm_up, [&] { step.forward(); });
+      result.group_forward = median_seconds(options.repetitions, [&] { step.forward(); });
+    }
+    if (options.one_by_one) {
+      BenchmarkStep single = step_of(model, 1);
+      repeat(warm_up, [&] { single.run(); });
+      result.one_by_one = median_seconds(options.repetitions, [&] { single.run(); });
+    }
+  }
+  if (options.upper_half) {
+    RandomModel model(options.backend, description, description.layers / 2);
+    BenchmarkStep step = step_of(model, plan(model).group);
+    repeat(warm_up, [&] { step.run(); });
+    result.upper_half = median_seconds(options.repetitions, [&] { step.run(); });
+  }
+  if (options.base_forward) {
+    result.base_forward = base_forward(options.backend, description, work, result.group, options.repetitions);
+  }
+  return result;
+}
+
+}  // namespace mezzo
