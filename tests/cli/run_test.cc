@@ -28,7 +28,7 @@ class RunTest : public ::testing::Test {
     return hash_of(scratch_, scratch_ / name);
   }
 
-  Scratch scratch_;
+  ScratchFolder scratch_;
 };
 
 TEST_F(RunTest, SameBitsOnAnyRanksThreadsAndGroups) {
@@ -84,12 +84,12 @@ TEST_F(RunTest, RestsAfterItsEnd) {
 
 TEST_F(RunTest, OtherIdentityIsRefused) {
   final_hash("run");
-  const std::string before = read_file(scratch_ / "run/trajectory");
+  const std::string before = read_all(scratch_ / "run/trajectory");
   const Outcome other = run(scratch_, train(scratch_ / "run", "zo.epsilon=0.02"));
   EXPECT_EQ(other.status, 2);
   ASSERT_EQ(other.errors().size(), 1u) << other.err;
   EXPECT_NE(other.errors()[0].find("zo.epsilon is 0.01 there, but 0.02 now"), std::string::npos) << other.err;
-  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), before);
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
 }
 
 TEST_F(RunTest, KilledAtAnyMomentItGoesOnToTheSameBits) {
@@ -116,7 +116,7 @@ TEST_F(RunTest, DamagedSnapshotIsNamedAndPassedOver) {
   // damaged.
   std::filesystem::remove_all(scratch_ / "run/adapter");
   std::filesystem::remove(scratch_ / "run/snapshots/step-12.h5");
-  std::string snapshot = read_file(scratch_ / "run/snapshots/step-10.h5");
+  std::string snapshot = read_all(scratch_ / "run/snapshots/step-10.h5");
   snapshot[snapshot.size() / 2] ^= 0x10;
   write_file(scratch_ / "run/snapshots/step-10.h5", snapshot);
   const Outcome again = run(scratch_, train(scratch_ / "run"));
@@ -129,13 +129,13 @@ TEST_F(RunTest, TornTrajectoryIsCut) {
   const std::string expected = final_hash("run");
   std::filesystem::remove_all(scratch_ / "run/adapter");
   std::filesystem::remove_all(scratch_ / "run/snapshots");
-  std::string trajectory = read_file(scratch_ / "run/trajectory");
+  std::string trajectory = read_all(scratch_ / "run/trajectory");
   write_file(scratch_ / "run/trajectory", trajectory.substr(0, trajectory.size() - 5));
   const Outcome again = run(scratch_, train(scratch_ / "run"));
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_NE(again.err.find("mezzo: warning: "), std::string::npos) << again.err;
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
-  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), trajectory);
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), trajectory);
 }
 
 TEST_F(RunTest, TermEndsAfterTheStep) {
