@@ -2,6 +2,7 @@
 // grouping, after any crash, and from the trajectory alone.
 #include <gtest/gtest.h>
 
+#include "file_size_limit.h"
 #include "program.h"
 
 namespace mezzo::test {
@@ -136,6 +137,18 @@ TEST_F(RunTest, TornTrajectoryIsCut) {
   EXPECT_NE(again.err.find("mezzo: warning: "), std::string::npos) << again.err;
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
   EXPECT_EQ(read_all(scratch_ / "run/trajectory"), trajectory);
+}
+
+TEST_F(RunTest, FullDiskIsOneErrorAndTheRunGoesOn) {
+  const std::string expected = final_hash("whole");
+  {
+    const FileSizeLimit limit(40'000);  // the trajectory fits, a snapshot does not
+    const Outcome full = run(scratch_, train(scratch_ / "run"));
+    EXPECT_EQ(full.status, 1) << full.err;
+    ASSERT_EQ(full.errors().size(), 1u) << full.err;
+    EXPECT_NE(full.errors()[0].find("step-5.h5: cannot flush the file: "), std::string::npos) << full.err;
+  }
+  EXPECT_EQ(final_hash("run"), expected);
 }
 
 TEST_F(RunTest, TermEndsAfterTheStep) {
