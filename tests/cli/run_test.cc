@@ -126,15 +126,20 @@ TEST_F(RunTest, DamagedSnapshotIsNamedAndPassedOver) {
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
 }
 
-TEST_F(RunTest, TornTrajectoryIsCut) {
+TEST_F(RunTest, TornTrajectoryAndMetricsAreCut) {
   const std::string expected = final_hash("run");
   std::filesystem::remove_all(scratch_ / "run/adapter");
   std::filesystem::remove_all(scratch_ / "run/snapshots");
   std::string trajectory = read_all(scratch_ / "run/trajectory");
   write_file(scratch_ / "run/trajectory", trajectory.substr(0, trajectory.size() - 5));
+  const std::string metrics = scratch_ / "run/metrics.jsonl";
+  write_file(metrics, read_all(metrics) + "no JSON\n{\"step\": 1");
   const Outcome again = run(scratch_, train(scratch_ / "run"));
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_NE(again.err.find("mezzo: warning: "), std::string::npos) << again.err;
+  EXPECT_NE(again.err.find("mezzo: warning: " + metrics + ": 2 lines removed"), std::string::npos)
+      << again.err;
+  EXPECT_EQ(read_all(metrics).find("no JSON"), std::string::npos);
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
   EXPECT_EQ(read_all(scratch_ / "run/trajectory"), trajectory);
 }
