@@ -53,5 +53,34 @@ TEST_F(MeasureTest, BenchRefusesWhatItDoesNotKnow) {
   }
 }
 
+TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
+  const nlohmann::json json = json_of(
+      "profile configs/quickstart.yaml --steps 1 runtime.device=cpu zo.directions=2 train.batch_size=4 "
+      "train.output_dir=" +
+      (scratch_ / "run"));
+  EXPECT_EQ(json.at("steps"), 1);
+  EXPECT_EQ(json.at("probes"), 4);
+  EXPECT_NE(json.at("timing").get<std::string>().find("one by one"), std::string::npos);
+  double shares = json.at("host_share").get<double>();
+  EXPECT_GT(shares, 0.0);
+  std::vector<std::string> names;
+  for (const nlohmann::json& row : json.at("operations")) {
+    names.push_back(row.at("name").get<std::string>());
+    EXPECT_GT(row.at("calls").get<double>(), 0.0) << names.back();
+    EXPECT_GT(row.at("seconds").get<double>(), 0.0) << names.back();
+    EXPECT_EQ(row.at("tflops").is_null(), row.at("product_operations") == 0.0) << names.back();
+    shares += row.at("share").get<double>();
+  }
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"qkv", "attention_output", "mlp_input", "mlp_output", "head",
+                                      "attention", "norm", "embed_gather", "update", "hash", "upload_read"}));
+  EXPECT_LE(shares, 1.0 + 1e-9);
+  for (const char* key : {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops"}) {
+    EXPECT_GT(json.at(key).get<double>(), 0.0) << key;
+  }
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));
+  EXPECT_EQ(run(scratch_, "profile configs/quickstart.yaml --steps 0").status, 2);
+}
+
 }  // namespace
 }  // namespace mezzo::test
