@@ -33,6 +33,11 @@ constexpr std::string_view sidecar_suffix = ".sha256";
 
 // ---- HDF5's ids and errors ----------------------------------------------------------------------------
 
+/// HDF5 cleans up at the process's exit. After a close that failed, on a full disk or a damaged file, 1.10
+/// crashes or loops there, and the exit status is lost. Everything has an owner here that closes it, so
+/// nothing is left to do. HDF5 wants to be told before it is first used.
+[[maybe_unused]] const herr_t no_cleanup_at_exit = H5dont_atexit();
+
 /// Keeps HDF5 from printing its error stack; ours is the one message. Restores what was set before, since the
 /// library belongs to the whole process.
 class QuietHdf5 {

@@ -397,12 +397,16 @@ void Trainer::open_record(const Decision& decision) {
     trajectory_.emplace(RecordWriter(folder_.trajectory(), decision.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
     bool evaluated = false;
-    truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
+    const JsonLinesCut cut = truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
       if (!line.is_object() || !line.contains("step") || line["step"].get<std::uint64_t>() > decision.step)
         return false;
       evaluated = evaluated || (line["step"] == decision.step && line.contains("eval_loss"));
       return true;
     });
+    if (cut.malformed > 0) {
+      log_.warning("{}: {} lines removed that hold no whole JSON object, the first of them line {}",
+                   folder_.metrics(), cut.malformed, cut.first_malformed);
+    }
     metrics_.emplace(folder_.metrics());
     const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
     evaluation_due_ = !evaluated && decision.step % interval == 0;

@@ -31,7 +31,7 @@ class InputTest : public ::testing::Test {
     EXPECT_FALSE(std::filesystem::exists(scratch_ / "run/trajectory"));
   }
 
-  Scratch scratch_;
+  ScratchFolder scratch_;
 };
 
 TEST_F(InputTest, CommandLine) {
@@ -83,7 +83,7 @@ TEST_F(InputTest, TargetsAreNotOverwritten) {
     ASSERT_EQ(refused.errors().size(), 1u);
     EXPECT_NE(refused.errors()[0].find("--overwrite"), std::string::npos);
   }
-  EXPECT_EQ(read_file(scratch_ / "full/precious"), "x");
+  EXPECT_EQ(read_all(scratch_ / "full/precious"), "x");
   const Outcome never = run(scratch_, train("data.validation=null train.resume_from_checkpoint=never"));
   EXPECT_EQ(never.status, 2);
   EXPECT_NE(never.err.find("--overwrite"), std::string::npos) << never.err;

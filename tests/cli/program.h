@@ -8,36 +8,17 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-namespace mezzo::test {
+#include "scratch.h"
 
-inline std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+namespace mezzo::test {
 
 inline void write_file(const std::string& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
-
-/// A folder that goes with its owner.
-class Scratch {
- public:
-  Scratch() {
-    std::string name = (std::filesystem::temp_directory_path() / "mezzo-cli-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~Scratch() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct Outcome {
   int status = -1;  ///< exit status, or -signal
@@ -69,7 +50,7 @@ struct Launch {
 /// Whether this build can run several ranks.
 inline bool has_mpirun() { return std::string(MEZZO_MPIRUN) != ""; }
 
-inline Outcome run(const Scratch& scratch, const std::string& arguments, const Launch& launch = {}) {
+inline Outcome run(const ScratchFolder& scratch, const std::string& arguments, const Launch& launch = {}) {
   static int count = 0;
   const std::string base = scratch / fmt::format("call-{}", count++);
   std::string command = MEZZO_PROGRAM;
@@ -104,18 +85,18 @@ inline Outcome run(const Scratch& scratch, const std::string& arguments, const L
   Outcome outcome;
   outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  outcome.out = read_file(base + ".out");
-  outcome.err = read_file(base + ".err");
+  outcome.out = read_all(base + ".out");
+  outcome.err = read_all(base + ".err");
   return outcome;
 }
 
-inline nlohmann::json info(const Scratch& scratch, const std::string& path) {
+inline nlohmann::json info(const ScratchFolder& scratch, const std::string& path) {
   const Outcome outcome = run(scratch, "info " + path + " --json");
   if (outcome.status != 0) throw std::runtime_error(outcome.err);
   return nlohmann::json::parse(outcome.out);
 }
 
-inline std::string hash_of(const Scratch& scratch, const std::string& path) {
+inline std::string hash_of(const ScratchFolder& scratch, const std::string& path) {
   return info(scratch, path).at("trainables_sha256").get<std::string>();
 }
 

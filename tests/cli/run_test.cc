@@ -2,6 +2,7 @@
 // grouping, after any crash, and from the trajectory alone.
 #include <gtest/gtest.h>
 
+#include "file_size_limit.h"
 #include "program.h"
 
 namespace mezzo::test {
@@ -28,7 +29,7 @@ class RunTest : public ::testing::Test {
     return hash_of(scratch_, scratch_ / name);
   }
 
-  Scratch scratch_;
+  ScratchFolder scratch_;
 };
 
 TEST_F(RunTest, SameBitsOnAnyRanksThreadsAndGroups) {
@@ -84,12 +85,12 @@ TEST_F(RunTest, RestsAfterItsEnd) {
 
 TEST_F(RunTest, OtherIdentityIsRefused) {
   final_hash("run");
-  const std::string before = read_file(scratch_ / "run/trajectory");
+  const std::string before = read_all(scratch_ / "run/trajectory");
   const Outcome other = run(scratch_, train(scratch_ / "run", "zo.epsilon=0.02"));
   EXPECT_EQ(other.status, 2);
   ASSERT_EQ(other.errors().size(), 1u) << other.err;
   EXPECT_NE(other.errors()[0].find("zo.epsilon is 0.01 there, but 0.02 now"), std::string::npos) << other.err;
-  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), before);
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
 }
 
 TEST_F(RunTest, KilledAtAnyMomentItGoesOnToTheSameBits) {
@@ -116,7 +117,7 @@ TEST_F(RunTest, DamagedSnapshotIsNamedAndPassedOver) {
   // damaged.
   std::filesystem::remove_all(scratch_ / "run/adapter");
   std::filesystem::remove(scratch_ / "run/snapshots/step-12.h5");
-  std::string snapshot = read_file(scratch_ / "run/snapshots/step-10.h5");
+  std::string snapshot = read_all(scratch_ / "run/snapshots/step-10.h5");
   snapshot[snapshot.size() / 2] ^= 0x10;
   write_file(scratch_ / "run/snapshots/step-10.h5", snapshot);
   const Outcome again = run(scratch_, train(scratch_ / "run"));
@@ -125,17 +126,34 @@ TEST_F(RunTest, DamagedSnapshotIsNamedAndPassedOver) {
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
 }
 
-TEST_F(RunTest, TornTrajectoryIsCut) {
+TEST_F(RunTest, TornTrajectoryAndMetricsAreCut) {
   const std::string expected = final_hash("run");
   std::filesystem::remove_all(scratch_ / "run/adapter");
   std::filesystem::remove_all(scratch_ / "run/snapshots");
-  std::string trajectory = read_file(scratch_ / "run/trajectory");
+  std::string trajectory = read_all(scratch_ / "run/trajectory");
   write_file(scratch_ / "run/trajectory", trajectory.substr(0, trajectory.size() - 5));
+  const std::string metrics = scratch_ / "run/metrics.jsonl";
+  write_file(metrics, read_all(metrics) + "no JSON\n{\"step\": 1");
   const Outcome again = run(scratch_, train(scratch_ / "run"));
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_NE(again.err.find("mezzo: warning: "), std::string::npos) << again.err;
+  EXPECT_NE(again.err.find("mezzo: warning: " + metrics + ": 2 lines removed"), std::string::npos)
+      << again.err;
+  EXPECT_EQ(read_all(metrics).find("no JSON"), std::string::npos);
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
-  EXPECT_EQ(read_file(scratch_ / "run/trajectory"), trajectory);
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), trajectory);
+}
+
+TEST_F(RunTest, FullDiskIsOneErrorAndTheRunGoesOn) {
+  const std::string expected = final_hash("whole");
+  {
+    const FileSizeLimit limit(40'000);  // the trajectory fits, a snapshot does not
+    const Outcome full = run(scratch_, train(scratch_ / "run"));
+    EXPECT_EQ(full.status, 1) << full.err;
+    ASSERT_EQ(full.errors().size(), 1u) << full.err;
+    EXPECT_NE(full.errors()[0].find("step-5.h5: cannot flush the file: "), std::string::npos) << full.err;
+  }
+  EXPECT_EQ(final_hash("run"), expected);
 }
 
 TEST_F(RunTest, TermEndsAfterTheStep) {

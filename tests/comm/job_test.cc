@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "mezzo/comm/exchange.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
@@ -27,26 +28,14 @@ struct Ended {
   std::vector<std::string> errors;  ///< the lines "mezzo: error: ..."
 };
 
-std::string read(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
 class Job : public testing::Test {
  protected:
-  Job() {
-    std::string name = (fs::temp_directory_path() / "mezzo_job_XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw Error("cannot make {}", name);
-    folder_ = name;
-    fs::create_directory(folder_ / "pids");
-  }
-  ~Job() override { fs::remove_all(folder_); }
+  Job() { fs::create_directory(folder_ / "pids"); }
 
   Ended shell(const std::string& command) {
     const int status =
         std::system(fmt::format("MEZZO_TEST_PIDS='{0}/pids' {1} >'{0}/out' 2>'{0}/err' </dev/null",
-                                folder_.string(), command)
+                                folder_.path(), command)
                         .c_str());
     Ended ended;
     const auto now = fs::file_time_type::clock::now();
@@ -55,8 +44,8 @@ class Job : public testing::Test {
       ended.seconds = std::min(ended.seconds, Seconds(now - rank.last_write_time()).count());
     }
     ended.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    ended.out = read(folder_ / "out");
-    ended.err = read(folder_ / "err");
+    ended.out = test::read_all(folder_ / "out");
+    ended.err = test::read_all(folder_ / "err");
     std::istringstream lines(ended.err);
     for (std::string line; std::getline(lines, line);) {
       if (line.find("mezzo: error:") != std::string::npos) ended.errors.push_back(line);
@@ -82,7 +71,7 @@ class Job : public testing::Test {
     for (int i = 0; i < 20; ++i) {
       left.clear();
       for (const auto& entry : fs::directory_iterator(folder_ / "pids")) {
-        if (runs(read(entry.path()))) left.push_back(entry.path().filename());
+        if (runs(test::read_all(entry.path()))) left.push_back(entry.path().filename());
       }
       if (left.empty()) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -101,7 +90,7 @@ class Job : public testing::Test {
   }
 
   std::string host_ = make_self_exchange()->host();
-  fs::path folder_;
+  const test::ScratchFolder folder_;
 };
 
 TEST_F(Job, EndsWell) {

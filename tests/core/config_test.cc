@@ -1,7 +1,6 @@
 #include "mezzo/core/config.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +13,7 @@
 
 #include "mezzo/core/error.h"
 #include "mezzo/core/yaml.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
@@ -640,16 +640,7 @@ TEST(Config, RefusesYamlThatHidesMeaning) {
 
 class ConfigFile : public ::testing::Test {
  protected:
-  ConfigFile()
-      : folder_(std::filesystem::temp_directory_path() / ("mezzo_config_" + std::to_string(::getpid()))) {
-    std::filesystem::create_directory(folder_);
-  }
-  ~ConfigFile() override { std::filesystem::remove_all(folder_); }
-  std::string write(const std::string& text) const {
-    const std::string path = folder_ / "c.yaml";
-    std::ofstream(path, std::ios::binary) << text;
-    return path;
-  }
+  std::string write(const std::string& text) const { return folder_.write("c.yaml", text); }
   static std::string load_error(const std::string& path) {
     try {
       load_config(path, {}, ConfigUse::train);
@@ -658,7 +649,7 @@ class ConfigFile : public ::testing::Test {
     }
     return "";
   }
-  const std::filesystem::path folder_;
+  const test::ScratchFolder folder_;
 };
 
 TEST_F(ConfigFile, Loads) {
@@ -672,7 +663,7 @@ TEST_F(ConfigFile, Loads) {
 TEST_F(ConfigFile, NamesWhatCannotBeRead) {
   const std::string missing = folder_ / "missing.yaml";
   EXPECT_ERROR(load_error(missing), missing.c_str(), "No such file");
-  EXPECT_ERROR(load_error(folder_), folder_.c_str(), "directory");
+  EXPECT_ERROR(load_error(folder_.path()), folder_.path().c_str(), "directory");
   const std::string path = write(minimal + "#" + std::string(yaml::max_bytes, 'x'));
   EXPECT_ERROR(load_error(path), path.c_str(), "1048576 bytes");
 }

@@ -6,8 +6,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -15,6 +13,7 @@
 #include "mezzo/data/added_tokens.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/json_file.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
@@ -28,27 +27,9 @@ const std::string fixtures = MEZZO_TEST_DATA "/tokenizers/";
 
 Json fixture(const std::string& name) { return read_json_file(fixtures + name); }
 
-/// A temporary directory that is gone afterwards.
-class Directory {
- public:
-  Directory() {
-    std::string pattern = testing::TempDir() + "mezzo_tokenizer_XXXXXX";
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Directory() { std::filesystem::remove_all(path_); }
-  std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << text;
-    return path_ + "/" + name;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
 /// The tokenizer of a document.
 std::unique_ptr<Tokenizer> tokenizer_of(const Json& document) {
-  const Directory directory;
+  const test::ScratchFolder directory;
   return load_tokenizer(directory.write("tokenizer.json", document.dump()));
 }
 
@@ -344,7 +325,7 @@ TEST(Tokenizer, AnUnknownTokenMattersOnlyWhereSomethingCanBeUnknown) {
 }
 
 TEST(Tokenizer, BrokenJsonIsNamedWithItsPlace) {
-  const Directory directory;
+  const test::ScratchFolder directory;
   EXPECT_THAT(message_of([&] { load_tokenizer(directory.write("tokenizer.json", "{\n\"model\": {,}}")); }),
               HasSubstr("tokenizer.json:2:"));
   EXPECT_THAT(
@@ -355,7 +336,7 @@ TEST(Tokenizer, BrokenJsonIsNamedWithItsPlace) {
 }
 
 TEST(Tokenizer, FindsTheFileInAModelsDirectory) {
-  const Directory directory;
+  const test::ScratchFolder directory;
   EXPECT_THROW(load_tokenizer(directory.path()), Error);
   directory.write("tokenizer.model", "");
   EXPECT_THAT(message_of([&] { load_tokenizer(directory.path()); }),

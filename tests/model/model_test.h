@@ -1,9 +1,7 @@
 #pragma once
 // What the tests of the model layer share: the golden models, temporary copies of them, packed batches.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +14,7 @@
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_file.h"
 #include "mezzo/io/safetensors.h"
+#include "scratch.h"
 
 namespace mezzo::testing {
 
@@ -26,29 +25,14 @@ inline std::string model_directory(const std::string& name) {
 }
 
 /// A directory that goes with its test.
-class TemporaryDirectory {
+class TemporaryDirectory : public test::ScratchFolder {
  public:
-  TemporaryDirectory() {
-    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
-    std::string name = std::string("mezzo_") + info->test_suite_name() + "_" + info->name();
-    std::ranges::replace(name, '/', '_');
-    path_ = std::filesystem::temp_directory_path() / (name + "_" + std::to_string(getpid()));
-    std::filesystem::remove_all(path_);
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-
-  std::string path() const { return path_.string(); }
   /// A copy of a golden model in it.
   std::string copy(const std::string& model) const {
-    const std::filesystem::path target = path_ / model;
+    std::string target = *this / model;
     std::filesystem::copy(model_directory(model), target, std::filesystem::copy_options::recursive);
-    return target.string();
+    return target;
   }
-
- private:
-  std::filesystem::path path_;
 };
 
 inline void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }

@@ -1,12 +1,13 @@
 #pragma once
-// What tests of files share: a folder that goes away with the test, whole-file writes and reads, and the
-// message of an expected error.
+// What tests that write files share: a folder that goes away with the test, whole-file writes and reads, and
+// the message of an expected error.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
