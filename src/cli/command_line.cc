@@ -24,6 +24,8 @@ constexpr VerbEntry verbs[] = {
     {"replay", "rebuild a run's trainables from its trajectory, without a forward", add_replay},
     {"info", "what a model, adapter, snapshot or run is", add_info},
     {"validate", "check all inputs of a config", add_validate},
+    {"estimate", "memory and operations of a run, without a device", add_estimate},
+    {"profile", "where a step's time goes", add_profile},
     {"generate", "continue a text", add_generate},
     {"score", "log-probabilities of completions", add_score},
     {"tokenize", "text on standard input to token ids, or back", add_tokenize},

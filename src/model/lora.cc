@@ -146,14 +146,20 @@ std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uin
   return values;
 }
 
-Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
-                           std::span<const float> values) {
+Trainables list_trainables(std::span<const TrainableSpec> specs) {
   Trainables trainables;
   std::int64_t count = 0;
   for (const TrainableSpec& spec : specs) {
     trainables.list.push_back({.name = spec.name, .rows = spec.rows, .cols = spec.cols, .offset = count});
     count += spec.count();
   }
+  return trainables;
+}
+
+Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
+                           std::span<const float> values) {
+  Trainables trainables = list_trainables(specs);
+  const std::int64_t count = trainables.count();
   if (count != static_cast<std::int64_t>(values.size())) {
     throw Error("trainables have {} elements, but {} values were given", count, values.size());
   }

@@ -13,14 +13,14 @@ namespace mezzo {
 
 namespace {
 
-int automatic_threads(const Exchange& exchange) {
+int automatic_threads(int local_ranks) {
   const int online = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   cpu_set_t set;
   CPU_ZERO(&set);
   const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : online;
   // A launcher that binds its ranks has divided the cores already.
   if (allowed < online) return std::max(1, allowed);
-  return std::max(1, online / exchange.local_size());
+  return std::max(1, online / local_ranks);
 }
 
 std::optional<Adapter> read_start(const LoraConfig& config, const Description& description,
@@ -76,6 +76,13 @@ std::string Placement::device_name() const {
 std::string Placement::dtype_name() const { return fp32 ? "fp32" : "bf16"; }
 
 Placement place(const RuntimeConfig& config, const Exchange& exchange) {
+  std::string reason;
+  if (config.device == Device::cuda && !cuda_available(&reason))
+    throw DeviceError("runtime.device: cuda was asked for, but {}", reason);
+  return plan_placement(config, exchange.local_size());
+}
+
+Placement plan_placement(const RuntimeConfig& config, int local_ranks) {
   Placement placement;
   switch (config.device) {
     case Device::automatic:
@@ -87,12 +94,9 @@ Placement place(const RuntimeConfig& config, const Exchange& exchange) {
     case Device::reference:
       placement.device = DeviceKind::reference;
       break;
-    case Device::cuda: {
-      std::string reason;
-      if (!cuda_available(&reason)) throw DeviceError("runtime.device: cuda was asked for, but {}", reason);
+    case Device::cuda:
       placement.device = DeviceKind::cuda;
       break;
-    }
   }
   const bool cuda = placement.device == DeviceKind::cuda;
   if (config.dtype == Precision::bf16 && !cuda) {
@@ -100,7 +104,7 @@ Placement place(const RuntimeConfig& config, const Exchange& exchange) {
                      placement.device_name());
   }
   placement.fp32 = !cuda || config.dtype == Precision::fp32;
-  placement.threads = config.threads ? static_cast<int>(*config.threads) : automatic_threads(exchange);
+  placement.threads = config.threads ? static_cast<int>(*config.threads) : automatic_threads(local_ranks);
   return placement;
 }
 
@@ -113,18 +117,18 @@ std::int64_t max_length_of(const DataConfig& config, const Description& descript
   return length;
 }
 
-Inputs::Inputs(const Config& config, ConfigUse use, const std::string& saved_adapter)
-    : files(config.model.path),
-      tokenizer(load_tokenizer(config.model.path)),
-      task(config.data.task, *tokenizer, max_length_of(config.data, files.description)),
-      start(read_start(config.lora, files.description, saved_adapter)),
+WorkInputs::WorkInputs(const Description& description, const Config& config, ConfigUse use,
+                       const std::string& saved_adapter)
+    : tokenizer(load_tokenizer(config.model.path)),
+      task(config.data.task, *tokenizer, max_length_of(config.data, description)),
+      start(read_start(config.lora, description, saved_adapter)),
       adapter(start ? start->config : adapter_config(config.lora)),
-      trainables(lora_trainables(files.description, adapter)) {
+      trainables(lora_trainables(description, adapter)) {
   // What a run records is what it does: the family's own targets are named.
   if (!adapter.all_linear && adapter.target_modules.empty()) {
-    adapter.target_modules = files.description.names.query_value;
+    adapter.target_modules = description.names.query_value;
   }
-  check_tokens(*tokenizer, files.description, config.model.path);
+  check_tokens(*tokenizer, description, config.model.path);
   if (use == ConfigUse::train) {
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));

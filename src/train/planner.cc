@@ -6,9 +6,13 @@
 
 namespace mezzo {
 
+std::int64_t fair_share(const GroupLimits& limits) {
+  return std::clamp<std::int64_t>((limits.probes * limits.slices + limits.ranks - 1) / limits.ranks, 1,
+                                  limits.probes);
+}
+
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes) {
-  const std::int64_t fair = std::clamp<std::int64_t>(
-      (limits.probes * limits.slices + limits.ranks - 1) / limits.ranks, 1, limits.probes);
+  const std::int64_t fair = fair_share(limits);
   // bytes() grows with the group: the largest that fits, by bisection.
   if (bytes(1) > limits.memory) {
     throw DeviceError(

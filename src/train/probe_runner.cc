@@ -29,4 +29,30 @@ std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, Nois
   return result;
 }
 
+void evaluate_items(ProbeRunner& runner, const StepItems& items, WorkShare share,
+                    const std::function<void(std::int64_t probe, std::int64_t slice, SliceLoss)>& result) {
+  const std::int64_t groups = items.groups();
+  std::int64_t begun_slice = -1;
+  LossBatch batch;
+  for (std::int64_t item = share.first; item < share.first + share.count; ++item) {
+    const std::int64_t slice = item / groups;
+    const std::int64_t first = item % groups * items.group;
+    if (slice != begun_slice) {
+      batch =
+          pack(items.slices[static_cast<std::size_t>(slice)], items.loss, items.loss == TaskLoss::options);
+      runner.begin(batch.packed);
+      begun_slice = slice;
+    }
+    const std::int64_t rest = static_cast<std::int64_t>(items.probes.size()) - first;
+    const auto group = items.probes.subspan(static_cast<std::size_t>(first),
+                                            static_cast<std::size_t>(std::min(items.group, rest)));
+    const std::span<const float> scores = runner.evaluate(group, items.noise);
+    const std::size_t questions = batch.packed.question_tokens.size();
+    for (std::size_t p = 0; p < group.size(); ++p) {
+      result(first + static_cast<std::int64_t>(p), slice,
+             loss_of(batch, scores.subspan(p * questions, questions)));
+    }
+  }
+}
+
 }  // namespace mezzo

@@ -450,32 +450,17 @@ bool Trainer::do_step(std::uint64_t step) {
   const Clock::time_point start = Clock::now();
   const std::vector<Probe> probes = probes_of(step);
   const std::vector<std::vector<const Example*>> slices = slices_of(config_.train, *inputs_->train, step);
-  const bool all_options = inputs_->task.loss() == TaskLoss::options;
-  const auto groups = (static_cast<std::int64_t>(probes.size()) + group_ - 1) / group_;
-
+  const StepItems items{.probes = probes,
+                        .slices = slices,
+                        .loss = inputs_->task.loss(),
+                        .noise = config_.zo.noise,
+                        .group = group_};
   slots_->clear();
-  std::int64_t begun_slice = -1;
-  LossBatch batch;
-  const WorkShare share =
-      share_of(groups * static_cast<std::int64_t>(slices.size()), exchange_.rank(), exchange_.size());
-  for (std::int64_t item = share.first; item < share.first + share.count; ++item) {
-    const std::int64_t slice = item / groups;
-    const std::int64_t first = item % groups * group_;
-    if (slice != begun_slice) {
-      batch = pack(slices[static_cast<std::size_t>(slice)], inputs_->task.loss(), all_options);
-      runner_->begin(batch.packed);
-      begun_slice = slice;
-    }
-    const auto group = std::span(probes).subspan(
-        static_cast<std::size_t>(first), static_cast<std::size_t>(std::min<std::int64_t>(
-                                             group_, static_cast<std::int64_t>(probes.size()) - first)));
-    const std::span<const float> scores = runner_->evaluate(group, config_.zo.noise);
-    const std::size_t questions = batch.packed.question_tokens.size();
-    for (std::size_t p = 0; p < group.size(); ++p) {
-      const SliceLoss loss = loss_of(batch, scores.subspan(p * questions, questions));
-      slots_->set(first + static_cast<std::int64_t>(p), slice, group[p].seed, loss.sum, loss.weight);
-    }
-  }
+  evaluate_items(*runner_, items, share_of(items.count(), exchange_.rank(), exchange_.size()),
+                 [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
+                   slots_->set(probe, slice, probes[static_cast<std::size_t>(probe)].seed, loss.sum,
+                               loss.weight);
+                 });
   const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
   if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
   if (stop_.requested()) slots_->set_stop(exchange_.rank());

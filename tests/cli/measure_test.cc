@@ -53,5 +53,107 @@ TEST_F(MeasureTest, BenchRefusesWhatItDoesNotKnow) {
   }
 }
 
+// A plan made from config.json, tokenizer and data alone is the one that a run makes with its weights loaded.
+TEST_F(MeasureTest, EstimateIsWhatARunPlans) {
+  const std::string model = scratch_ / "model";
+  std::filesystem::create_directories(model);
+  for (const std::string name : {"/config.json", "/tokenizer.json"}) {
+    std::filesystem::copy_file(MEZZO_SOURCE_DIR "/configs/quickstart/llama2m" + name, model + name);
+  }
+  for (const std::string more :
+       {"", "train.batch_slices=2 zo.directions=3 zo.probes_per_forward=4 lora.layers_to_transform=[2,3]",
+        "zo.estimator=one_sided lora.target_modules=all-linear zo.directions=4"}) {
+    const std::string config =
+        "configs/quickstart.yaml train.max_steps=1 runtime.device=cpu runtime.threads=2 " + more +
+        " train.output_dir=" + (scratch_ / "run");
+    const nlohmann::json plan = json_of(fmt::format("estimate {} model.path={}", config, model));
+    const nlohmann::json real = json_of(fmt::format("profile {} --steps 1", config));
+    SCOPED_TRACE(plan.dump() + "\n" + real.dump());
+    for (const char* key : {"weight_bytes", "activation_bytes", "scratch_bytes", "probes",
+                            "probes_per_forward", "backend", "dtype", "threads"}) {
+      EXPECT_EQ(plan.at(key), real.at(key)) << key;
+    }
+    EXPECT_EQ(plan.at("activation_bytes"), real.at("arena_high_water_bytes"));
+    for (const std::string kind : {"product", "low_rank", "attention"}) {
+      double operations = 0.0;
+      for (const nlohmann::json& row : real.at("operations"))
+        operations += row.at(kind + "_operations").get<double>();
+      EXPECT_EQ(plan.at("operations").at(kind == "product" ? "products" : kind), operations) << kind;
+    }
+  }
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));
+}
+
+TEST_F(MeasureTest, EstimateSaysWhatDecidedTheGroup) {
+  const std::string config = "estimate configs/quickstart.yaml --device cuda ";
+  const nlohmann::json fair = json_of(config + "--memory-gib 80 --ranks 5 --tflops 2");
+  EXPECT_EQ(fair.at("probes_per_forward"), 4);
+  EXPECT_EQ(fair.at("probes_per_forward_reason"), "fair_share");
+  EXPECT_EQ(fair.at("forwards"), 4);
+  EXPECT_EQ(fair.at("fits"), true);
+  const double products = fair.at("operations").at("rank_products").get<double>();
+  EXPECT_DOUBLE_EQ(fair.at("operations").at("products").get<double>(), 4.0 * products);
+  EXPECT_DOUBLE_EQ(fair.at("products_s").get<double>(), products / 2e12);
+  EXPECT_DOUBLE_EQ(fair.at("run_products_s").get<double>(), 100.0 * products / 2e12);
+
+  const nlohmann::json one = json_of(config + "zo.probes_per_forward=1");
+  EXPECT_EQ(one.at("probes_per_forward_reason"), "asked");
+  EXPECT_TRUE(one.at("memory_bytes").is_null());
+  EXPECT_TRUE(one.at("fits").is_null());
+  const double gib = one.at("total_bytes").get<double>() * 1.2 / (1 << 30);
+  const nlohmann::json tight = json_of(fmt::format("{} --memory-gib {}", config, gib));
+  EXPECT_EQ(tight.at("probes_per_forward_reason"), "memory");
+  EXPECT_LT(tight.at("probes_per_forward"), 16);
+  EXPECT_EQ(tight.at("fits"), true);
+  const nlohmann::json large = json_of(config + "zo.probes_per_forward=16 --memory-gib 0.01");
+  EXPECT_EQ(large.at("fits"), false);
+}
+
+TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
+  const Outcome unknown = run(scratch_, "estimate configs/quickstart.yaml --device cuda");
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_NE(unknown.err.find("--memory-gib: missing"), std::string::npos) << unknown.err;
+  for (const char* option : {"--memory-gib 0", "--memory-gib much", "--memory-gib 1e9", "--tflops -1",
+                             "--ranks 0", "--device tpu", "runtime.dtype=bf16"}) {
+    EXPECT_EQ(
+        run(scratch_, fmt::format("estimate configs/quickstart.yaml runtime.device=cpu {}", option)).status,
+        2)
+        << option;
+  }
+  const Outcome small = run(scratch_, "estimate configs/quickstart.yaml --device cpu --memory-gib 0.001");
+  EXPECT_EQ(small.status, 1);
+  ASSERT_EQ(small.errors().size(), 1u) << small.err;
+  EXPECT_NE(small.err.find("weights and trainables take"), std::string::npos) << small.err;
+}
+
+TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
+  const nlohmann::json json = json_of(
+      "profile configs/quickstart.yaml --steps 1 runtime.device=cpu zo.directions=2 train.batch_size=4 "
+      "train.output_dir=" +
+      (scratch_ / "run"));
+  EXPECT_EQ(json.at("steps"), 1);
+  EXPECT_EQ(json.at("probes"), 4);
+  EXPECT_NE(json.at("timing").get<std::string>().find("one by one"), std::string::npos);
+  double shares = json.at("host_share").get<double>();
+  EXPECT_GT(shares, 0.0);
+  std::vector<std::string> names;
+  for (const nlohmann::json& row : json.at("operations")) {
+    names.push_back(row.at("name").get<std::string>());
+    EXPECT_GT(row.at("calls").get<double>(), 0.0) << names.back();
+    EXPECT_GT(row.at("seconds").get<double>(), 0.0) << names.back();
+    EXPECT_EQ(row.at("tflops").is_null(), row.at("product_operations") == 0.0) << names.back();
+    shares += row.at("share").get<double>();
+  }
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"qkv", "attention_output", "mlp_input", "mlp_output", "head",
+                                      "attention", "norm", "embed_gather", "update", "hash", "upload_read"}));
+  EXPECT_LE(shares, 1.0 + 1e-9);
+  for (const char* key : {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops"}) {
+    EXPECT_GT(json.at(key).get<double>(), 0.0) << key;
+  }
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));
+  EXPECT_EQ(run(scratch_, "profile configs/quickstart.yaml --steps 0").status, 2);
+}
+
 }  // namespace
 }  // namespace mezzo::test

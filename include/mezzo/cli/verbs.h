@@ -25,6 +25,8 @@ VerbAction add_tokenize(CLI::App& verb);
 VerbAction add_score(CLI::App& verb);
 VerbAction add_generate(CLI::App& verb);
 VerbAction add_validate(CLI::App& verb);
+VerbAction add_estimate(CLI::App& verb);
+VerbAction add_profile(CLI::App& verb);
 VerbAction add_bench(CLI::App& verb);
 VerbAction add_config_keys(CLI::App& verb);
 VerbAction add_completion(CLI::App& verb);

@@ -71,6 +71,8 @@ void check_agreement(const LoraConfig& config, const Adapter& adapter, const Des
 /// `initial`.
 std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uint64_t seed);
 
+/// The list alone, without values: for sizes.
+Trainables list_trainables(std::span<const TrainableSpec> specs);
 /// Places values in a backend's memory.
 Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
                            std::span<const float> values);

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mezzo/comm/exchange.h"
@@ -25,17 +26,20 @@ struct Placement {
 };
 /// UsageError when the combination is not served, DeviceError when the device is not there.
 Placement place(const RuntimeConfig& config, const Exchange& exchange);
+/// The same for a plan, with `local_ranks` ranks on each host: a device that is asked for need not be there.
+Placement plan_placement(const RuntimeConfig& config, int local_ranks);
 
-/// Model, tokenizer, data and adapter of a config. Not movable: the task refers to the tokenizer.
-class Inputs {
+/// Tokenizer, data and adapter of a config: what a run works on, but for the weights. Not movable: the task
+/// refers to the tokenizer.
+class WorkInputs {
  public:
   /// Opens data.train only for ConfigUse::train. `saved_adapter`: a run's own copy of lora.adapter, taken
   /// when the original is gone; "" for none.
-  Inputs(const Config& config, ConfigUse use, const std::string& saved_adapter);
-  Inputs(const Inputs&) = delete;
-  Inputs& operator=(const Inputs&) = delete;
+  WorkInputs(const Description& description, const Config& config, ConfigUse use,
+             const std::string& saved_adapter);
+  WorkInputs(const WorkInputs&) = delete;
+  WorkInputs& operator=(const WorkInputs&) = delete;
 
-  ModelFiles files;
   std::unique_ptr<Tokenizer> tokenizer;
   Task task;
   std::optional<ExampleStream> train;
@@ -43,6 +47,19 @@ class Inputs {
   std::optional<Adapter> start;     ///< lora.adapter
   AdapterConfig adapter;
   std::vector<TrainableSpec> trainables;
+};
+
+/// With the model's files.
+class Inputs : public WorkInputs {
+ public:
+  Inputs(const Config& config, ConfigUse use, const std::string& saved_adapter)
+      : Inputs(ModelFiles(config.model.path), config, use, saved_adapter) {}
+
+  ModelFiles files;
+
+ private:
+  Inputs(ModelFiles opened, const Config& config, ConfigUse use, const std::string& saved_adapter)
+      : WorkInputs(opened.description, config, use, saved_adapter), files(std::move(opened)) {}
 };
 
 /// Tokens an example may have: data.max_length, or the model's positions.

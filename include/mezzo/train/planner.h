@@ -21,6 +21,8 @@ struct GroupLimits {
   bool paired = true;      ///< two_sided: both signs of a direction share their noise
 };
 
+/// Probes a forward that leave every rank work, whatever the memory.
+std::int64_t fair_share(const GroupLimits& limits);
 /// The largest group that gives every rank work and fits: `bytes(group)` is what a forward of that many
 /// probes takes. DeviceError when not even one probe fits.
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes);

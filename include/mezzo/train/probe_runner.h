@@ -1,10 +1,12 @@
 #pragma once
+#include <functional>
 #include <span>
 #include <vector>
 
 #include "mezzo/backend/backend.h"
 #include "mezzo/data/task.h"
 #include "mezzo/model/decoder.h"
+#include "mezzo/train/planner.h"
 
 namespace mezzo {
 
@@ -29,5 +31,22 @@ class ProbeRunner {
   Buffer scores_;              ///< [P][Q] fp32 in the backend's memory
   std::vector<float> result_;  ///< [P][Q]
 };
+
+/// The work of a step: every probe on every slice.
+struct StepItems {
+  std::span<const Probe> probes;
+  std::span<const std::vector<const Example*>> slices;
+  TaskLoss loss = TaskLoss::options;
+  NoiseKind noise = NoiseKind::gaussian;
+  std::int64_t group = 1;  ///< probes a forward
+
+  std::int64_t groups() const { return (static_cast<std::int64_t>(probes.size()) + group - 1) / group; }
+  /// Work items: slice after slice, group after group.
+  std::int64_t count() const { return groups() * static_cast<std::int64_t>(slices.size()); }
+};
+
+/// Evaluates the work items of a share and hands on the loss of each (probe, slice).
+void evaluate_items(ProbeRunner& runner, const StepItems& items, WorkShare share,
+                    const std::function<void(std::int64_t probe, std::int64_t slice, SliceLoss)>& result);
 
 }  // namespace mezzo

@@ -1,0 +1,61 @@
+#pragma once
+// What a run will take, before there is a device or a weight.
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "mezzo/train/inputs.h"
+#include "mezzo/train/planner.h"
+
+namespace mezzo {
+
+struct EstimateOptions {
+  BackendOptions backend;
+  std::optional<std::size_t> memory;  ///< of a rank's device, for everything; none: what is free on the host
+  int ranks = 1;
+};
+
+/// What decided the number of probes a forward.
+enum class GroupReason : std::uint8_t { asked, fair_share, memory };
+
+/// Floating-point operations, a multiplication and an addition each. As the decoder does them: what probes
+/// share once, rows that no loss reads not at all.
+struct StepOperations {
+  double products = 0.0;
+  double low_rank = 0.0;
+  double attention = 0.0;
+
+  double total() const { return products + low_rank + attention; }
+};
+
+/// Bytes are a rank's.
+struct RunEstimate {
+  std::int64_t layers = 0;
+  std::int64_t first_perturbed_layer = 0;
+  std::int64_t trainables = 0;  ///< numbers
+  BatchShape largest;           ///< of the slices
+  std::int64_t slices = 0;
+  std::int64_t probes = 0;    ///< of a step
+  std::int64_t forwards = 0;  ///< of a step, on all ranks
+  GroupPlan plan;
+  GroupReason reason = GroupReason::asked;
+  std::size_t weight_bytes = 0;
+  std::size_t trainable_bytes = 0;
+  std::size_t evaluation_activation_bytes = 0;  ///< 0: nothing to evaluate
+  std::size_t evaluation_scratch_bytes = 0;
+  std::optional<std::size_t> memory;  ///< there is, for everything
+
+  /// One arena and one scratch serve steps and evaluations.
+  std::size_t total_bytes() const;
+
+  std::int64_t counted_steps = 0;  ///< that the operations are means of
+  StepOperations step;             ///< of all ranks
+  double rank_products = 0.0;      ///< of the rank with the most
+};
+
+/// UsageError when the group depends on the memory of a card and that is not given, DeviceError when there
+/// is too little.
+RunEstimate estimate_run(const Config& config, const Description& description, const WorkInputs& inputs,
+                         const EstimateOptions& options);
+
+}  // namespace mezzo

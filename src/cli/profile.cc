@@ -1,0 +1,134 @@
+#include "mezzo/train/profile.h"
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "mezzo/cli/common.h"
+#include "mezzo/cli/verbs.h"
+
+namespace mezzo {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr const char* how_timed =
+    "operations are timed one by one, the device idle before each and waited for behind it";
+
+/// Null for work that is no product.
+Json tflops_of(const WorkTally& tally) {
+  return tally.products > 0.0 ? Json(tally.products / tally.seconds * 1e-12) : Json(nullptr);
+}
+
+WorkTally products_of(const ProfileResult& result) {
+  WorkTally products;
+  for (const ProfileResult::Row& row : result.rows) {
+    if (row.step.products == 0.0) continue;
+    products.seconds += row.step.seconds;
+    products.products += row.step.products;
+  }
+  return products;
+}
+
+Json to_json(const ProfileResult& result, const Placement& placement) {
+  const WorkTally products = products_of(result);
+  Json json = {{"device", result.device},
+               {"backend", placement.device_name()},
+               {"dtype", placement.dtype_name()},
+               {"threads", placement.threads},
+               {"steps", result.steps},
+               {"probes", result.probes},
+               {"probes_per_forward", result.group},
+               {"tokens", result.tokens},
+               {"weight_bytes", result.weight_bytes},
+               {"activation_bytes", result.activation_bytes},
+               {"arena_high_water_bytes", result.arena_high_water},
+               {"scratch_bytes", result.scratch_bytes},
+               {"step_s", result.step},
+               {"profiled_step_s", result.profiled_step},
+               {"timing", how_timed}};
+  Json rows = Json::array();
+  for (const ProfileResult::Row& row : result.rows) {
+    rows.push_back({{"name", name_of(row.work)},
+                    {"calls", row.calls},
+                    {"seconds", row.step.seconds},
+                    {"share", row.step.seconds / result.profiled_step},
+                    {"product_operations", row.step.products},
+                    {"low_rank_operations", row.step.low_rank},
+                    {"attention_operations", row.step.attention},
+                    {"tflops", tflops_of(row.step)}});
+  }
+  json["operations"] = std::move(rows);
+  json["host_s"] = result.host;
+  json["host_share"] = result.host / result.profiled_step;
+  json["products_s"] = products.seconds;
+  json["products_tflops"] = tflops_of(products);
+  json["peak_tflops"] = result.peak * 1e-12;
+  json["peak_product"] = {result.peak_size, result.peak_size, result.peak_size};
+  return json;
+}
+
+std::string to_text(const ProfileResult& result, const Placement& placement) {
+  std::string text = fmt::format("{}, {}: {} step{} of {} probes, {} a forward, {:.0f} tokens a probe\n",
+                                 result.device, placement.dtype_name(), result.steps,
+                                 result.steps == 1 ? "" : "s", result.probes, result.group, result.tokens);
+  text += fmt::format("a step: {:.6f} s; {:.6f} s while its operations were timed\n", result.step,
+                      result.profiled_step);
+  text += fmt::format("({})\n", how_timed);
+  text += fmt::format("{:<18}{:>9}{:>12}{:>9}{:>10}{:>11}\n", "", "calls", "seconds", "share", "TFLOP/s",
+                      "of peak");
+  const auto line = [&](std::string_view name, const std::string& calls, const WorkTally& tally) {
+    text += fmt::format("{:<18}{:>9}{:>12.6f}{:>8.2f}%", name, calls, tally.seconds,
+                        100.0 * tally.seconds / result.profiled_step);
+    if (tally.products > 0.0) {
+      const double rate = tally.products / tally.seconds;
+      text += fmt::format("{:>10.4g}{:>10.1f}%", rate * 1e-12, 100.0 * rate / result.peak);
+    }
+    text += '\n';
+  };
+  for (const ProfileResult::Row& row : result.rows)
+    line(name_of(row.work), fmt::format("{:.1f}", row.calls), row.step);
+  line("host", "", {.seconds = result.host});
+  line("all products", "", products_of(result));
+  text += fmt::format("peak: {:.4g} TFLOP/s, one product of {} x {} x {} by the device's library\n",
+                      result.peak * 1e-12, result.peak_size, result.peak_size, result.peak_size);
+  return text;
+}
+
+}  // namespace
+
+VerbAction add_profile(CLI::App& verb) {
+  struct Arguments {
+    std::string config;
+    std::vector<std::string> overrides;
+    std::int64_t steps = 3;
+    bool json = false;
+  };
+  auto arguments = std::make_shared<Arguments>();
+  verb.add_option("config", arguments->config, "YAML config")->required();
+  verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
+  verb.add_option("--steps", arguments->steps, "steps to take, behind one that does not count")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_flag("--json", arguments->json, "as JSON on standard output");
+  verb.footer(
+      "Takes the config's first steps on one rank and writes nothing.\n"
+      "Example: mezzo profile configs/quickstart.yaml --steps 5");
+  return [arguments](VerbContext& context) {
+    if (context.exchange.size() > 1) {
+      throw UsageError("profile takes the steps of one rank, but {} were started", context.exchange.size());
+    }
+    const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
+    const Placement placement = place(config.runtime, context.exchange);
+    const Inputs inputs(config, ConfigUse::train,
+                        RunFolder{config.train.output_dir.value()}.initial_adapter());
+    const ProfileResult result =
+        profile(config, inputs, placement.backend_options(context.exchange.local_rank()), arguments->steps);
+    std::cout << (arguments->json ? to_json(result, placement).dump() + '\n' : to_text(result, placement));
+    if (!std::cout.flush()) throw IoError("standard output: cannot write");
+    return ExitCode::done;
+  };
+}
+
+}  // namespace mezzo

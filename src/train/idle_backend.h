@@ -1,0 +1,47 @@
+#pragma once
+#include <algorithm>
+
+#include "backend_over.h"
+
+namespace mezzo {
+
+/// Has a device's sizes and does nothing: views have no data, every number read is zero. What a run asks of a
+/// backend can be counted with it before there is a device.
+class IdleBackend final : public BackendOver {
+ public:
+  using BackendOver::BackendOver;
+
+  std::string device() const override { return "none"; }
+  std::map<std::string, std::string> fingerprint() const override { return {}; }
+  void keep(const std::map<std::string, std::string>&) override {}
+  std::size_t memory_available() const override { return 0; }
+  void prepare(const Workload&) override {}
+
+  Buffer allocate(std::size_t bytes) override { return Buffer(nullptr, bytes, nullptr); }
+  void load(View, DType, const void*, bool) override {}
+  void fill_normal(View, std::uint64_t, float) override {}
+  void read(std::span<float> destination, View, std::int64_t) override {
+    std::ranges::fill(destination, 0.0f);
+  }
+  void upload(const PackedBatch& batch, DeviceBatch& destination) override;
+  void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override {
+    destination.probes.assign(probes.begin(), probes.end());
+    destination.noise = noise;
+  }
+  void synchronize() override {}
+
+  void embed(const DeviceBatch&, View, View, std::int64_t, View) override {}
+  void residual_norm(const ProbeTable&, View, std::span<const View>, View, const Norm&, View) override {}
+  void product(const ProbeTable&, const Product&, std::size_t, View, std::span<const View>,
+               Epilogue) override {}
+  void rotate(const ProbeTable&, const DeviceBatch&, const Rope&, View, std::int64_t, View) override {}
+  void attention(const ProbeTable&, const DeviceBatch&, const AttentionShape&, const Rope*, View, View, View,
+                 View, View) override {}
+  void gather(const ProbeTable&, View, View, View) override {}
+  void score(const ProbeTable&, const DeviceBatch&, const Product&, View, View) override {}
+
+  void update(Trainables&, const UpdateStep&, NoiseKind) override {}
+  std::uint64_t hash(const Trainables&) override { return 0; }
+};
+
+}  // namespace mezzo

@@ -1,0 +1,203 @@
+#include "mezzo/train/profile.h"
+
+#include <utility>
+
+#include "mezzo/backend/floor.h"
+#include "mezzo/train/benchmark.h"
+#include "mezzo/train/planner.h"
+#include "mezzo/train/probe_runner.h"
+#include "mezzo/zo/estimator.h"
+#include "mezzo/zo/schedule.h"
+#include "mezzo/zo/slots.h"
+#include "mezzo/zo/trajectory.h"
+#include "profiled_backend.h"
+
+namespace mezzo {
+
+namespace {
+
+/// Steps of a config on a profiled backend, as the trainer takes them on one rank.
+class ProfiledRun {
+ public:
+  ProfiledRun(const Config& config, const Inputs& inputs, const BackendOptions& options);
+
+  void step(std::uint64_t step);  ///< waits
+
+  const Config& config;
+  const Inputs& inputs;
+  const std::unique_ptr<Backend> device;
+  ProfiledBackend backend;
+  Trainables trainables;
+  Decoder decoder;
+  ProbeRunner runner;
+  GroupPlan plan;
+  std::int64_t probes = 0;
+
+ private:
+  std::vector<Probe> probes_of(std::uint64_t step) const {
+    return estimator_->probes(direction_seeds(config.train.seed, step, config.zo.directions));
+  }
+
+  std::unique_ptr<Estimator> estimator_;
+  Schedule schedule_;
+  std::optional<SlotTable> slots_;
+};
+
+ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOptions& options)
+    : config(of),
+      inputs(with),
+      device(make_backend(options)),
+      backend(*device, inputs.files.description),
+      trainables(make_trainables(
+          backend, inputs.trainables,
+          inputs.start ? inputs.start->values : initial_values(inputs.trainables, config.train.seed))),
+      decoder(backend, inputs.files.description, &inputs.adapter, &trainables),
+      runner(backend, decoder),
+      estimator_(make_estimator(config.zo.estimator, config.zo.epsilon)),
+      schedule_{.kind = config.optimizer.lr_scheduler_type,
+                .learning_rate = config.optimizer.learning_rate,
+                .warmup_steps = config.optimizer.warmup_steps,
+                .max_steps = config.train.max_steps} {
+  decoder.load(inputs.files, {});
+  probes = static_cast<std::int64_t>(probes_of(0).size());
+  const std::int64_t slices = config.train.gradient_accumulation_steps * config.train.batch_slices;
+  slots_.emplace(probes, slices, 1);
+  const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
+  plan = plan_group(decoder, backend, largest, config.zo.directions,
+                    {.probes = probes,
+                     .slices = slices,
+                     .memory = backend.memory_available(),
+                     .paired = config.zo.estimator == EstimatorKind::two_sided},
+                    config.zo.probes_per_forward);
+  runner.reserve(largest, plan.group, plan.directions);
+}
+
+void ProfiledRun::step(std::uint64_t step) {
+  const std::vector<Probe> of_step = probes_of(step);
+  const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
+  const StepItems items{.probes = of_step,
+                        .slices = slices,
+                        .loss = inputs.task.loss(),
+                        .noise = config.zo.noise,
+                        .group = plan.group};
+  slots_->clear();
+  evaluate_items(runner, items, {.first = 0, .count = items.count()},
+                 [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
+                   slots_->set(probe, slice, of_step[static_cast<std::size_t>(probe)].seed, loss.sum,
+                               loss.weight);
+                 });
+  if (step % static_cast<std::uint64_t>(config.train.hash_steps) == 0) {
+    static_cast<void>(backend.hash(trainables));
+  }
+  const auto number = static_cast<std::int64_t>(step);
+  const StepRecord record{.step = step,
+                          .learning_rate = schedule_.at(number),
+                          .coefficients = estimator_->estimate(slots_->losses(of_step, number)).coefficients};
+  backend.update(trainables,
+                 update_of(record, config.train.seed, static_cast<float>(config.optimizer.weight_decay)),
+                 config.zo.noise);
+  backend.synchronize();
+}
+
+/// The rate of one large product, in operations a second.
+double peak_rate(const BackendOptions& options, std::int64_t size) {
+  const FloorProduct product{.rows = size, .out = size, .in = size};
+  const std::unique_ptr<ProductFloor> floor = make_product_floor(options, {&product, 1});
+  floor->run();
+  return product.operations() / median_seconds(5, [&] { floor->run(); });
+}
+
+}  // namespace
+
+std::string_view name_of(Work work) {
+  switch (work) {
+    case Work::qkv:
+      return "qkv";
+    case Work::attention_output:
+      return "attention_output";
+    case Work::mlp_input:
+      return "mlp_input";
+    case Work::mlp_output:
+      return "mlp_output";
+    case Work::head:
+      return "head";
+    case Work::attention:
+      return "attention";
+    case Work::norm:
+      return "norm";
+    case Work::rows:
+      return "embed_gather";
+    case Work::update:
+      return "update";
+    case Work::hash:
+      return "hash";
+    case Work::transfer:
+      return "upload_read";
+  }
+  return "";
+}
+
+WorkTally total_of(const WorkTallies& tallies) {
+  WorkTally total;
+  for (const WorkTally& tally : tallies) {
+    total.calls += tally.calls;
+    total.seconds += tally.seconds;
+    total.products += tally.products;
+    total.low_rank += tally.low_rank;
+    total.attention += tally.attention;
+  }
+  return total;
+}
+
+ProfileResult profile(const Config& config, const Inputs& inputs, const BackendOptions& backend,
+                      std::int64_t steps) {
+  ProfileResult result;
+  {
+    ProfiledRun run(config, inputs, backend);
+    run.step(0);  // warms up
+    std::vector<double> seconds;
+    double profiled = 0.0;
+    double tokens = 0.0;
+    for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(steps); ++step) {
+      run.backend.watch(ProfiledBackend::Watch::nothing);
+      seconds.push_back(seconds_of([&] { run.step(step); }));
+      run.backend.watch(ProfiledBackend::Watch::time);
+      profiled += seconds_of([&] { run.step(step); });
+      for (const auto& slice : slices_of(config.train, *inputs.train, step)) {
+        tokens += static_cast<double>(
+            shape_of(pack(slice, inputs.task.loss(), inputs.task.loss() == TaskLoss::options).packed).tokens);
+      }
+    }
+    const auto count = static_cast<double>(steps);
+    result = {.device = run.backend.device(),
+              .steps = steps,
+              .probes = run.probes,
+              .group = run.plan.group,
+              .tokens = tokens / count,
+              .weight_bytes = run.decoder.weight_bytes(),
+              .activation_bytes = run.plan.activation_bytes,
+              .arena_high_water = run.decoder.arena_high_water(),
+              .scratch_bytes = run.plan.scratch_bytes,
+              .step = median_of(std::move(seconds)),
+              .profiled_step = profiled / count,
+              .rows = {}};
+    const WorkTallies& tallies = run.backend.tallies();
+    for (std::size_t i = 0; i < tallies.size(); ++i) {
+      const WorkTally& tally = tallies[i];
+      if (tally.calls == 0) continue;
+      result.rows.push_back({.work = static_cast<Work>(i),
+                             .calls = static_cast<double>(tally.calls) / count,
+                             .step = {.seconds = tally.seconds / count,
+                                      .products = tally.products / count,
+                                      .low_rank = tally.low_rank / count,
+                                      .attention = tally.attention / count}});
+    }
+    result.host = result.profiled_step - total_of(tallies).seconds / count;
+  }
+  // The run's memory is free again: of a card it may have taken all.
+  result.peak_size = backend.device == DeviceKind::cuda ? 8192 : 2048;
+  result.peak = peak_rate(backend, result.peak_size);
+  return result;
+}
+
+}  // namespace mezzo

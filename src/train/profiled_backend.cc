@@ -1,0 +1,125 @@
+#include "profiled_backend.h"
+
+#include "mezzo/train/benchmark.h"
+
+namespace mezzo {
+namespace {
+
+/// Matrices that a view stands for.
+double copies_of(const View& view, const ProbeTable& table) {
+  return view.shared() ? 1.0 : static_cast<double>(table.count());
+}
+
+}  // namespace
+
+ProfiledBackend::ProfiledBackend(Backend& inner, const Description& description)
+    : BackendOver(inner), inner_(inner), names_(description.names) {}
+
+Work ProfiledBackend::work_of(const Product& product) const {
+  if (product.name == names_.head) return Work::head;
+  if (product.name.ends_with("." + names_.qkv[0])) return Work::qkv;
+  if (product.name.ends_with("." + names_.attention_output)) return Work::attention_output;
+  return product.name.ends_with("." + names_.mlp_input[0]) ? Work::mlp_input : Work::mlp_output;
+}
+
+void ProfiledBackend::run(Work work, const std::function<void()>& operation) {
+  if (watch_ != Watch::nothing) ++tally(work).calls;
+  if (watch_ != Watch::time) return operation();
+  inner_.synchronize();
+  tally(work).seconds += seconds_of([&] {
+    operation();
+    inner_.synchronize();
+  });
+}
+
+void ProfiledBackend::count_product(const ProbeTable& table, const Product& product, std::size_t first,
+                                    std::size_t count, const View& x) {
+  if (watch_ == Watch::nothing) return;
+  const auto rows = static_cast<double>(x.rows);
+  const auto in = static_cast<double>(product.in());
+  WorkTally& of_product = tally(work_of(product));
+  for (std::size_t i = first; i < first + count; ++i) {
+    const ProductPart& part = product.parts[i];
+    const auto out = static_cast<double>(part.rows);
+    of_product.products += 2.0 * copies_of(x, table) * rows * out * in;
+    if (!part.tail) continue;
+    const auto probes = static_cast<double>(table.count());
+    of_product.low_rank += 2.0 * probes * rows * static_cast<double>(part.tail->a.rows) * (in + out);
+  }
+}
+
+void ProfiledBackend::read(std::span<float> destination, View source, std::int64_t probes) {
+  run(Work::transfer, [&] { inner_.read(destination, source, probes); });
+}
+
+void ProfiledBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
+  Pairs& pairs = pairs_[&destination] = {};
+  const auto keys = [&](std::size_t row) { return static_cast<double>(batch.positions[row]) + 1.0; };
+  for (std::size_t row = 0; row < batch.positions.size(); ++row) pairs.all += keys(row);
+  for (const std::int32_t row : batch.reads) pairs.read += keys(static_cast<std::size_t>(row));
+  run(Work::transfer, [&] { inner_.upload(batch, destination); });
+}
+
+void ProfiledBackend::upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) {
+  run(Work::transfer, [&] { inner_.upload(probes, noise, destination); });
+}
+
+void ProfiledBackend::embed(const DeviceBatch& batch, View table, View positions_table,
+                            std::int64_t position_offset, View h) {
+  run(Work::rows, [&] { inner_.embed(batch, table, positions_table, position_offset, h); });
+}
+
+void ProfiledBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas,
+                                    View h_out, const Norm& norm, View x) {
+  run(Work::norm, [&] { inner_.residual_norm(table, h_in, deltas, h_out, norm, x); });
+}
+
+void ProfiledBackend::product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+                              std::span<const View> y, Epilogue epilogue) {
+  std::int64_t width = 0;
+  for (const View& view : y) width += epilogue.gated ? 2 * view.cols : view.cols;
+  std::size_t count = 0;
+  for (; width > 0; ++count) width -= product.parts.at(first_part + count).rows;
+  count_product(table, product, first_part, count, x);
+  run(work_of(product), [&] { inner_.product(table, product, first_part, x, y, epilogue); });
+}
+
+void ProfiledBackend::rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope,
+                             View row_index, std::int64_t head_dim, View x) {
+  run(Work::attention, [&] { inner_.rotate(table, batch, rope, row_index, head_dim, x); });
+}
+
+void ProfiledBackend::attention(const ProbeTable& table, const DeviceBatch& batch,
+                                const AttentionShape& shape, const Rope* rope, View q, View k, View v,
+                                View query_rows, View out) {
+  if (watch_ != Watch::nothing) {
+    const Pairs& pairs = pairs_.at(&batch);
+    // q.k and the weighted sum of v.
+    tally(Work::attention).attention += 4.0 * static_cast<double>(shape.heads * shape.head_dim) *
+                                        copies_of(out, table) *
+                                        (query_rows.cols > 0 ? pairs.read : pairs.all);
+  }
+  run(Work::attention, [&] { inner_.attention(table, batch, shape, rope, q, k, v, query_rows, out); });
+}
+
+void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View out) {
+  run(Work::rows, [&] { inner_.gather(table, x, rows, out); });
+}
+
+void ProfiledBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                            View out) {
+  count_product(table, head, 0, head.parts.size(), x);
+  run(work_of(head), [&] { inner_.score(table, batch, head, x, out); });
+}
+
+void ProfiledBackend::update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) {
+  run(Work::update, [&] { inner_.update(trainables, step, noise); });
+}
+
+std::uint64_t ProfiledBackend::hash(const Trainables& trainables) {
+  std::uint64_t result = 0;
+  run(Work::hash, [&] { result = inner_.hash(trainables); });
+  return result;
+}
+
+}  // namespace mezzo

@@ -1,0 +1,82 @@
+#pragma once
+#include <array>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "backend_over.h"
+#include "mezzo/model/description.h"
+#include "mezzo/train/profile.h"
+
+namespace mezzo {
+
+/// Hands every operation on to another backend, and counts it or times it as it is told. An operation is
+/// timed by itself: the device is idle before it and is waited for behind it.
+class ProfiledBackend final : public BackendOver {
+ public:
+  enum class Watch { nothing, counts, time };
+
+  /// `inner` must outlive it. Products are told apart by the names that `description` gives them.
+  ProfiledBackend(Backend& inner, const Description& description);
+
+  void watch(Watch watch) { watch_ = watch; }
+  const WorkTallies& tallies() const { return tallies_; }
+  void clear() { tallies_ = {}; }
+
+  std::string device() const override { return inner_.device(); }
+  std::map<std::string, std::string> fingerprint() const override { return inner_.fingerprint(); }
+  void keep(const std::map<std::string, std::string>& fingerprint) override { inner_.keep(fingerprint); }
+  std::size_t memory_available() const override { return inner_.memory_available(); }
+  void prepare(const Workload& workload) override { inner_.prepare(workload); }
+
+  Buffer allocate(std::size_t bytes) override { return inner_.allocate(bytes); }
+  void load(View destination, DType source_dtype, const void* source, bool transposed) override {
+    inner_.load(destination, source_dtype, source, transposed);
+  }
+  void fill_normal(View destination, std::uint64_t seed, float scale) override {
+    inner_.fill_normal(destination, seed, scale);
+  }
+  void read(std::span<float> destination, View source, std::int64_t probes) override;
+  void upload(const PackedBatch& batch, DeviceBatch& destination) override;
+  void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
+  void synchronize() override { inner_.synchronize(); }
+
+  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
+             View h) override;
+  void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                     const Norm& norm, View x) override;
+  void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+               std::span<const View> y, Epilogue epilogue) override;
+  void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+              std::int64_t head_dim, View x) override;
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                 const Rope* rope, View q, View k, View v, View query_rows, View out) override;
+  void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+             View out) override;
+
+  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override;
+  std::uint64_t hash(const Trainables& trainables) override;
+
+ private:
+  /// What causal attention over a batch looks at.
+  struct Pairs {
+    double all = 0.0;   ///< (query, key) of every row
+    double read = 0.0;  ///< of the rows that a loss reads
+  };
+
+  Work work_of(const Product& product) const;
+  WorkTally& tally(Work work) { return tallies_[static_cast<std::size_t>(work)]; }
+  void run(Work work, const std::function<void()>& operation);
+  /// Counts parts [first, first + count) over the rows of x.
+  void count_product(const ProbeTable& table, const Product& product, std::size_t first, std::size_t count,
+                     const View& x);
+
+  Backend& inner_;
+  const ModuleNames names_;
+  Watch watch_ = Watch::nothing;
+  WorkTallies tallies_ = {};
+  std::map<const DeviceBatch*, Pairs> pairs_;  ///< of what was last uploaded there
+};
+
+}  // namespace mezzo
