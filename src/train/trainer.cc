@@ -129,6 +129,7 @@ class Trainer {
   Decision look_at_folder();
   Decision decide_resume(const std::string& snapshot);
   std::uint64_t begin_folder();
+  void choose_algorithms(const std::map<std::string, std::string>& recorded);
   void build(const Decision& decision);
   void choose_groups(std::uint64_t first_step);
   void open_record(const Decision& decision);
@@ -342,7 +343,28 @@ std::uint64_t Trainer::begin_folder() {
 
 // ---- the weights and the work ---------------------------------------------------------------------------
 
+/// Rank 0 chooses for all, as `recorded` says where that can be.
+void Trainer::choose_algorithms(const std::map<std::string, std::string>& recorded) {
+  const Trainables names = list_trainables(header_.trainables);
+  const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
+                      &names);
+  const BatchShape largest = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
+  const auto choose = [&](const std::map<std::string, std::string>& wanted) {
+    backend_->keep(wanted);
+    backend_->choose(sizes.workload(largest, 1, 1));
+  };
+  together(exchange_, timeout_ * loading_timeouts, [&] {
+    if (leads()) choose(recorded);
+  });
+  const std::string chosen = leads() ? nlohmann::json(backend_->fingerprint()).dump() : "";
+  const nlohmann::json of_rank_0 = nlohmann::json::parse(agree(exchange_, chosen, timeout_)[0]);
+  together(exchange_, timeout_ * loading_timeouts, [&] {
+    if (!leads()) choose(of_rank_0.get<std::map<std::string, std::string>>());
+  });
+}
+
 void Trainer::build(const Decision& decision) {
+  if (decision.resume) choose_algorithms(scan_trajectory(folder_.trajectory(), 0).header.fingerprint);
   together(exchange_, timeout_ * loading_timeouts, [&] {
     // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
     header_ = scan_trajectory(folder_.trajectory(), 0).header;
@@ -353,10 +375,16 @@ void Trainer::build(const Decision& decision) {
     decoder_.emplace(*backend_, inputs_->files.description, &header_.adapter, &trainables_);
     runner_.emplace(*backend_, *decoder_);
     if (!inputs_->validation.empty()) evaluator_.emplace(inputs_->validation, inputs_->task);
+    const Clock::time_point loading = Clock::now();
+    std::size_t bytes = 0;
     decoder_->load(inputs_->files, [&](std::size_t loaded, std::size_t total) {
       log_.status(fmt::format("loading weights: {} of {} MiB", loaded >> 20, total >> 20));
+      bytes = loaded;
     });
     log_.status("");
+    const double seconds = seconds_since(loading);
+    log_.info("loaded {} MiB of weights in {:.1f} s, {:.1f} GB/s", bytes >> 20, seconds,
+              1e-9 * static_cast<double>(bytes) / seconds);
     choose_groups(decision.step);
   });
   check_same_everywhere("the backend", nlohmann::json(backend_->fingerprint()).dump());
@@ -560,6 +588,7 @@ TrainResult Trainer::run() {
   make_header();
   together(exchange_, timeout_,
            [&] { backend_ = make_backend(placement_.backend_options(exchange_.local_rank())); });
+  choose_algorithms({});
   header_.fingerprint = backend_->fingerprint();
   const Decision decision = look_at_folder();
   if (decision.finished) {
