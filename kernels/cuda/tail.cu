@@ -64,30 +64,49 @@ __global__ void __launch_bounds__(project_warps * 32)
 constexpr int finish_cols = 128;
 constexpr int finish_rows = 8;
 
-/// value[i] of rows [t, t + finish_rows) of copy p, up to `end`, in column j of one part.
+/// value[c][i] of rows [t, t + finish_rows) of copy p, up to `end`, in columns j and j + 1 of one part; the
+/// second is the first again where `alone`.
 __device__ inline void part_values(const Finish& o, const Column& c, std::int64_t p, std::int64_t t,
-                                   std::int64_t end, std::int64_t j, float* value) {
-  float tail[finish_rows] = {};
-  const float* b = c.b + p * o.b_copy_stride + j * c.rank;
-  for (std::int64_t k0 = 0; k0 < c.rank; k0 += pass_ranks) {
-    float factor[pass_ranks];
+                                   std::int64_t end, std::int64_t j, bool alone,
+                                   float (&value)[2][finish_rows]) {
+  const std::int64_t second = alone ? 0 : 1;
+  const int rank = static_cast<int>(c.rank);
+  const float* b[2] = {c.b + p * o.b_copy_stride + j * c.rank, nullptr};
+  b[1] = b[0] + second * c.rank;
+  const float* const s = o.s + (p * o.rows + t) * o.ranks + c.rank_begin;
+  const int last = static_cast<int>(end - 1 - t);
+  float tail[2][finish_rows] = {};
+  for (int k0 = 0; k0 < rank; k0 += pass_ranks) {
+    float factor[2][pass_ranks];
 #pragma unroll
-    for (int k = 0; k < pass_ranks; ++k) factor[k] = k0 + k < c.rank ? b[k0 + k] : 0.0f;
+    for (int k = 0; k < pass_ranks; ++k) {
+      factor[0][k] = k0 + k < rank ? b[0][k0 + k] : 0.0f;
+      factor[1][k] = k0 + k < rank ? b[1][k0 + k] : 0.0f;
+    }
 #pragma unroll
     for (int i = 0; i < finish_rows; ++i) {
-      const float* s = o.s + (p * o.rows + min(t + i, end - 1)) * o.ranks + c.rank_begin + k0;
+      const float* const row = s + min(i, last) * o.ranks + k0;
 #pragma unroll
       for (int k = 0; k < pass_ranks; ++k) {
-        if (k0 + k < c.rank) tail[i] = fmaf(factor[k], s[k], tail[i]);
+        if (k0 + k >= rank) continue;
+        const float each = row[k];
+        tail[0][i] = fmaf(factor[0][k], each, tail[0][i]);
+        tail[1][i] = fmaf(factor[1][k], each, tail[1][i]);
       }
     }
   }
-  const float bias = c.bias != nullptr ? element(c.bias, c.bias_dtype, j) : 0.0f;
+  const float bias[2] = {c.bias != nullptr ? element(c.bias, c.bias_dtype, j) : 0.0f,
+                         c.bias != nullptr ? element(c.bias, c.bias_dtype, j + second) : 0.0f};
+  const float* const base = o.base + (p * o.base_rows + t - o.first) * o.base_stride + c.begin + j;
 #pragma unroll
   for (int i = 0; i < finish_rows; ++i) {
-    const std::int64_t row = p * o.base_rows + min(t + i, end - 1) - o.first;
-    value[i] = o.base[row * o.base_stride + c.begin + j] + bias;
-    if (c.rank > 0) value[i] = fmaf(c.scaling, tail[i], value[i]);
+    const float* const from = base + min(i, last) * o.base_stride;
+    value[0][i] = from[0] + bias[0];
+    value[1][i] = from[second] + bias[1];
+    if (rank > 0) {
+      value[0][i] = fmaf(c.scaling, tail[0][i], value[0][i]);
+      value[1][i] = fmaf(c.scaling, tail[1][i], value[1][i]);
+    }
   }
 }
 
@@ -100,33 +119,34 @@ __global__ void __launch_bounds__(finish_cols) finish_block(Finish o, std::int64
   // Two neighbouring columns a thread; the last one alone where their number is odd.
   const std::int64_t first = 2 * (std::int64_t{blockIdx.x} * finish_cols + threadIdx.x);
   if (t >= end || first >= o.cols) return;
+  const bool alone = first + 1 == o.cols;
   float value[2][finish_rows];
+  part_values(o, o.column[0], p, t, end, first, alone, value);
 #pragma unroll
-  for (int c = 0; c < 2; ++c) {
-    const std::int64_t j = min(first + c, o.cols - 1);
-    part_values(o, o.column[0], p, t, end, j, value[c]);
-#pragma unroll
-    for (int i = 0; i < finish_rows; ++i) value[c][i] = apply(o.curve, value[c][i]);
-    if constexpr (gated) {
-      float up[finish_rows];
-      part_values(o, o.column[1], p, t, end, j, up);
-#pragma unroll
-      for (int i = 0; i < finish_rows; ++i) value[c][i] *= up[i];
-    }
+  for (int i = 0; i < 2 * finish_rows; ++i) {
+    float& each = value[i / finish_rows][i % finish_rows];
+    each = apply(o.curve, each);
   }
+  if constexpr (gated) {
+    float up[2][finish_rows];
+    part_values(o, o.column[1], p, t, end, first, alone, up);
+#pragma unroll
+    for (int i = 0; i < 2 * finish_rows; ++i)
+      value[i / finish_rows][i % finish_rows] *= up[i / finish_rows][i % finish_rows];
+  }
+  struct alignas(2 * sizeof(T)) Pair {
+    T x[2];
+  };
 #pragma unroll
   for (int i = 0; i < finish_rows; ++i) {
     if (t + i >= end) break;
-    struct alignas(2 * sizeof(T)) Pair {
-      T x[2];
-    };
     T* const to = y.row(p, t + i) + first;
     const Pair pair = {{from_float<T>(value[0][i]), from_float<T>(value[1][i])}};
-    if (first + 1 < o.cols && reinterpret_cast<std::uintptr_t>(to) % sizeof(Pair) == 0) {
+    if (!alone && reinterpret_cast<std::uintptr_t>(to) % sizeof(Pair) == 0) {
       *reinterpret_cast<Pair*>(to) = pair;
     } else {
       to[0] = pair.x[0];
-      if (first + 1 < o.cols) to[1] = pair.x[1];
+      if (!alone) to[1] = pair.x[1];
     }
   }
 }

@@ -1,6 +1,6 @@
 // The floor on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K allowed.
 #include <algorithm>
-#include <map>
+#include <vector>
 
 #include "backends.h"
 #include "cuda_check.h"
@@ -31,33 +31,34 @@ class CudaFloor final : public ProductFloor {
       : dtype_(options.fp32 ? DType::f32 : DType::bf16),
         stream_(make_stream()),
         gemm_(stream_.get(), allocate(workspace_bytes), Gemm::Choice::any_bits, "") {
-    std::int64_t most_x = 0, most_y = 0, most_w = 0;  // elements
+    std::int64_t most_x = 0, most_y = 0;  // elements
     for (const FloorProduct& product : products) {
       products_.push_back(aligned(product));
       const FloorProduct& p = products_.back();
       most_x = std::max(most_x, p.rows * p.in);
       most_y = std::max(most_y, p.rows * p.out);
-      most_w = std::max(most_w, p.out * p.in);
     }
     const auto filled = [&](std::int64_t count) {
       Buffer buffer = allocate(static_cast<std::size_t>(count) * size_of(dtype_));
       MEZZO_CUDA(cuda::fill_normals(buffer.data(), dtype_, count, stream_.get()));
       return buffer;
     };
-    w_ = filled(most_w);
     for (const FloorProduct& p : products_) {
       if (gemm_.chosen(shape_of(p))) continue;
       const Buffer scratch = allocate(Gemm::search_bytes(shape_of(p), p.rows));
       gemm_.choose(shape_of(p), p.rows, scratch.data(), scratch.bytes());
     }
+    // Each product reads a weight of its own, as in a model: none is left in the cache by the last one.
+    for (const FloorProduct& p : products_) weights_.push_back(filled(p.out * p.in));
     x_ = filled(most_x);
     y_ = filled(most_y);
     MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
   }
 
   void run() override {
-    for (const FloorProduct& p : products_) {
-      gemm_.run(shape_of(p), {.weight = w_.data(),
+    for (std::size_t i = 0; i < products_.size(); ++i) {
+      const FloorProduct& p = products_[i];
+      gemm_.run(shape_of(p), {.weight = weights_[i].data(),
                               .weight_stride = p.in,
                               .x = x_.data(),
                               .x_stride = p.in,
@@ -84,7 +85,8 @@ class CudaFloor final : public ProductFloor {
   Stream stream_;
   Gemm gemm_;
   std::vector<FloorProduct> products_;
-  Buffer x_, y_, w_;
+  std::vector<Buffer> weights_;
+  Buffer x_, y_;
 };
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace {
 /// where it is long enough for products at full speed. Bytes.
 constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
 constexpr std::int64_t most_gated = std::int64_t{384} << 20;
-constexpr std::int64_t most_scored = std::int64_t{384} << 20;
+constexpr std::int64_t most_scored = std::int64_t{1} << 30;
 constexpr std::int64_t scored_bytes_a_row = 16 << 10;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
 /// have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two ranges are 192.
@@ -97,7 +97,7 @@ cuda::TailColumns columns_for(std::int64_t in, std::int64_t ranks, std::int64_t 
 
 std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows) {
   constexpr std::int64_t usual_slots = 20;  // of a step
-  constexpr std::int64_t most_bytes = std::int64_t{512} << 20;
+  constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
   const auto bytes = [](std::int64_t cols, DType dtype) {
     return cols * static_cast<std::int64_t>(size_of(dtype));
   };
