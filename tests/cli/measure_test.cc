@@ -14,7 +14,7 @@ class MeasureTest : public ::testing::Test {
     return nlohmann::json::parse(outcome.out);
   }
 
-  Scratch scratch_;
+  ScratchFolder scratch_;
 };
 
 TEST_F(MeasureTest, BenchReportsEveryNumber) {
