@@ -22,10 +22,70 @@ __global__ void rotate_row(Rotation r, const std::int32_t* positions, std::int64
     T& second = head[r.half_split ? j + half : 2 * j + 1];
     const float cosine = r.cosines[position * r.table_stride + j];
     const float sine = r.sines[position * r.table_stride + j];
-    const float a = to_float(first);
-    const float b = to_float(second);
-    first = from_float<T>(a * cosine - b * sine);
-    second = from_float<T>(b * cosine + a * sine);
+    float a = to_float(first);
+    float b = to_float(second);
+    rotate_pair(a, b, cosine, sine);
+    first = from_float<T>(a);
+    second = from_float<T>(b);
+  }
+}
+
+/// The same for whole words: dims in sixteens, heads in eights. A thread has 8 pairs of up to 4 heads, whose
+/// cosines and sines it loads once; head_groups = heads / 4, rounded up.
+constexpr int heads_a_thread = 4;
+template <typename T>
+__global__ void __launch_bounds__(256)
+    rotate_words(Rotation r, const std::int32_t* positions, std::int64_t tokens,
+                 const std::int32_t* row_index, std::int64_t rows, std::int32_t rows_a_block,
+                 std::int32_t head_groups, Typed<T> x, std::uint32_t* fault) {
+  const int half = static_cast<int>(r.dims) / 2;
+  const int heads = static_cast<int>(r.heads);
+  const int pieces = half / 8;
+  const int a_row = pieces * head_groups;  // threads
+  const std::int64_t row0 = std::int64_t{blockIdx.x} * rows_a_block;
+  for (int e = static_cast<int>(threadIdx.x); e < a_row * rows_a_block; e += 256) {
+    const std::int64_t i = row0 + e / a_row;
+    if (i >= rows) return;
+    const int j = e % a_row % pieces * 8;
+    const int group = e % a_row / pieces;
+    const std::int64_t token = row_index != nullptr ? row_index[i] : i;
+    if (token < 0 || token >= tokens) {
+      report(fault, Fault::row);
+      continue;
+    }
+    const std::int64_t position = positions[token];
+    if (position < 0 || position >= r.places) {
+      report(fault, Fault::position);
+      continue;
+    }
+    T* const row = x.row(blockIdx.y, i) + (r.half_split ? j : 2 * j);
+    const int apart = r.half_split ? half : 8;
+    float first[heads_a_thread][8], second[heads_a_thread][8], cosines[8], sines[8];
+#pragma unroll
+    for (int n = 0; n < heads_a_thread; ++n) {
+      const int head = group + n * head_groups;
+      if (head < heads) load8(row + head * r.head_dim, first[n]);
+      if (head < heads) load8(row + head * r.head_dim + apart, second[n]);
+    }
+    load8(r.cosines + position * r.table_stride + j, cosines);
+    load8(r.sines + position * r.table_stride + j, sines);
+#pragma unroll
+    for (int n = 0; n < heads_a_thread; ++n) {
+      const int head = group + n * head_groups;
+      if (head >= heads) break;
+      if (r.half_split) {
+#pragma unroll
+        for (int p = 0; p < 8; ++p) rotate_pair(first[n][p], second[n][p], cosines[p], sines[p]);
+      } else {
+#pragma unroll
+        for (int p = 0; p < 4; ++p) {
+          rotate_pair(first[n][2 * p], first[n][2 * p + 1], cosines[p], sines[p]);
+          rotate_pair(second[n][2 * p], second[n][2 * p + 1], cosines[p + 4], sines[p + 4]);
+        }
+      }
+      store8(row + head * r.head_dim, first[n]);
+      store8(row + head * r.head_dim + apart, second[n]);
+    }
   }
 }
 
@@ -196,7 +256,18 @@ cudaError_t rotate(const Rotation& rotation, const std::int32_t* positions, std:
                    const std::int32_t* row_index, std::int64_t rows, std::int64_t copies, Matrices x,
                    std::uint32_t* fault, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
+  const bool words = rotation.dims > 0 && rotation.dims % 16 == 0 && rotation.head_dim % 8 == 0 &&
+                     rotation.heads > 0 && in_eights(x) && rotation.table_stride % 4 == 0 &&
+                     in_eights(rotation.cosines) && in_eights(rotation.sines);
   return by_type(x.dtype, [&]<typename T>(T) {
+    if (words) {
+      const auto groups = static_cast<std::int32_t>((rotation.heads + heads_a_thread - 1) / heads_a_thread);
+      const auto a_row = static_cast<std::int32_t>(rotation.dims / 16) * groups;
+      const std::int32_t rows_a_block = std::max(256 / a_row, 1);
+      rotate_words<T><<<dim3(blocks(rows, rows_a_block), blocks(copies, 1)), 256, 0, stream>>>(
+          rotation, positions, tokens, row_index, rows, rows_a_block, groups, typed<T>(x), fault);
+      return cudaGetLastError();
+    }
     rotate_row<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), 128, 0, stream>>>(
         rotation, positions, tokens, row_index, typed<T>(x), fault);
     return cudaGetLastError();

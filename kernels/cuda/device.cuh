@@ -57,6 +57,14 @@ cudaError_t by_type(DType dtype, F f) {
   return cudaErrorInvalidValue;
 }
 
+/// Rotary positions of one pair, the same bits in every kernel: first = a cosine - b sine, second = a sine +
+/// b cosine, the product with b rounded before the sum.
+__device__ inline void rotate_pair(float& a, float& b, float cosine, float sine) {
+  const float first = __fmaf_rn(a, cosine, -__fmul_rn(b, sine));
+  b = __fmaf_rn(a, sine, __fmul_rn(b, cosine));
+  a = first;
+}
+
 inline std::uint32_t blocks(std::int64_t count, std::int64_t a_block) {
   return static_cast<std::uint32_t>((count + a_block - 1) / a_block);
 }

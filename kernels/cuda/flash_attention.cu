@@ -13,6 +13,7 @@ namespace {
 // Keys come in tiles of 64 from the sequence's first on, whichever queries share the block: a query's sums
 // have one order, and a tile or piece that is skipped would have left its bits alone.
 constexpr int tile_keys = 64;
+constexpr int blocks_of_64 = 3;  // on one multiprocessor, heads of up to 64 dims; 2: more registers each
 
 template <int dims>
 struct Shape {
@@ -24,9 +25,13 @@ struct Shape {
   // Elements from one row of a tile to the next: an odd number of 16-byte words, so that the 8 rows an
   // 8 x 8 matrix is loaded from meet no bank twice.
   static constexpr int stride = dims + 8;
-  static constexpr int blocks = dims <= 64 ? 3 : dims <= 128 ? 2 : 1;  // on one multiprocessor
+  static constexpr int blocks = dims <= 64 ? blocks_of_64 : dims <= 128 ? 2 : 1;  // on one multiprocessor
   static constexpr int shared_bytes = (queries + 4 * tile_keys) * stride * 2;
-  static_assert(dims % 16 == 0 && queries == 128);
+  // Rotation: a thread has 8 pairs of every `down`-th row of a tile.
+  static constexpr int across = dims <= 64 ? 4 : dims <= 128 ? 8 : 16;  // threads a row
+  static constexpr int down = threads / across;
+  static constexpr int query_turns = queries / down, key_turns = tile_keys / down;  // rows of a thread
+  static_assert(dims % 16 == 0 && queries == 128 && key_turns % 2 == 0);
 };
 
 // ---- single instructions
@@ -52,6 +57,10 @@ __device__ inline std::int64_t now(std::int64_t x) {
 __device__ inline void copy_async(std::uint32_t to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
+}
+/// Copies 4 bytes.
+__device__ inline void copy_async(std::int32_t* to, const std::int32_t* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int pending>
@@ -124,12 +133,19 @@ __device__ inline void fetch(bf16* tile, const bf16* from, std::int64_t row_stri
   }
 }
 
-/// What rotate() does to a pair, to the bit: the compiler contracts rotate()'s two products so.
-__device__ inline void rotate_pair(float& a, float& b, float cosine, float sine) {
-  const float first = __fmaf_rn(a, cosine, -__fmul_rn(b, sine));
-  b = __fmaf_rn(a, sine, __fmul_rn(b, cosine));
-  a = first;
-}
+// Rotation of tiles in shared memory. Its tables come from the L2 cache: a thread asks for those of all its
+// rows at once, into registers: for queries while these are on their way.
+
+/// Rotary as the kernel has it.
+struct Turn {
+  const std::int32_t* positions;  ///< null: nothing is rotated
+  const float *cosines, *sines;
+  std::int32_t table_stride;
+  std::int32_t places;
+  std::int32_t half;  ///< of the rotated dimensions
+  bool half_split, queries, keys;
+  std::uint32_t* fault;
+};
 
 /// 16 bytes of shared memory, 8 elements.
 struct Word {
@@ -143,75 +159,125 @@ struct Word {
     *reinterpret_cast<uint4*>(to) = make_uint4(x[0], x[1], x[2], x[3]);
   }
 };
-__device__ inline void load_table(float (&to)[8], const float* from) {
-  const float4 first = __ldg(reinterpret_cast<const float4*>(from));
-  const float4 second = __ldg(reinterpret_cast<const float4*>(from) + 1);
-  to[0] = first.x, to[1] = first.y, to[2] = first.z, to[3] = first.w;
-  to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
+/// Of 8 pairs. Asked for where it is written: the compiler does not move the loads to where they are used.
+struct Table {
+  float cosines[8], sines[8];
+
+  __device__ static void load(float* to, const float* from) {
+    asm volatile("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
+                 : "l"(from));
+  }
+  __device__ void load(const float* cosine, const float* sine) {
+    load(cosines, cosine);
+    load(cosines + 4, cosine + 4);
+    load(sines, sine);
+    load(sines + 4, sine + 4);
+  }
+};
+
+/// The first row of the thread in a tile. Eight neighbouring threads store 16 bytes each at once: of 64
+/// dimensions they have two rows, which are to be four apart for the banks' sake.
+template <int dims>
+__device__ inline int turned_row(int thread) {
+  if constexpr (Shape<dims>::across == 4) return thread / 32 * 8 + thread / 4 % 2 * 4 + thread / 8 % 4;
+  return thread / Shape<dims>::across;
+}
+template <int dims>
+__device__ inline int turned_pair(int thread) {
+  return thread % Shape<dims>::across * 8;
 }
 
-/// Rotates a tile in shared memory, a thread 8 pairs of two rows at once; token(row) is the token whose
-/// position a row has. Rows beyond the last are zeros: any position does for them.
-template <int dims, int tile_rows, typename Token>
-__device__ inline void rotate_tile(bf16* tile, const Rotary& rotary, Token token) {
-  constexpr int across = 8;
-  constexpr int down = Shape<dims>::threads / across;
-  static_assert(tile_rows % (2 * down) == 0);
-  const Rotation& r = rotary.rotation;
-  const int half = static_cast<int>(r.dims) / 2;
+/// The tables of the thread's rows among the tile's first `rows`; position(i) is that of its i-th.
+template <int dims, int count, typename Position>
+__device__ inline void load_tables(Table (&tables)[count], const Turn& turn, int rows, Position position) {
+  const int j = min(turned_pair<dims>(thread_now()), turn.half - 8);  // threads beyond have no work
+  bool fault = false;
+#pragma unroll
+  for (int i = 0; i < count; i += 2) {
+    if (i * Shape<dims>::down >= rows) break;
+#pragma unroll
+    for (int n = i; n < i + 2; ++n) {
+      const int at = position(n);
+      const bool outside = static_cast<std::uint32_t>(at) >= static_cast<std::uint32_t>(turn.places);
+      const std::int64_t from = std::int64_t{outside ? 0 : at} * turn.table_stride + j;
+      tables[n].load(turn.cosines + from, turn.sines + from);
+      fault = fault || outside;
+    }
+  }
+  if (fault) report(turn.fault, Fault::position);
+}
+
+/// Rotates 8 pairs of row `to` and of the row `down` below it.
+template <int dims>
+__device__ inline void rotate_two(bf16* to, const Table& upper, const Table& lower, const Turn& turn) {
+  constexpr int below = Shape<dims>::down * Shape<dims>::stride;
+  const Table* const table[2] = {&upper, &lower};
+  Word first[2], second[2];
+  if (turn.half_split) {  // pairs (first, second)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      first[i].load(to + i * below);
+      second[i].load(to + i * below + turn.half);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        std::uint32_t& x = first[i].x[e];
+        std::uint32_t& y = second[i].x[e];
+        float a[2] = {low_of(x), high_of(x)};
+        float b[2] = {low_of(y), high_of(y)};
+        rotate_pair(a[0], b[0], table[i]->cosines[2 * e], table[i]->sines[2 * e]);
+        rotate_pair(a[1], b[1], table[i]->cosines[2 * e + 1], table[i]->sines[2 * e + 1]);
+        x = pack(a[0], a[1]);
+        y = pack(b[0], b[1]);
+      }
+      first[i].store(to + i * below);
+      second[i].store(to + i * below + turn.half);
+    }
+  } else {  // pairs in either
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      first[i].load(to + i * below);
+      second[i].load(to + i * below + 8);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        std::uint32_t& x = first[i].x[e];
+        std::uint32_t& y = second[i].x[e];
+        float a[2] = {low_of(x), low_of(y)};
+        float b[2] = {high_of(x), high_of(y)};
+        rotate_pair(a[0], b[0], table[i]->cosines[e], table[i]->sines[e]);
+        rotate_pair(a[1], b[1], table[i]->cosines[e + 4], table[i]->sines[e + 4]);
+        x = pack(a[0], b[0]);
+        y = pack(a[1], b[1]);
+      }
+      first[i].store(to + i * below);
+      second[i].store(to + i * below + 8);
+    }
+  }
+}
+
+/// Rotates at least the first `rows` rows of a tile; what it has beyond them is not used. The same tables
+/// serve `keys`, two tiles of keys that lie `apart` elements apart and have the same tokens, if it is given.
+template <int dims, int count>
+__device__ inline void rotate_tile(bf16* tile, const Table (&tables)[count], const Turn& turn, int rows,
+                                   bf16* keys = nullptr, int apart = 0) {
+  constexpr int down = Shape<dims>::down, stride = Shape<dims>::stride;
   const int thread = thread_now();
-  const int row0 = thread / across;
-  for (int j = 8 * (thread % across); j < half; j += 8 * across) {
-#pragma unroll 1
-    for (int row = row0; row < tile_rows; row += 2 * down) {
-      Word first[2], second[2];  // half split: pairs (first, second); interleaved: pairs in either
-      float cosines[2][8], sines[2][8];
-      bf16* const to = tile + row * Shape<dims>::stride + (r.half_split ? j : 2 * j);
-      const int apart = r.half_split ? half : 8;
-      std::int64_t position[2];
+  const int j = turned_pair<dims>(thread);
+  if (j >= turn.half) return;
+  const int offset = turned_row<dims>(thread) * stride + (turn.half_split ? j : 2 * j);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        position[i] = __ldg(rotary.positions + token(row + i * down));
-        if (position[i] < 0 || position[i] >= r.places) {
-          report(rotary.fault, Fault::position);
-          position[i] = 0;
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        load_table(cosines[i], r.cosines + position[i] * r.table_stride + j);
-        load_table(sines[i], r.sines + position[i] * r.table_stride + j);
-        first[i].load(to + i * down * Shape<dims>::stride);
-        second[i].load(to + i * down * Shape<dims>::stride + apart);
-      }
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        std::uint32_t(&x)[4] = first[i].x;
-        std::uint32_t(&y)[4] = second[i].x;
-        if (r.half_split) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            float a[2] = {low_of(x[e]), high_of(x[e])};
-            float b[2] = {low_of(y[e]), high_of(y[e])};
-            rotate_pair(a[0], b[0], cosines[i][2 * e], sines[i][2 * e]);
-            rotate_pair(a[1], b[1], cosines[i][2 * e + 1], sines[i][2 * e + 1]);
-            x[e] = pack(a[0], a[1]);
-            y[e] = pack(b[0], b[1]);
-          }
-        } else {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            float a[2] = {low_of(x[e]), low_of(y[e])};
-            float b[2] = {high_of(x[e]), high_of(y[e])};
-            rotate_pair(a[0], b[0], cosines[i][e], sines[i][e]);
-            rotate_pair(a[1], b[1], cosines[i][e + 4], sines[i][e + 4]);
-            x[e] = pack(a[0], b[0]);
-            y[e] = pack(a[1], b[1]);
-          }
-        }
-        first[i].store(to + i * down * Shape<dims>::stride);
-        second[i].store(to + i * down * Shape<dims>::stride + apart);
-      }
+  for (int i = 0; i < count; i += 2) {
+    if (i * down >= rows) return;
+    rotate_two<dims>(tile + offset + i * down * stride, tables[i], tables[i + 1], turn);
+    if (keys != nullptr) {
+      bf16* const half = keys + (i * down >= tile_keys ? apart : 0);
+      rotate_two<dims>(half + offset + i * down % tile_keys * stride, tables[i], tables[i + 1], turn);
     }
   }
 }
@@ -237,12 +303,15 @@ __device__ inline std::int64_t count_below(const std::int32_t* values, std::int6
 
 /// What a block's threads look up rather than hold in registers, which are short.
 struct Block {
-  const bf16 *keys, *values;  ///< of the sequence and head
-  std::int64_t q0;            ///< row of the first query
-  std::int64_t begin;         ///< first token of the sequence
-  int length;                 ///< of the sequence
-  int count;                  ///< queries
-  int token[128];             ///< of each query in the sequence; beyond the last query, its token
+  const bf16 *keys, *values;    ///< of the sequence and head
+  std::int64_t q0;              ///< row of the first query
+  std::int64_t begin;           ///< first token of the sequence
+  int length;                   ///< of the sequence
+  int count;                    ///< queries
+  int column;                   ///< first of the head in q and out
+  int token[128];               ///< of each query in the sequence; beyond the last query, its token
+  bool turn_keys;               ///< tile by tile
+  int positions[2][tile_keys];  ///< of the keys of tile j: row j % 2
 };
 
 /// What a lane keeps of its warp's queries: rows g and g + 8 of each piece.
@@ -360,9 +429,10 @@ __device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t quer
   }
 }
 
-template <int dims>
+/// each_keys: keys may have to be rotated tile by tile.
+template <int dims, bool each_keys>
 __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
-    flash_tile(Attention a, Rotary rotary, std::uint32_t tiles_a_sequence, Typed<const bf16> q,
+    flash_tile(Attention a, Turn turn, std::uint32_t tiles_a_sequence, Typed<const bf16> q,
                Typed<const bf16> k, Typed<const bf16> v, Typed<bf16> out) {
   using S = Shape<dims>;
   constexpr int tile = tile_keys * S::stride;
@@ -374,13 +444,21 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
   const std::uint32_t copy = blockIdx.y;
   const auto heads = static_cast<std::uint32_t>(a.heads);
   const std::uint32_t head = blockIdx.x / tiles_a_sequence % heads;
-  const std::int64_t column = std::int64_t{head} * head_dim;
 
-  const auto fetch_keys = [&](int j, const bf16* keys, const bf16* values, int length) {
+  const auto fetch_keys = [&](int j, const bf16* keys, int length) {
     const int k0 = j * tile_keys;
-    bf16* const to = key_tiles + j % 2 * 2 * tile;
-    fetch<dims, tile_keys>(to, keys + k0 * k.row_stride, k.row_stride, length - k0, head_dim);
-    fetch<dims, tile_keys>(to + tile, values + k0 * v.row_stride, v.row_stride, length - k0, head_dim);
+    fetch<dims, tile_keys>(key_tiles + j % 2 * 2 * tile, keys + k0 * k.row_stride, k.row_stride, length - k0,
+                           head_dim);
+  };
+  const auto fetch_values = [&](int j, const bf16* values, int length) {
+    const int k0 = j * tile_keys;
+    fetch<dims, tile_keys>(key_tiles + j % 2 * 2 * tile + tile, values + k0 * v.row_stride, v.row_stride,
+                           length - k0, head_dim);
+  };
+  const auto fetch_positions = [&](int j, std::int64_t begin, int length) {
+    const int row = thread_now();
+    if (row >= tile_keys) return;
+    copy_async(&block.positions[j % 2][row], turn.positions + begin + min(j * tile_keys + row, length - 1));
   };
   int key_tiles_seen;
   {
@@ -403,10 +481,34 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
     const std::int64_t key_column = head / static_cast<std::uint32_t>(a.heads / a.kv_heads) * a.head_dim;
     const bf16* const keys = k.row(copy, begin) + key_column;
     const bf16* const values = v.row(copy, begin) + key_column;
-    fetch<dims, S::queries>(query_tile, q.row(copy, q0) + column, q.row_stride, count, head_dim);
-    fetch_keys(0, keys, values, length);
+    // The first queries of a sequence have the tokens of the keys that they see: one table serves both.
+    const bool turn_queries = turn.queries;
+    const bool together = turn_queries && turn.keys && a.query_rows == nullptr && q0 == begin;
+    const bool turn_keys = each_keys && !together;
+    int positions[S::query_turns];
+    if (turn_queries) {
+      const int row = turned_row<dims>(thread_now());
+#pragma unroll
+      for (int i = 0; i < S::query_turns; ++i) {
+        positions[i] = __ldg(turn.positions + begin + token(min(row + i * S::down, count - 1)));
+      }
+    }
+    // Three groups of copies: what is rotated first, the first values, the second tile.
+    fetch<dims, S::queries>(query_tile, q.row(copy, q0) + std::int64_t{head} * head_dim, q.row_stride, count,
+                            head_dim);
+    fetch_keys(0, keys, length);
+    if (together && key_tiles_seen > 1) fetch_keys(1, keys, length);
+    if (turn_keys) fetch_positions(0, begin, length);
     commit_copies();
-    if (key_tiles_seen > 1) fetch_keys(1, keys, values, length);
+    Table tables[S::query_turns];
+    if (turn_queries) load_tables<dims>(tables, turn, count, [&](int i) { return positions[i]; });
+    fetch_values(0, values, length);
+    commit_copies();
+    if (key_tiles_seen > 1) {
+      if (!together) fetch_keys(1, keys, length);
+      fetch_values(1, values, length);
+      if (turn_keys) fetch_positions(1, begin, length);
+    }
     commit_copies();
     if (threadIdx.x == 0) {
       block.keys = keys;
@@ -415,9 +517,18 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
       block.begin = begin;
       block.length = length;
       block.count = count;
+      block.column = static_cast<int>(head) * head_dim;
+      block.turn_keys = turn_keys;
     }
     if (threadIdx.x < S::queries) {
       block.token[threadIdx.x] = token(min(static_cast<int>(threadIdx.x), count - 1));
+    }
+    if (turn_queries || each_keys) {  // which reads `block` before the loop's barrier
+      wait_copies<2>();
+      __syncthreads();
+      if (turn_queries) {
+        rotate_tile<dims>(query_tile, tables, turn, count, together ? key_tiles : nullptr, 2 * tile);
+      }
     }
   }
 
@@ -446,6 +557,7 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
 
 #pragma unroll 1
   for (int j = 0; j < key_tiles_seen; ++j) {
+    const bool turn_keys = each_keys && block.turn_keys;
     if (j == 0) {
       wait_copies<1>();
     } else {
@@ -453,19 +565,17 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
     }
     __syncthreads();  // tile j is there for everyone, and everyone is done with tile j - 1
     if (j > 0 && j + 1 < key_tiles_seen) {
-      fetch_keys(j + 1, block.keys, block.values, block.length);
+      fetch_keys(j + 1, block.keys, block.length);
+      fetch_values(j + 1, block.values, block.length);
+      if (turn_keys) fetch_positions(j + 1, block.begin, block.length);
       commit_copies();
     }
     const int k0 = j * tile_keys;
-    if (rotary.positions != nullptr) {
-      if (j == 0 && rotary.queries) {
-        rotate_tile<dims, S::queries>(query_tile, rotary,
-                                      [&](int row) { return block.begin + block.token[row]; });
-      }
-      if (rotary.keys) {
-        rotate_tile<dims, tile_keys>(key_tiles + j % 2 * 2 * tile, rotary,
-                                     [&](int row) { return block.begin + min(k0 + row, block.length - 1); });
-      }
+    if (turn_keys) {
+      Table tables[S::key_turns];
+      const std::int32_t* const positions = block.positions[j % 2] + turned_row<dims>(thread_now());
+      load_tables<dims>(tables, turn, tile_keys, [&](int i) { return positions[i * S::down]; });
+      rotate_tile<dims>(key_tiles + j % 2 * 2 * tile, tables, turn, block.length - k0);
       __syncthreads();
     }
 
@@ -518,7 +628,7 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
       }
     }
     __syncwarp();
-    bf16* const to = out.row(copy, block.q0 + row) + column;
+    bf16* const to = out.row(copy, block.q0 + row) + block.column;
 #pragma unroll
     for (int e = lane; e < 16 * (dims / 8); e += 32) {
       const int i = e / (dims / 8);
@@ -534,17 +644,30 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
 template <int dims>
 cudaError_t launch(const Attention& a, const Rotary& rotary, std::int64_t copies, cudaStream_t stream) {
   constexpr int bytes = Shape<dims>::shared_bytes;
-  const cudaError_t status =
-      cudaFuncSetAttribute(flash_tile<dims>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const bool turned = rotary.positions != nullptr && rotary.rotation.dims > 0;
+  const bool first_only = rotary.queries && a.query_rows == nullptr && a.longest <= Shape<dims>::queries;
+  const auto kernel = turned && rotary.keys && !first_only ? flash_tile<dims, true> : flash_tile<dims, false>;
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
   const std::int64_t most = std::min(a.longest, a.queries);
   const std::int64_t tiles = (most + Shape<dims>::queries - 1) / Shape<dims>::queries;
   const dim3 grid(blocks(a.sequences * a.heads * tiles, 1), blocks(copies, 1));
   Attention scaled = a;
   scaled.scale *= 1.44269504f;  // log2(e)
-  flash_tile<dims><<<grid, Shape<dims>::threads, bytes, stream>>>(
-      scaled, rotary, static_cast<std::uint32_t>(tiles), typed<const bf16>(a.q), typed<const bf16>(a.k),
-      typed<const bf16>(a.v), typed<bf16>(a.out));
+  const Rotation& r = rotary.rotation;
+  const Turn turn = {rotary.positions,
+                     r.cosines,
+                     r.sines,
+                     static_cast<std::int32_t>(r.table_stride),
+                     static_cast<std::int32_t>(r.places),
+                     static_cast<std::int32_t>(r.dims / 2),
+                     r.half_split,
+                     turned && rotary.queries,
+                     turned && rotary.keys,
+                     rotary.fault};
+  kernel<<<grid, Shape<dims>::threads, bytes, stream>>>(scaled, turn, static_cast<std::uint32_t>(tiles),
+                                                        typed<const bf16>(a.q), typed<const bf16>(a.k),
+                                                        typed<const bf16>(a.v), typed<bf16>(a.out));
   return cudaGetLastError();
 }
 
@@ -565,7 +688,21 @@ bool flash_attend_fits(const Attention& a) {
 }
 
 bool flash_rotary_fits(const Rotation& r) {
-  return r.dims % 16 == 0 && r.table_stride % 4 == 0 && whole_words(r.cosines) && whole_words(r.sines);
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  return r.dims % 16 == 0 && r.table_stride % 4 == 0 && r.table_stride <= most && r.places <= most &&
+         whole_words(r.cosines) && whole_words(r.sines);
+}
+
+bool keys_first(const Attention& a, std::int64_t copies) {
+  // rotate() reads and writes a tile of keys once, in the time of about `tiles_a_pass` rotations inside of
+  // flash_attend. There it is rotated for each query head, and in the mean by half of the tiles of queries.
+  constexpr std::int64_t tiles_a_pass = 4;
+  if (a.queries == 0 || a.sequences == 0 || a.kv_heads == 0) return false;
+  const std::int64_t queries =
+      a.query_rows != nullptr ? (a.queries + a.sequences - 1) / a.sequences : a.longest;
+  const std::int64_t tiles = (std::min(queries, a.longest) + 127) / 128;
+  const std::int64_t sharing = a.heads / a.kv_heads * (a.k.copy_stride == 0 ? copies : 1);
+  return sharing * (tiles + 1) > 2 * tiles_a_pass;
 }
 
 cudaError_t flash_attend(const Attention& a, const Rotary& rotary, std::int64_t copies, cudaStream_t stream) {

@@ -15,7 +15,7 @@ struct Rotary {
   Rotation rotation;                        ///< its heads and head_dim are not read
   const std::int32_t* positions = nullptr;  ///< [tokens]; null: nothing is rotated
   bool queries = true;
-  bool keys = true;  ///< false: rotate() has been over k
+  bool keys = true;  ///< false: rotate() has been over k; keys_first says which is quicker
   std::uint32_t* fault = nullptr;
 };
 
@@ -24,6 +24,9 @@ struct Rotary {
 bool flash_attend_fits(const Attention& attention);
 /// Whether it can rotate by these tables: rows of 16-byte words, dims a multiple of 16.
 bool flash_rotary_fits(const Rotation& rotation);
+/// Whether rotate() on k before flash_attend is quicker than Rotary::keys, which rotates a key once for each
+/// query head and each 128 queries that see it. The bits are the same.
+bool keys_first(const Attention& attention, std::int64_t copies);
 
 /// Softmax in fp32, its weights rounded to bf16 for the product with v. A query's bits depend on its sequence
 /// alone: not on the other sequences, nor on the place in the batch, the copy or the other queries.

@@ -104,20 +104,24 @@ __global__ void __launch_bounds__(128)
       pack(value[0], value[1]), pack(value[2], value[3]), pack(value[4], value[5]), pack(value[6], value[7]));
 }
 
-// ---- s: a block makes `tile_rows` rows of one copy by `pass` ranks at a time, a warp 16 rows. x and the
-// factors come through shared memory, `tile_cols` columns a stage; rows of 64 columns, 16-byte words xor-ed
-// with the row's number so that ldmatrix meets no bank twice.
+// ---- s: a block makes 32 rows of one copy by `pass` ranks at a time. Of its four warps two share 16 rows,
+// one takes the first half of each stage's columns, the other the second; the two sums are added at the end.
+// x and the factors come through shared memory, 16-byte words xor-ed with the row's number so that ldmatrix
+// meets no bank twice.
 constexpr int warps = 4;
-constexpr int tile_rows = 16 * warps;
-constexpr int tile_cols = 64;
+constexpr int tile_rows = 32;
+constexpr int tile_cols = 128;
 constexpr int stages = 4;
 constexpr int words = tile_cols / 8;
 
-template <int ranks>
+template <int pass>
 struct Stage {
   bf16 x[tile_rows][tile_cols];
-  bf16 factor[3 * ranks][tile_cols];  // high(A), low(A), Z_A
+  bf16 factor[3 * pass][tile_cols];  // high(A), low(A), Z_A
 };
+
+/// Where word `word` of a stage's row lies.
+__device__ inline int place_of(int row, int word) { return (word ^ (row % 8)) * 8; }
 
 __device__ inline std::uint32_t shared_address(const void* at) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
@@ -130,47 +134,66 @@ __device__ inline void copy_word(void* to, const void* from, bool valid) {
                "r"(bytes));
 }
 
+/// Where s goes: into the columns behind x, or, where `s` is not null, as it is.
+struct Projected {
+  TailColumns columns;
+  std::int64_t slots_a_range = 1;
+  float* s = nullptr;  // [copies][rows][ranks], without the scaling
+};
+
 template <int pass>
 __global__ void __launch_bounds__(warps * 32)
-    project_tile(Typed<bf16> x, std::int64_t rows, std::int64_t in, LowRanks tails, TailColumns columns,
+    project_tile(Typed<bf16> x, std::int64_t rows, std::int64_t in, LowRanks tails, Projected to,
                  const Perturbation* perturbations, const std::int32_t* slot, const bf16* factors,
-                 std::int64_t padded, std::int64_t slots_a_range) {
+                 std::int64_t padded) {
   extern __shared__ uint4 shared[];
   Stage<pass>* const stage = reinterpret_cast<Stage<pass>*>(shared);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int first_of_warp = 16 * (warp % 2);
+  const bool second_half = warp >= 2;
   const std::int64_t first_row = std::int64_t{blockIdx.x} * tile_rows;
   const std::int64_t copy = blockIdx.y;
   const float epsilon = perturbations[copy].epsilon;
   const std::int64_t my_slot = slot[copy];
-  const std::int64_t own_block = columns.base + my_slot % slots_a_range * columns.block;
+  const TailColumns& columns = to.columns;
+  const std::int64_t own_block = columns.base + my_slot % to.slots_a_range * columns.block;
 
-  // The warp's rows of the tail: zeros first, then what belongs there.
+  // The rows' tails: zeros first, then, behind a barrier, what belongs there.
   const std::int64_t vectors = columns.width() / 8;
-  for (std::int64_t e = lane; e < 16 * vectors; e += 32) {
-    const std::int64_t row = first_row + 16 * warp + e / vectors;
+  for (std::int64_t e = threadIdx.x; to.s == nullptr && e < tile_rows * vectors; e += warps * 32) {
+    const std::int64_t row = first_row + e / vectors;
     if (row < rows)
       *reinterpret_cast<uint4*>(x.row(copy, row) + in + e % vectors * 8) = make_uint4(0, 0, 0, 0);
   }
-  __syncwarp();
 
-  const auto load = [&](int which, std::int64_t column, std::int64_t rank0) {
+  // A thread brings word `word` of every eighth row.
+  constexpr int down = warps * 32 / words;
+  const int word = static_cast<int>(threadIdx.x) % words;
+  const int top = static_cast<int>(threadIdx.x) / words;
+  const bf16* x_from[tile_rows / down];
+  bool x_valid[tile_rows / down];
+  for (int i = 0; i < tile_rows / down; ++i) {
+    const std::int64_t row = first_row + top + i * down;
+    x_valid[i] = row < rows;
+    x_from[i] = x.row(copy, x_valid[i] ? row : 0) + 8 * word;
+  }
+  const auto load = [&](int which, int column, std::int64_t rank0) {
     Stage<pass>& s = stage[which];
-    for (int e = static_cast<int>(threadIdx.x); e < tile_rows * words; e += warps * 32) {
-      const int row = e / words;
-      const int word = e % words;
-      const bool valid = first_row + row < rows && column + 8 * word < in;
-      copy_word(&s.x[row][(word ^ (row % words)) * 8],
-                x.row(copy, valid ? first_row + row : 0) + (valid ? column + 8 * word : 0), valid);
+    const bool inside = column + 8 * word < in;
+    const int from = inside ? column : 0;
+#pragma unroll
+    for (int i = 0; i < tile_rows / down; ++i) {
+      const int row = top + i * down;
+      copy_word(&s.x[row][place_of(row, word)], x_from[i] + from, inside && x_valid[i]);
     }
-    for (int e = static_cast<int>(threadIdx.x); e < 3 * pass * words; e += warps * 32) {
-      const int row = e / words;
-      const int word = e % words;
+#pragma unroll
+    for (int i = 0; i < 3 * pass / down; ++i) {
+      const int row = top + i * down;
       const std::int64_t plane = row < pass ? 0 : row < 2 * pass ? 1 : 2 + my_slot;
-      const bool valid = column + 8 * word < in;
-      copy_word(&s.factor[row][(word ^ (row % words)) * 8],
-                factors + (plane * padded + rank0 + row % pass) * in + (valid ? column + 8 * word : 0),
-                valid);
+      copy_word(&s.factor[row][place_of(row, word)],
+                factors + (plane * padded + rank0 + row % pass) * in + (inside ? 8 * word : 0) + from,
+                inside);
     }
     asm volatile("cp.async.commit_group;");
   };
@@ -181,7 +204,7 @@ __global__ void __launch_bounds__(warps * 32)
     __syncthreads();
     for (int i = 0; i < stages - 1; ++i) {
       if (i < steps) {
-        load(i, std::int64_t{i} * tile_cols, rank0);
+        load(i, i * tile_cols, rank0);
       } else {
         asm volatile("cp.async.commit_group;");
       }
@@ -191,28 +214,27 @@ __global__ void __launch_bounds__(warps * 32)
       __syncthreads();
       const int next = step + stages - 1;
       if (next < steps) {
-        load(next % stages, std::int64_t{next} * tile_cols, rank0);
+        load(next % stages, next * tile_cols, rank0);
       } else {
         asm volatile("cp.async.commit_group;");
       }
       const Stage<pass>& s = stage[step % stages];
 #pragma unroll
-      for (int k = 0; k < tile_cols / 16; ++k) {
+      for (int k = 0; k < tile_cols / 32; ++k) {
+        const int word0 = (second_half ? words / 2 : 0) + 2 * k;
         std::uint32_t a[4];
-        const int a_row = 16 * warp + lane % 16;
-        const int a_word = 2 * k + lane / 16;
+        const int a_row = first_of_warp + lane % 16;
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-                     : "r"(shared_address(&s.x[a_row][(a_word ^ (a_row % words)) * 8])));
+                     : "r"(shared_address(&s.x[a_row][place_of(a_row, word0 + lane / 16)])));
 #pragma unroll
         for (int tile = 0; tile < 3 * pass / 8; ++tile) {
           float* const c = sum[tile / (pass / 8)][tile % (pass / 8)];
           std::uint32_t b[2];
           const int b_row = 8 * tile + lane % 8;
-          const int b_word = 2 * k + lane / 8 % 2;
           asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
                        : "=r"(b[0]), "=r"(b[1])
-                       : "r"(shared_address(&s.factor[b_row][(b_word ^ (b_row % words)) * 8])));
+                       : "r"(shared_address(&s.factor[b_row][place_of(b_row, word0 + lane / 8 % 2)])));
           asm volatile(
               "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
               "{%8, %9}, {%0, %1, %2, %3};"
@@ -221,17 +243,30 @@ __global__ void __launch_bounds__(warps * 32)
         }
       }
     }
-    // Element i of a fragment: row lane / 4 + 8 (i / 2), rank 2 (lane % 4) + i % 2.
+    // The second halves' sums pass through shared memory.
+    __syncthreads();
+    constexpr int sums = 3 * pass / 8 * 4;
+    float* const exchange = reinterpret_cast<float*>(shared) + (warp % 2 * 32 + lane) * (sums + 1);
+    for (int e = 0; e < sums && second_half; ++e) exchange[e] = (&sum[0][0][0])[e];
+    __syncthreads();
+    if (second_half) continue;
+#pragma unroll
+    for (int e = 0; e < sums; ++e) (&sum[0][0][0])[e] += exchange[e];
+      // Element i of a fragment: row lane / 4 + 8 (i / 2), rank 2 (lane % 4) + i % 2.
 #pragma unroll
     for (int e = 0; e < pass / 8 * 4; ++e) {
       const int tile = e / 4;
       const int i = e % 4;
-      const std::int64_t row = first_row + 16 * warp + lane / 4 + 8 * (i / 2);
+      const std::int64_t row = first_row + first_of_warp + lane / 4 + 8 * (i / 2);
       const std::int64_t rank = rank0 + 8 * tile + 2 * (lane % 4) + i % 2;
       const int owner = tail_of(tails, rank);
       if (row >= rows || owner < 0) continue;
       const float a = sum[0][tile][i] + sum[1][tile][i];
       const float value = epsilon != 0.0f ? fmaf(epsilon, sum[2][tile][i], a) : a;
+      if (to.s != nullptr) {
+        to.s[(copy * rows + row) * columns.ranks + rank] = value;
+        continue;
+      }
       const float s = tails.tail[owner].scaling * value;
       const bf16 high = __float2bfloat16_rn(s);
       bf16* const tail = x.row(copy, row) + in;
@@ -240,6 +275,25 @@ __global__ void __launch_bounds__(warps * 32)
       tail[own_block + rank] = __float2bfloat16_rn(epsilon * s);
     }
   }
+}
+
+cudaError_t launch_project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                           const LowRanks& tails, const Projected& to, const Perturbation* perturbations,
+                           const std::int32_t* slot, const void* factors, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  if (x.dtype != DType::bf16 || in % 8 != 0) return cudaErrorInvalidValue;
+  const auto launch = [&]<int pass>(std::integral_constant<int, pass>) {
+    constexpr int bytes = stages * static_cast<int>(sizeof(Stage<pass>));
+    const cudaError_t status =
+        cudaFuncSetAttribute(project_tile<pass>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (status != cudaSuccess) return status;
+    project_tile<pass><<<dim3(blocks(rows, tile_rows), blocks(copies, 1)), warps * 32, bytes, stream>>>(
+        typed<bf16>(x), rows, in, tails, to, perturbations, slot, static_cast<const bf16*>(factors),
+        padded_ranks(to.columns.ranks));
+    return cudaGetLastError();
+  };
+  return pass_of(to.columns.ranks) == 8 ? launch(std::integral_constant<int, 8>())
+                                        : launch(std::integral_constant<int, 16>());
 }
 
 }  // namespace
@@ -255,24 +309,19 @@ cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int6
   return cudaGetLastError();
 }
 
-cudaError_t project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
-                    const LowRanks& tails, const TailColumns& columns, const Perturbation* perturbations,
-                    const std::int32_t* slot, std::int64_t slots_a_range, const void* factors,
-                    cudaStream_t stream) {
-  if (rows == 0) return cudaSuccess;
-  if (x.dtype != DType::bf16 || in % 8 != 0) return cudaErrorInvalidValue;
-  const auto launch = [&]<int pass>(std::integral_constant<int, pass>) {
-    constexpr int bytes = stages * static_cast<int>(sizeof(Stage<pass>));
-    const cudaError_t status =
-        cudaFuncSetAttribute(project_tile<pass>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (status != cudaSuccess) return status;
-    project_tile<pass><<<dim3(blocks(rows, tile_rows), blocks(copies, 1)), warps * 32, bytes, stream>>>(
-        typed<bf16>(x), rows, in, tails, columns, perturbations, slot, static_cast<const bf16*>(factors),
-        padded_ranks(columns.ranks), slots_a_range);
-    return cudaGetLastError();
-  };
-  return pass_of(columns.ranks) == 8 ? launch(std::integral_constant<int, 8>())
-                                     : launch(std::integral_constant<int, 16>());
+cudaError_t project_columns(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                            const LowRanks& tails, const TailColumns& columns,
+                            const Perturbation* perturbations, const std::int32_t* slot,
+                            std::int64_t slots_a_range, const void* factors, cudaStream_t stream) {
+  return launch_project(x, rows, in, copies, tails, {.columns = columns, .slots_a_range = slots_a_range},
+                        perturbations, slot, factors, stream);
+}
+
+cudaError_t project_apart(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                          const LowRanks& tails, std::int64_t ranks, const Perturbation* perturbations,
+                          const std::int32_t* slot, const void* factors, float* s, cudaStream_t stream) {
+  return launch_project(x, rows, in, copies, tails, {.columns = tail_columns(ranks, 0), .s = s},
+                        perturbations, slot, factors, stream);
 }
 
 cudaError_t expand(void* weight, std::int64_t row_stride, std::int64_t rows, std::int64_t in,

@@ -39,7 +39,7 @@ struct LowRanks {
   int count = 0;
 };
 
-/// Writes the factors that project() reads. `first_probe` [slots]: a copy that has the slot's direction.
+/// Writes the factors that project_*() read. `first_probe` [slots]: a copy that has the slot's direction.
 /// `in` is a multiple of 8.
 cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int64_t in, NoiseKind noise,
                             const Perturbation* perturbations, const std::int32_t* first_probe,
@@ -47,10 +47,15 @@ cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int6
 
 /// Fills the columns behind the `in` of x [copies][rows][in + columns.width()], bf16. `slot` [copies]: the
 /// direction's slot in `factors`; its block is slot mod slots_a_range, at most columns.slots.
-cudaError_t project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
-                    const LowRanks& tails, const TailColumns& columns, const Perturbation* perturbations,
-                    const std::int32_t* slot, std::int64_t slots_a_range, const void* factors,
-                    cudaStream_t stream);
+cudaError_t project_columns(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                            const LowRanks& tails, const TailColumns& columns,
+                            const Perturbation* perturbations, const std::int32_t* slot,
+                            std::int64_t slots_a_range, const void* factors, cudaStream_t stream);
+
+/// s [copies][rows][ranks] = A_p x in fp32, where x, bf16, has no room for it or is the same for all copies.
+cudaError_t project_apart(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
+                          const LowRanks& tails, std::int64_t ranks, const Perturbation* perturbations,
+                          const std::int32_t* slot, const void* factors, float* s, cudaStream_t stream);
 
 /// Fills the columns behind the `in` of `rows` rows of W, bf16, with B and the Z_B of `slots` slots from the
 /// one on whose first probe is first_probe[0].

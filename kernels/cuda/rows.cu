@@ -32,12 +32,18 @@ __global__ void embed_rows(Typed<const T> table, std::int64_t vocabulary, const 
 }
 
 template <typename T>
-__global__ void gather_rows(Typed<const T> x, std::int64_t x_rows, const std::int32_t* index,
+__global__ void gather_rows(Typed<const T> x, std::int64_t x_rows, const std::int32_t* index, bool eights,
                             std::int64_t cols, Typed<T> out, std::uint32_t* fault) {
   const std::int64_t row = index[blockIdx.x];
   if (row < 0 || row >= x_rows) return report(fault, Fault::row);
   const T* from = x.row(blockIdx.y, row);
   T* to = out.row(blockIdx.y, blockIdx.x);
+  if (eights) {
+    constexpr std::int64_t unit = 16 / sizeof(T);
+    for (std::int64_t j = unit * threadIdx.x; j < cols; j += unit * blockDim.x)
+      *reinterpret_cast<uint4*>(to + j) = *reinterpret_cast<const uint4*>(from + j);
+    return;
+  }
   for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) to[j] = from[j];
 }
 
@@ -115,8 +121,9 @@ cudaError_t gather(Matrices x, std::int64_t x_rows, const std::int32_t* index, s
                    cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return by_type(x.dtype, [&]<typename T>(T) {
+    const bool eights = cols % 8 == 0 && in_eights(x) && in_eights(out);
     gather_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
-        typed<const T>(x), x_rows, index, cols, typed<T>(out), fault);
+        typed<const T>(x), x_rows, index, eights, cols, typed<T>(out), fault);
     return cudaGetLastError();
   });
 }

@@ -13,13 +13,17 @@ struct Exponentials {
   float sum = 0.0f;
 
   /// NaN and an infinite value end in a sum that is NaN.
-  __device__ void add(float value) {
-    if (value > largest) {
-      sum = sum * expf(largest - value) + 1.0f;
-      largest = value;
-    } else {
-      sum += value == -INFINITY ? 0.0f : expf(value - largest);
+  template <int count>
+  __device__ void add(const float (&values)[count]) {
+    float most = values[0];
+#pragma unroll
+    for (int i = 1; i < count; ++i) most = fmaxf(most, values[i]);
+    if (most > largest) {
+      sum *= expf(largest - most);
+      largest = most;
     }
+#pragma unroll
+    for (int i = 0; i < count; ++i) sum += values[i] == -INFINITY ? 0.0f : expf(values[i] - largest);
   }
 };
 
@@ -30,15 +34,21 @@ __global__ void __launch_bounds__(threads) log_sum_exp_row(Logits logits, double
     return logits.bias != nullptr ? element(logits.bias, logits.bias_dtype, v) : 0.0f;
   };
   Exponentials mine;
-  const std::int64_t whole = logits.vocabulary / 4 * 4;
-  for (std::int64_t v = 4 * threadIdx.x; v < whole; v += 4 * threads) {
-    const float4 four = *reinterpret_cast<const float4*>(row + v);
-    mine.add(four.x + bias(v));
-    mine.add(four.y + bias(v + 1));
-    mine.add(four.z + bias(v + 2));
-    mine.add(four.w + bias(v + 3));
+  const std::int64_t whole = logits.vocabulary / 8 * 8;
+#pragma unroll 4
+  for (std::int64_t v = 8 * threadIdx.x; v < whole; v += 8 * threads) {
+    float eight[8];
+    load8(row + v, eight);
+    if (logits.bias != nullptr) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) eight[i] += bias(v + i);
+    }
+    mine.add(eight);
   }
-  for (std::int64_t v = whole + threadIdx.x; v < logits.vocabulary; v += threads) mine.add(row[v] + bias(v));
+  for (std::int64_t v = whole + threadIdx.x; v < logits.vocabulary; v += threads) {
+    const float one[1] = {row[v] + bias(v)};
+    mine.add(one);
+  }
   const float largest = block_max(mine.largest);
   // A share of -inf alone, or of nothing, adds nothing; NaN went into the sum and stays.
   const float scaled =

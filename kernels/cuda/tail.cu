@@ -97,21 +97,37 @@ __global__ void __launch_bounds__(finish_cols) finish_block(Finish o, std::int64
   const std::int64_t begin = max(std::int64_t{0}, o.first - p * o.base_rows);
   const std::int64_t end = min(o.rows, o.first + o.count - p * o.base_rows);
   const std::int64_t t = begin + std::int64_t{blockIdx.y} * finish_rows;
-  const std::int64_t j = std::int64_t{blockIdx.x} * finish_cols + threadIdx.x;
-  if (t >= end || j >= o.cols) return;
-  float value[finish_rows];
-  part_values(o, o.column[0], p, t, end, j, value);
+  // Two neighbouring columns a thread; the last one alone where their number is odd.
+  const std::int64_t first = 2 * (std::int64_t{blockIdx.x} * finish_cols + threadIdx.x);
+  if (t >= end || first >= o.cols) return;
+  float value[2][finish_rows];
 #pragma unroll
-  for (int i = 0; i < finish_rows; ++i) value[i] = apply(o.curve, value[i]);
-  if constexpr (gated) {
-    float up[finish_rows];
-    part_values(o, o.column[1], p, t, end, j, up);
+  for (int c = 0; c < 2; ++c) {
+    const std::int64_t j = min(first + c, o.cols - 1);
+    part_values(o, o.column[0], p, t, end, j, value[c]);
 #pragma unroll
-    for (int i = 0; i < finish_rows; ++i) value[i] *= up[i];
+    for (int i = 0; i < finish_rows; ++i) value[c][i] = apply(o.curve, value[c][i]);
+    if constexpr (gated) {
+      float up[finish_rows];
+      part_values(o, o.column[1], p, t, end, j, up);
+#pragma unroll
+      for (int i = 0; i < finish_rows; ++i) value[c][i] *= up[i];
+    }
   }
 #pragma unroll
   for (int i = 0; i < finish_rows; ++i) {
-    if (t + i < end) y.row(p, t + i)[j] = from_float<T>(value[i]);
+    if (t + i >= end) break;
+    struct alignas(2 * sizeof(T)) Pair {
+      T x[2];
+    };
+    T* const to = y.row(p, t + i) + first;
+    const Pair pair = {{from_float<T>(value[0][i]), from_float<T>(value[1][i])}};
+    if (first + 1 < o.cols && reinterpret_cast<std::uintptr_t>(to) % sizeof(Pair) == 0) {
+      *reinterpret_cast<Pair*>(to) = pair;
+    } else {
+      to[0] = pair.x[0];
+      if (first + 1 < o.cols) to[1] = pair.x[1];
+    }
   }
 }
 
@@ -150,7 +166,7 @@ cudaError_t finish(const Finish& o, std::int64_t copies, cudaStream_t stream) {
     copies = (o.first + o.count - 1) / o.base_rows - first_copy + 1;
     most_rows = std::min(o.count, o.base_rows);
   }
-  const dim3 grid(blocks(o.cols, finish_cols), blocks(most_rows, finish_rows), blocks(copies, 1));
+  const dim3 grid(blocks(o.cols, 2 * finish_cols), blocks(most_rows, finish_rows), blocks(copies, 1));
   return by_type(o.y.dtype, [&]<typename T>(T) {
     if (o.gated) {
       finish_block<T, true><<<grid, finish_cols, 0, stream>>>(o, first_copy, typed<T>(o.y));

@@ -35,7 +35,7 @@ inline std::int64_t padded_ranks(std::int64_t ranks) {
   return (ranks + pass - 1) / pass * pass;
 }
 
-/// Elements of the factors that project() reads: A's high and low parts and Z_A of each slot,
+/// Elements of the factors that project_*() read: A's high and low parts and Z_A of each slot,
 /// [2 + slots][padded ranks][in] bf16.
 inline std::int64_t factor_elements(std::int64_t ranks, std::int64_t in, std::int64_t slots) {
   return (2 + slots) * padded_ranks(ranks) * in;

@@ -130,6 +130,7 @@ class CudaBackend final : public Backend {
   std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
     return plan_.weight_stride(in, tail_ranks);
   }
+  std::int64_t weight_rows(std::int64_t rows) const override { return plan_.weight_rows(rows); }
   std::size_t scratch_bytes(const Workload& workload) const override { return plan_.scratch_bytes(workload); }
 
   std::string device() const override {
@@ -163,9 +164,13 @@ class CudaBackend final : public Backend {
     return available;
   }
 
-  void prepare(const Workload& workload) override {
+  void choose(const Workload& workload) override {
     if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
     for (const PlannedProduct& planned : workload.products) plan(planned);
+  }
+
+  void prepare(const Workload& workload) override {
+    choose(workload);
     sizes_.grow_to(plan_.sizes_of(workload));
     Arena measured;
     lay_out(sizes_, measured);
@@ -286,7 +291,7 @@ class CudaBackend final : public Backend {
   // ---- the forward
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
              View h) override {
-    check_view("embed", "h", h, batch.tokens.cols, table.cols, DType::f32);
+    check_view("embed", "h", h, batch.tokens.cols, table.cols, plan_.residual_dtype());
     check_view("embed", "the table", table, table.rows, table.cols, dtype_);
     if (positions_table) {
       check_view("embed", "the positions' table", positions_table, positions_table.rows, table.cols, dtype_);
@@ -299,7 +304,7 @@ class CudaBackend final : public Backend {
   void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                      const Norm& norm, View x) override {
     constexpr const char* operation = "residual_norm";
-    check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, DType::f32);
+    check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, plan_.residual_dtype());
     check_view(operation, "x", x, h_in.rows, h_in.cols, dtype_);
     check_sharing(operation, x, h_in);
     if (deltas.size() > 2) throw DeviceError("{}: {} deltas, expected 0 to 2", operation, deltas.size());
@@ -308,7 +313,7 @@ class CudaBackend final : public Backend {
       check_sharing(operation, x, delta);
     }
     if (h_out) {
-      check_view(operation, "h_out", h_out, h_in.rows, h_in.cols, DType::f32);
+      check_view(operation, "h_out", h_out, h_in.rows, h_in.cols, plan_.residual_dtype());
       if (h_out.shared() != x.shared()) {
         throw DeviceError("{}: h_out and x are the same sum, but only one of them is shared by the probes",
                           operation);
@@ -352,7 +357,7 @@ class CudaBackend final : public Backend {
   /// library does not have follows in place.
   void direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
                       const View& x, const View& whole, const Epilogue& epilogue) {
-    const GemmShape shape = choose(product, range, direct_shape(product, range, whole.dtype, epilogue));
+    const GemmShape shape = chosen(product, direct_shape(product, range, whole.dtype, epilogue));
     if (shape.k > product.in()) {
       multiply_with_tails(table, product, range, shape, x, whole.data, whole.row_stride);
     } else {
@@ -369,7 +374,7 @@ class CudaBackend final : public Backend {
   void gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const View& x, const View& y, Activation activation) {
     const std::int64_t stride = range.rows;
-    const GemmShape shape = choose(product, range, direct_shape(product, range, dtype_, {}));
+    const GemmShape shape = chosen(product, direct_shape(product, range, dtype_, {}));
     const std::int64_t rows = copies_on(x, table) * x.rows;
     const std::int64_t most = scratch_.accumulators.cols * 2 / stride;  // two bf16 in the place of a float
     check_scratch("product", "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride / 2);
@@ -389,8 +394,8 @@ class CudaBackend final : public Backend {
   /// W x in fp32, then everything else.
   void plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const View& x, const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) {
-    const std::int64_t stride = aligned_floats(range.rows);
-    const GemmShape shape = choose(product, range, plain_shape(product, range));
+    const GemmShape shape = chosen(product, plain_shape(product, range));
+    const std::int64_t stride = aligned_floats(shape.n);
     const bool perturbed = prepare_tails(table, product, range, x);
     const std::int64_t rows = copies_on(x, table) * x.rows;
     const std::int64_t rows_a_range = range_rows("product", stride, rows);
@@ -463,7 +468,12 @@ class CudaBackend final : public Backend {
     if (rope != nullptr) {
       const cuda::Rotation rotation = rotation_of("attention", *rope, shape.head_dim);
       if (flash && cuda::flash_rotary_fits(rotation)) {
-        rotary = {.rotation = rotation, .positions = integers(batch.positions), .fault = fault()};
+        const bool keys_first = cuda::keys_first(operands, copies_on(out, table));
+        if (keys_first) rotate(table, batch, *rope, View{}, shape.head_dim, k);
+        rotary = {.rotation = rotation,
+                  .positions = integers(batch.positions),
+                  .keys = !keys_first,
+                  .fault = fault()};
       } else {
         rotate(table, batch, *rope, query_rows, shape.head_dim, q);
         rotate(table, batch, *rope, View{}, shape.head_dim, k);
@@ -491,8 +501,8 @@ class CudaBackend final : public Backend {
     check_sharing("score", out, x);
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
     const ProductRange range = range_of(head, 0, head.parts.size());
-    const GemmShape shape = choose(head, range, plain_shape(head, range));
-    const std::int64_t stride = aligned_floats(range.rows);
+    const GemmShape shape = chosen(head, plain_shape(head, range));
+    const std::int64_t stride = aligned_floats(shape.n);
     const std::int64_t rows = copies_on(x, table) * x.rows;
     const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
     if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
@@ -612,11 +622,14 @@ class CudaBackend final : public Backend {
   // ---- shapes
   /// Where a product's tails lie behind its `in` columns, in this run.
   cuda::TailColumns columns_of(const Product& product) const {
-    return columns_for(product.tail_ranks(), slot_rows_);
+    return columns_for(product.in(), product.tail_ranks(), slot_rows_);
   }
 
+  /// In whole units of columns where the weight's storage has rows for them: an odd number runs slowly.
   GemmShape plain_shape(const Product& product, const ProductRange& range) const {
-    return {.n = range.rows, .k = product.in(), .in = dtype_, .out = DType::f32};
+    const std::int64_t whole = (range.rows + unit_columns - 1) / unit_columns * unit_columns;
+    const bool stored = range.row_begin + whole <= product.stored_rows;
+    return {.n = stored ? whole : range.rows, .k = product.in(), .in = dtype_, .out = DType::f32};
   }
 
   /// With the columns of the product's tails, and what of the epilogue the library does.
@@ -631,45 +644,35 @@ class CudaBackend final : public Backend {
   }
 
   /// `shape`, with its algorithm chosen. A run has chosen all of them in prepare().
-  GemmShape choose(const Product& product, const ProductRange& range, const GemmShape& shape) {
+  GemmShape chosen(const Product& product, const GemmShape& shape) {
     if (gemm_->chosen(shape)) return shape;
-    const std::int64_t rows = Gemm::usual_rows(shape);
+    const std::int64_t slots = shape.k > product.in() ? columns_of(product).slots : 0;
+    const std::int64_t rows = searched_rows(shape, slots, slot_rows_);
     const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
-    gemm_->choose(shape, rows, weight_of(product, range), product.weight.row_stride, scratch.data(),
-                  scratch.bytes());
+    gemm_->choose(shape, rows, scratch.data(), scratch.bytes());
     return shape;
   }
 
   /// Chooses for the shapes that a forward asks for.
   void plan(const PlannedProduct& planned) {
     const Product& product = *planned.product;
-    if (!product.weight) return;
-    if (plan_.takes_columns(product.in(), product.tail_ranks())) {
-      // Numbers before the first expand(), for the search: nothing may be NaN.
-      auto* const tail = static_cast<std::byte*>(product.weight.data) +
-                         static_cast<std::size_t>(product.in()) * size_of(dtype_);
-      const auto columns = static_cast<std::size_t>(product.weight.row_stride - product.in());
-      MEZZO_CUDA(
-          cudaMemset2DAsync(tail, static_cast<std::size_t>(product.weight.row_stride) * size_of(dtype_), 0,
-                            columns * size_of(dtype_), static_cast<std::size_t>(product.out()), stream()));
-    }
     const std::vector<std::pair<std::size_t, std::size_t>> ranges = product_ranges(product);
     const ProductRange all = range_of(product, 0, product.parts.size());
     if (planned.scored || dtype_ == DType::f32 || !fits_directly(product, all)) {
       for (const auto& [first, count] : ranges) {
         const ProductRange range = range_of(product, first, count);
-        choose(product, range, plain_shape(product, range));
+        chosen(product, plain_shape(product, range));
       }
       return;
     }
     if (planned.epilogue.gated) {
-      choose(product, all, direct_shape(product, all, dtype_, {}));
+      chosen(product, direct_shape(product, all, dtype_, {}));
       return;
     }
     for (const auto& [first, count] : ranges) {
       const ProductRange range = range_of(product, first, count);
-      choose(product, range, direct_shape(product, range, dtype_, planned.epilogue));
-      if (product.perturbed()) choose(product, range, plain_shape(product, range));
+      chosen(product, direct_shape(product, range, dtype_, planned.epilogue));
+      if (product.perturbed()) chosen(product, plain_shape(product, range));
     }
   }
 
@@ -739,6 +742,32 @@ class CudaBackend final : public Backend {
            y.cols % unit_columns == 0;
   }
 
+  /// The tails of parts [first, first + count), ranks counted through them; their rows from `row_begin` on.
+  static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
+                                  std::int64_t row_begin) {
+    cuda::LowRanks tails;
+    std::int64_t ranks = 0;
+    for (std::size_t i = first; i < first + count; ++i) {
+      const ProductPart& part = product.parts[i];
+      if (!part.tail) continue;
+      if (tails.count == cuda::most_tails) {
+        throw DeviceError("product {}: more than {} tails", product.name, cuda::most_tails);
+      }
+      const LowRankTail& tail = *part.tail;
+      tails.tail[tails.count++] = {.a = tail.a.as<float>(),
+                                   .b = tail.b.as<float>(),
+                                   .a_tensor = tail.a_id,
+                                   .b_tensor = tail.b_id,
+                                   .rank_begin = ranks,
+                                   .rank = tail.a.rows,
+                                   .scaling = tail.scaling,
+                                   .row_begin = part.row_begin - row_begin,
+                                   .rows = part.rows};
+      ranks += tail.a.rows;
+    }
+    return tails;
+  }
+
   /// Rows of x times W, with s and the slots' noise in the columns behind: consecutive ranges of a few slots
   /// each over the same weight.
   void multiply_with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
@@ -748,25 +777,7 @@ class CudaBackend final : public Backend {
     const DeviceTable device(table);
     const Slots slots(table.probes);
     const cuda::TailColumns columns = columns_of(product);
-    cuda::LowRanks tails;
-    for (const ProductPart& part : product.parts) {
-      if (!part.tail) continue;
-      if (tails.count == cuda::most_tails) {
-        throw DeviceError("product {}: more than {} tails", product.name, cuda::most_tails);
-      }
-      const LowRankTail& tail = *part.tail;
-      const std::int64_t before =
-          tails.count == 0 ? 0 : tails.tail[tails.count - 1].rank_begin + tails.tail[tails.count - 1].rank;
-      tails.tail[tails.count++] = {.a = tail.a.as<float>(),
-                                   .b = tail.b.as<float>(),
-                                   .a_tensor = tail.a_id,
-                                   .b_tensor = tail.b_id,
-                                   .rank_begin = before,
-                                   .rank = tail.a.rows,
-                                   .scaling = tail.scaling,
-                                   .row_begin = part.row_begin - range.row_begin,
-                                   .rows = part.rows};
-    }
+    const cuda::LowRanks tails = low_ranks(product, 0, product.parts.size(), range.row_begin);
     check_scratch("product", "planes of factors", scratch_.planes,
                   cuda::factor_elements(columns.ranks, product.in(), slots.count()));
     // As few ranges as there is room for, and those alike.
@@ -774,8 +785,9 @@ class CudaBackend final : public Backend {
     const std::int64_t slots_a_range = (slots.count() + ranges - 1) / ranges;
     MEZZO_CUDA(cuda::project_factors(tails, columns.ranks, product.in(), table.noise, device.probes,
                                      device.first_probe, slots.count(), scratch_.planes.data, stream()));
-    MEZZO_CUDA(cuda::project(matrices(x), x.rows, product.in(), table.count(), tails, columns, device.probes,
-                             device.slot, slots_a_range, scratch_.planes.data, stream()));
+    MEZZO_CUDA(cuda::project_columns(matrices(x), x.rows, product.in(), table.count(), tails, columns,
+                                     device.probes, device.slot, slots_a_range, scratch_.planes.data,
+                                     stream()));
     auto* const weight = const_cast<std::byte*>(weight_of(product, range));
     for (std::int64_t slot = 0; slot < slots.count(); slot += slots_a_range) {
       const std::int64_t past = std::min(slot + slots_a_range, slots.count());
@@ -798,29 +810,44 @@ class CudaBackend final : public Backend {
       throw DeviceError("product {}: the probes were not uploaded", product.name);
     check_scratch("product", "factors", scratch_.factors, copies * range.factors);
     check_scratch("product", "tails", scratch_.s, copies * x.rows * range.ranks);
+    const DeviceTable device(table);
+    const bool apart = plan_.takes_columns(product.in(), range.ranks);
     auto* const factors = scratch_.factors.as<float>();
-    const auto* const probes = static_cast<const cuda::Perturbation*>(table.device.data());
     cuda::Factors some;
     const auto launch = [&] {
-      MEZZO_CUDA(cuda::perturb(some, table.noise, probes, copies, factors, range.factors, stream()));
+      MEZZO_CUDA(cuda::perturb(some, table.noise, device.probes, copies, factors, range.factors, stream()));
       some.count = 0;
     };
     for (const TailPlace& place : range.tails) {
       if (place.tail == nullptr) continue;
       const LowRankTail& tail = *place.tail;
-      some.factor[some.count++] = {.value = tail.a.as<float>(),
-                                   .tensor = tail.a_id,
-                                   .count = tail.a.rows * tail.a.cols,
-                                   .begin = place.rank_begin * product.in()};
+      if (!apart) {
+        some.factor[some.count++] = {.value = tail.a.as<float>(),
+                                     .tensor = tail.a_id,
+                                     .count = tail.a.rows * tail.a.cols,
+                                     .begin = place.rank_begin * product.in()};
+      }
       some.factor[some.count++] = {.value = tail.b.as<float>(),
                                    .tensor = tail.b_id,
                                    .count = tail.b.rows * tail.b.cols,
                                    .begin = place.b_begin};
-      if (some.count == cuda::most_factors) launch();
+      if (some.count + 2 > cuda::most_factors) launch();
     }
     if (some.count > 0) launch();
-    MEZZO_CUDA(cuda::project(matrices(x), x.rows, x.cols, factors, range.factors, range.ranks, copies,
-                             scratch_.s.as<float>(), stream()));
+    auto* const s = scratch_.s.as<float>();
+    if (apart) {
+      const std::int64_t slots = Slots(table.probes).count();
+      check_scratch("product", "planes of factors", scratch_.planes,
+                    cuda::factor_elements(range.ranks, product.in(), slots));
+      const cuda::LowRanks tails = low_ranks(product, range.first, range.count, range.row_begin);
+      MEZZO_CUDA(cuda::project_factors(tails, range.ranks, product.in(), table.noise, device.probes,
+                                       device.first_probe, slots, scratch_.planes.data, stream()));
+      MEZZO_CUDA(cuda::project_apart(matrices(x), x.rows, product.in(), copies, tails, range.ranks,
+                                     device.probes, device.slot, scratch_.planes.data, s, stream()));
+    } else {
+      MEZZO_CUDA(cuda::project(matrices(x), x.rows, x.cols, factors, range.factors, range.ranks, copies, s,
+                               stream()));
+    }
     return true;
   }
 

@@ -48,7 +48,7 @@ class CudaFloor final : public ProductFloor {
     for (const FloorProduct& p : products_) {
       if (gemm_.chosen(shape_of(p))) continue;
       const Buffer scratch = allocate(Gemm::search_bytes(shape_of(p), p.rows));
-      gemm_.choose(shape_of(p), p.rows, w_.data(), p.in, scratch.data(), scratch.bytes());
+      gemm_.choose(shape_of(p), p.rows, scratch.data(), scratch.bytes());
     }
     x_ = filled(most_x);
     y_ = filled(most_y);

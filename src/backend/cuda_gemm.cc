@@ -101,12 +101,12 @@ std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
   return (cols + unit - 1) / unit * unit;
 }
 
-/// Where the operands of a search lie in its scratch; x is at 0.
+/// Where the operands of a search lie in its scratch; x is at 0, the weight behind it.
 struct SearchLayout {
   std::int64_t rows;        // timed
   std::int64_t check_rows;  // compared
   std::int64_t x_stride, y_stride;
-  std::size_t y, y_again, bias, differences, bytes;
+  std::size_t weight, y, y_again, bias, differences, bytes;
 
   SearchLayout(const GemmShape& shape, std::int64_t timed_rows)
       : rows(timed_rows),
@@ -115,7 +115,8 @@ struct SearchLayout {
         x_stride(aligned_stride(shape.k, shape.in)),
         y_stride(aligned_stride(shape.n, shape.out)) {
     const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * size_of(shape.out);
-    y = round_up(static_cast<std::size_t>(rows * x_stride) * size_of(shape.in));
+    weight = round_up(static_cast<std::size_t>(rows * x_stride) * size_of(shape.in));
+    y = weight + round_up(static_cast<std::size_t>(shape.n * x_stride) * size_of(shape.in));
     y_again = y + round_up(static_cast<std::size_t>(rows) * row_bytes);
     bias = y_again + round_up(static_cast<std::size_t>(check_rows) * row_bytes);
     differences = bias + round_up(row_bytes);
@@ -157,13 +158,11 @@ void add_to_store(const std::string& path, const std::string& key, const std::st
 struct Gemm::Search {
   const GemmShape& shape;
   SearchLayout sizes;
-  const void* weight;
-  std::int64_t weight_stride;
   std::byte* base;
 
   GemmOperands operands(std::int64_t first, std::int64_t rows, std::size_t y) const {
-    return {.weight = weight,
-            .weight_stride = weight_stride,
+    return {.weight = base + sizes.weight,
+            .weight_stride = sizes.x_stride,
             .x = base + static_cast<std::size_t>(first * sizes.x_stride) * size_of(shape.in),
             .x_stride = sizes.x_stride,
             .rows = rows,
@@ -185,13 +184,6 @@ Gemm::Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string sto
   card_ = card.name;
 }
 
-std::int64_t Gemm::usual_rows(const GemmShape& shape) {
-  // Rows of a step by the thousand; of a head in fp32, a range that fits the logits' scratch.
-  constexpr std::int64_t most_bytes = std::int64_t{360} << 20;
-  const std::int64_t fit = most_bytes / (shape.n * static_cast<std::int64_t>(size_of(shape.out)));
-  return std::clamp<std::int64_t>(fit, 1030, shape.in == DType::f32 ? 2048 : 8192);
-}
-
 std::size_t Gemm::search_bytes(const GemmShape& shape, std::int64_t rows) {
   return SearchLayout(shape, rows).bytes;
 }
@@ -200,7 +192,7 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const Search& search) const {
   const GemmShape& shape = search.shape;
   const SearchLayout& sizes = search.sizes;
   const Description description = describe(shape, workspace_.data());
-  const Layout w = layout(shape.in, shape.n, shape.k, search.weight_stride);
+  const Layout w = layout(shape.in, shape.n, shape.k, sizes.x_stride);
   const Layout x = layout(shape.in, sizes.rows, shape.k, sizes.x_stride);
   const Layout y = layout(shape.out, sizes.rows, shape.n, sizes.y_stride);
   cublasLtMatmulPreference_t raw = nullptr;
@@ -304,16 +296,20 @@ std::string Gemm::store_key(const GemmShape& shape) const {
   return fmt::format("{} / cuBLASLt {} / {}", card_, cublasLtGetVersion(), text_of(shape));
 }
 
-void Gemm::choose(const GemmShape& shape, std::int64_t rows, const void* weight, std::int64_t weight_stride,
-                  void* scratch, std::size_t scratch_bytes) {
-  const Search search{shape, SearchLayout(shape, rows), weight, weight_stride,
-                      static_cast<std::byte*>(scratch)};
-  if (scratch_bytes < search.sizes.bytes) {
-    throw DeviceError("a search for a matrix product needs {} bytes, but {} were prepared",
-                      search.sizes.bytes, scratch_bytes);
+void Gemm::choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes) {
+  const Search search{shape, SearchLayout(shape, rows), static_cast<std::byte*>(scratch)};
+  const SearchLayout& sizes = search.sizes;
+  if (scratch_bytes < sizes.bytes) {
+    throw DeviceError("a search for a matrix product needs {} bytes, but {} were prepared", sizes.bytes,
+                      scratch_bytes);
   }
-  MEZZO_CUDA(cuda::fill_normals(search.base, shape.in, search.sizes.rows * search.sizes.x_stride, stream_));
-  MEZZO_CUDA(cuda::fill_normals(search.base + search.sizes.bias, shape.out, search.sizes.y_stride, stream_));
+  // x and the weight in one go.
+  MEZZO_CUDA(cuda::fill_normals(search.base, shape.in, static_cast<std::int64_t>(sizes.y / size_of(shape.in)),
+                                stream_));
+  const auto fill_bias = [&] {
+    MEZZO_CUDA(cuda::fill_normals(search.base + sizes.bias, shape.out, sizes.y_stride, stream_));
+  };
+  fill_bias();
 
   // What a record or the store names is taken if it passes; both may come from another library.
   std::map<std::string, std::string> stored;
@@ -335,7 +331,7 @@ void Gemm::choose(const GemmShape& shape, std::int64_t rows, const void* weight,
     if (time > 0.0) timed.emplace_back(time, algorithm);
   }
   std::ranges::stable_sort(timed, {}, &std::pair<double, Algorithm>::first);
-  MEZZO_CUDA(cuda::fill_normals(search.base + search.sizes.bias, shape.out, search.sizes.y_stride, stream_));
+  fill_bias();  // the timing has written over it
   for (const auto& [time, algorithm] : timed) {
     if (choice_ == Choice::same_bits && !passes(search, algorithm)) continue;
     algorithms_[shape] = algorithm;

@@ -35,16 +35,12 @@ class Gemm {
   /// same card with the same library; "": none.
   Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string store);
 
-  /// Rows to choose for: they depend on the shape alone, as a choice must not change with the number of
-  /// ranks.
-  static std::int64_t usual_rows(const GemmShape& shape);
-  /// Room that choose() needs for x, y twice and a counter.
+  /// Room that choose() needs for x, a weight, y twice and a counter.
   static std::size_t search_bytes(const GemmShape& shape, std::int64_t rows);
   bool chosen(const GemmShape& shape) const { return algorithms_.contains(shape); }
   /// Times the library's candidates over `rows` rows of random data with cold caches and takes the fastest
   /// that passes the check. DeviceError when none does.
-  void choose(const GemmShape& shape, std::int64_t rows, const void* weight, std::int64_t weight_stride,
-              void* scratch, std::size_t scratch_bytes);
+  void choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;
 
   /// The chosen algorithms as text, by shape: part of a run's record.

@@ -7,17 +7,22 @@ namespace {
 
 /// Scratch for W x of a range of rows: in fp32, where a range stays near the cache, and of gate | up in bf16,
 /// where it is long enough for products at full speed. Bytes.
-constexpr std::int64_t most_accumulators = std::int64_t{128} << 20;
+constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
 constexpr std::int64_t most_gated = std::int64_t{384} << 20;
+constexpr std::int64_t most_scored = std::int64_t{384} << 20;
+constexpr std::int64_t scored_bytes_a_row = 16 << 10;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
-/// have: few columns cost little, few rows run slowly.
-constexpr std::int64_t most_tail_columns = 128;
+/// have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two ranges are 192.
+constexpr std::int64_t fewest_tail_columns = 128;
+constexpr std::int64_t most_tail_columns = 192;
+constexpr std::int64_t tail_share = 21;  // of the `in` columns, where that lies between the two
 constexpr std::int64_t wanted_rows = 8192;
 
 /// Slots that the columns of so many ranks have room for.
-std::int64_t most_slots(std::int64_t ranks) {
+std::int64_t most_slots(std::int64_t in, std::int64_t ranks) {
   const cuda::TailColumns columns = cuda::tail_columns(ranks, 0);
-  return std::max<std::int64_t>(1, (most_tail_columns - columns.base) / columns.block);
+  const std::int64_t most = std::clamp(in / tail_share, fewest_tail_columns, most_tail_columns);
+  return std::max<std::int64_t>(1, (most - columns.base) / columns.block);
 }
 
 }  // namespace
@@ -79,15 +84,27 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
 
 std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) const {
   if (takes_columns(in, tail_ranks))
-    return in + cuda::tail_columns(tail_ranks, most_slots(tail_ranks)).width();
+    return in + cuda::tail_columns(tail_ranks, most_slots(in, tail_ranks)).width();
   const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype_));
   return (in + unit - 1) / unit * unit;
 }
 
-cuda::TailColumns columns_for(std::int64_t ranks, std::int64_t slot_rows) {
+cuda::TailColumns columns_for(std::int64_t in, std::int64_t ranks, std::int64_t slot_rows) {
   const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
   const std::int64_t wanted = (wanted_rows + rows - 1) / rows;
-  return cuda::tail_columns(ranks, std::min(wanted, most_slots(ranks)));
+  return cuda::tail_columns(ranks, std::min(wanted, most_slots(in, ranks)));
+}
+
+std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows) {
+  constexpr std::int64_t usual_slots = 20;  // of a step
+  constexpr std::int64_t most_bytes = std::int64_t{512} << 20;
+  const auto bytes = [](std::int64_t cols, DType dtype) {
+    return cols * static_cast<std::int64_t>(size_of(dtype));
+  };
+  const std::int64_t fit = most_bytes / (bytes(shape.k, shape.in) + bytes(shape.n, shape.out));
+  const std::int64_t wanted = std::max<std::int64_t>(slot_rows, 1) * (slots > 0 ? slots : usual_slots);
+  const std::int64_t most = shape.in == DType::f32 ? 2048 : 65536;
+  return std::clamp<std::int64_t>(std::min(wanted, fit), 1030, most);
 }
 
 std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
@@ -101,11 +118,14 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
   const std::int64_t rows = workload.probes * workload.largest.tokens;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
-    const std::int64_t floats = aligned_floats(product.out());
+    const std::int64_t floats = aligned_floats(std::max(product.out(), product.stored_rows));
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
     };
-    sizes.accumulators = std::max(sizes.accumulators, range_floats(most_accumulators));
+    // The logits of many rows are worth more room: the head's weight is read again for every range.
+    const std::int64_t logits = std::clamp(rows * scored_bytes_a_row, most_accumulators, most_scored);
+    sizes.accumulators =
+        std::max(sizes.accumulators, range_floats(planned.scored ? logits : most_accumulators));
     if (planned.epilogue.gated && dtype_ == DType::bf16)
       sizes.accumulators = std::max(sizes.accumulators, range_floats(2 * most_gated) / 2);
     if (!product.perturbed()) continue;

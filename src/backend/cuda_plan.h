@@ -12,9 +12,9 @@
 
 namespace mezzo {
 
-inline constexpr std::size_t vector_bytes = 16;    ///< what products want every row to be a multiple of
-inline constexpr std::int64_t unit_columns = 8;    ///< that many bytes of bf16
-inline constexpr std::int64_t fewest_rows = 256;   ///< of a product's rows at a time, however wide they are
+inline constexpr std::size_t vector_bytes = 16;   ///< what products want every row to be a multiple of
+inline constexpr std::int64_t unit_columns = 8;   ///< that many bytes of bf16
+inline constexpr std::int64_t fewest_rows = 256;  ///< of a product's rows at a time, however wide they are
 
 /// What the library does to x W^T before it rounds to y.
 enum class GemmEpilogue : std::uint8_t { none, bias, gelu_tanh, bias_gelu_tanh };
@@ -87,6 +87,9 @@ class CudaPlan final : public DevicePlan {
     return weight_stride(product.in(), product.tail_ranks());
   }
   std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override;
+  std::int64_t weight_rows(std::int64_t rows) const override {
+    return (rows + unit_columns - 1) / unit_columns * unit_columns;
+  }
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
@@ -99,8 +102,13 @@ class CudaPlan final : public DevicePlan {
   DType dtype_;
 };
 
-/// Where so many ranks lie behind `in` in a run whose slots have `slot_rows` rows each: as many slots as make
-/// enough rows for a product at full speed, and no more than weight_stride() left room for.
-cuda::TailColumns columns_for(std::int64_t ranks, std::int64_t slot_rows);
+/// Where so many ranks lie behind `in` columns in a run whose slots have `slot_rows` rows each: as many slots
+/// as make enough rows for a product at full speed, and no more than weight_stride() left room for.
+cuda::TailColumns columns_for(std::int64_t in, std::int64_t ranks, std::int64_t slot_rows);
+
+/// Rows over which to choose an algorithm: those of a range of `slots` slots, or for 0 of a whole step, as
+/// far as that is known from the size of a slice alone. Not of a group: a choice must not change with the
+/// number of ranks.
+std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows);
 
 }  // namespace mezzo

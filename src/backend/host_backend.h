@@ -16,7 +16,9 @@ class HostBackend : public Backend {
   Buffer allocate(std::size_t bytes) override;
   std::int64_t input_stride(const Product& product) const override { return product.in(); }
   std::int64_t weight_stride(std::int64_t in, std::int64_t) const override { return in; }
+  std::int64_t weight_rows(std::int64_t rows) const override { return rows; }
   /// Host backends choose nothing.
+  void choose(const Workload&) override {}
   void keep(const std::map<std::string, std::string>&) override {}
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;

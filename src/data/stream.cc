@@ -18,8 +18,7 @@ ExampleStream::ExampleStream(std::vector<Example> examples, std::uint64_t data_s
     examples_ = std::move(examples);
     return;
   }
-  const std::vector<std::uint32_t> order =
-      shuffled_order(data_seed, choice_epoch, count);
+  const std::vector<std::uint32_t> order = shuffled_order(data_seed, choice_epoch, count);
   for (std::size_t i = 0; i < static_cast<std::size_t>(limit); ++i)
     examples_.push_back(std::move(examples[order[i]]));
 }

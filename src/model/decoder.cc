@@ -39,8 +39,9 @@ std::vector<float> rope_frequencies(const RopeDescription& rope) {
   return frequencies;
 }
 
-std::size_t bytes_of(const View& view) {
-  return static_cast<std::size_t>(view.rows * view.row_stride) * size_of(view.dtype);
+std::size_t bytes_of(const DevicePlan& plan, const View& view) {
+  const std::int64_t rows = view.rows > 1 ? plan.weight_rows(view.rows) : view.rows;
+  return static_cast<std::size_t>(rows * view.row_stride) * size_of(view.dtype);
 }
 
 /// Columns of a view that may only have been measured.
@@ -183,7 +184,7 @@ struct Decoder::Forward {
       const std::int64_t index = block / blocks_per_layer();
       const Layer& layer = weights.layers[static_cast<std::size_t>(index)];
       const bool attention = block % blocks_per_layer() == 0;
-      const bool drops_rows = attention && index + 1 == d.layers;
+      const bool drops_rows = attention && index + 1 == d.layers && shape.reads < shape.tokens;
       State out = in;
       if (!is_own || drops_rows) out = take_state(probes, drops_rows ? shape.reads : in.h.rows);
       is_own = true;
@@ -370,6 +371,7 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
       result.parts.push_back(std::move(part));
     }
     result.weight = matrix(out, in, result.tail_ranks());
+    result.stored_rows = plan.weight_rows(out);
     if (bias) result.bias = vector(out, dtype);
     return result;
   };
@@ -495,7 +497,7 @@ void Decoder::allocate_weights() {
   Weights& w = *weights_;
   if (!w.buffers.empty()) throw Error("a decoder's weights were to be loaded twice");
   for (View* view : w.storage) {
-    w.buffers.push_back(backend().allocate(bytes_of(*view)));
+    w.buffers.push_back(backend().allocate(bytes_of(plan_, *view)));
     view->data = w.buffers.back().data();
   }
   if (description_.tied_head) w.head.weight = w.embedding;
@@ -561,7 +563,7 @@ void Decoder::load(const ModelFiles& files, const LoadProgress& progress) {
 
 std::size_t Decoder::weight_bytes() const {
   std::size_t bytes = 0;
-  for (const View* view : weights_->storage) bytes += bytes_of(*view);
+  for (const View* view : weights_->storage) bytes += bytes_of(plan_, *view);
   return bytes;
 }
 

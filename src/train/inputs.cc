@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
@@ -39,10 +40,25 @@ void check_tokens(const Tokenizer& tokenizer, const Description& description, co
   }
 }
 
+/// Where the XDG base directory specification puts what can be made again; "" without a home.
+std::string algorithm_store() {
+  const auto set = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  std::string cache = set("XDG_CACHE_HOME");
+  if (cache.empty() && !set("HOME").empty()) cache = set("HOME") + "/.cache";
+  return cache.empty() ? "" : cache + "/mezzo/matrix_products";
+}
+
 }  // namespace
 
 BackendOptions Placement::backend_options(int local_rank) const {
-  return {.device = device, .fp32 = fp32, .threads = threads, .device_index = local_rank};
+  return {.device = device,
+          .fp32 = fp32,
+          .threads = threads,
+          .device_index = local_rank,
+          .store = algorithm_store()};
 }
 
 std::string Placement::device_name() const {

@@ -270,7 +270,10 @@ TEST_P(Cuda, Product) {
                            v = room(expected[2], probes, DType::f32);
               cuda->product(probe_table, device.product, 1, device_x.view, {{k.view, v.view}}, {});
               expect_near(k.host(), expected[1], probes, 2 * fp32);
-              expect_near(v.host(), expected[2], probes, 2 * fp32);
+              // In bf16 Z_A may be rounded: 2^-9 of epsilon z x, through B and the scaling.
+              const double noise_error =
+                  dtype == DType::bf16 ? 0x1p-9 * 1e-2 * 12 * std::sqrt(double(in)) : 0.0;
+              expect_near(v.host(), expected[2], probes, 2 * fp32 + noise_error);
             }
           }
         }

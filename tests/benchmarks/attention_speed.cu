@@ -1,5 +1,6 @@
 // Checks flash_attend against sums in fp64 and for equal bits, then times it beside attend().
-// usage: attention_speed [check|time]; exit 1: a check failed.
+// usage: attention_speed [check|time|flash]; flash: checks, then times without attend(). Exit 1: a check
+// failed.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -341,6 +342,50 @@ double check(const Case& c) {
   return error;
 }
 
+/// rotate() against rotate_head, every bit: whole words, and rows that do not begin on one.
+void check_rotate(const Case& c, int shift) {
+  const Sequence s = {5, 37};
+  const std::vector<float>& table = tables(c.dims);
+  const int width = c.heads * c.head_dim;
+  const int row = width + 8 + shift;
+  std::vector<bf16> x(s.length * row + shift), wanted;
+  for (int t = 0; t < s.length; ++t) {
+    for (int j = 0; j < width; ++j) x[shift + t * row + j] = __float2bfloat16_rn(value(c, s, 0, t, j));
+  }
+  wanted = x;
+  std::vector<std::int32_t> rows, positions;
+  for (int t = 0; t < s.length; ++t) {
+    rows.push_back(s.length - 1 - t);
+    positions.push_back(position(s, t));
+  }
+  for (int t = 0; t < s.length; ++t) {
+    for (int h = 0; h < c.heads; ++h) {
+      bf16* const at = &wanted[shift + t * row + h * c.head_dim];
+      std::vector<float> head(c.head_dim);
+      for (int d = 0; d < c.head_dim; ++d) head[d] = __bfloat162float(at[d]);
+      rotate_head(c, table, positions[rows[t]], head);
+      for (int d = 0; d < c.head_dim; ++d) at[d] = __float2bfloat16_rn(head[d]);
+    }
+  }
+  const Array<bf16> x_at(x);
+  const Array<std::int32_t> rows_at(rows), positions_at(positions);
+  const Array<float> tables_at(table);
+  const Array<std::uint32_t> fault(std::vector<std::uint32_t>{0});
+  const Rotation r = {c.turn == Turn::half_split,
+                      c.dims,
+                      c.head_dim,
+                      c.heads,
+                      places,
+                      tables_at.data,
+                      tables_at.data + places * (c.dims / 2),
+                      c.dims / 2};
+  const Matrices view = {x_at.data + shift, DType::bf16, row, 0};
+  must(rotate(r, positions_at.data, s.length, rows_at.data, s.length, 1, view, fault.data, nullptr),
+       "rotate");
+  must(cudaDeviceSynchronize(), "rotate");
+  expect(same(x_at.read(), wanted) && fault.read()[0] == 0, c, shift == 0 ? "rotate()" : "rotate(), shifted");
+}
+
 void check_refusals() {
   Attention a = {};
   alignas(16) static char memory[64];
@@ -370,6 +415,15 @@ void check_refusals() {
 
 void check_all() {
   check_refusals();
+  for (const Turn turn : {Turn::half_split, Turn::interleaved}) {
+    for (const int heads : {1, 4, 7, 32}) {
+      for (const int shift : {0, 1}) {
+        check_rotate({64, heads, heads, turn, 64}, shift);
+        check_rotate({80, heads, heads, turn, 48}, shift);
+        check_rotate({128, heads, heads, turn, 128}, shift);
+      }
+    }
+  }
   std::printf("largest error against fp64, by head size\n%8s %10s %10s %10s %10s %10s\n", "head_dim", "plain",
               "grouped", "half", "interl.", "copies");
   for (const int head_dim : {64, 80, 96, 128, 256, 8, 40, 72, 120, 136, 192}) {
@@ -396,7 +450,12 @@ void check_all() {
   Case c = {128, 1, 1, Turn::half_split, 128};
   const std::vector<Sequence> sequences = {{21, 700}, {22, 1111}};
   for (const bool subset : {false, true}) {
-    const double error = error_of(c, sequences, subset, attend_on_device(c, sequences, subset));
+    const std::vector<bf16> out = attend_on_device(c, sequences, subset);
+    const double error = error_of(c, sequences, subset, out);
+    expect(same(out, attend_on_device(c, sequences, subset, When::keys_before)), c,
+           "bits of long sequences after rotate() of k");
+    expect(same(out, attend_on_device(c, sequences, subset, When::before)), c,
+           "bits of long sequences after rotate()");
     std::printf("700 and 1111 tokens%s: %.5f\n", subset ? ", some queries" : "", error);
     expect(error < 0.012, c, "error against fp64 of long sequences");
   }
@@ -506,34 +565,38 @@ std::string time_shape(int head_dim, int heads, int kv_heads, int length, bool o
     turn(a.k, kv_heads);
     must(flash_attend(a, {}, 1, nullptr), "flash");
   });
+  const double turn_k = time_of(repeats, rounds, [&](int round) { turn(attention(round).k, kv_heads); });
   const double old =
       old_too ? time_of(3, 1, [&](int round) { must(attend(attention(round), 1, nullptr), "attend"); }) : NAN;
   const double flops =
       2.0 * head_dim * heads * static_cast<double>(length) * tokens;  // half of 4 d n^2 a sequence
   const double bytes = 2.0 * tokens * (2.0 * width + 2.0 * key_width);
   char line[200];
-  std::snprintf(line, sizeof line, "%8d %7s %6d %9.1f %9.1f %7.0f | %9.1f %9.1f %9.1f | %10.1f\n", head_dim,
-                (std::to_string(heads) + "/" + std::to_string(kv_heads)).c_str(), length, plain,
-                flops / plain * 1e-6, bytes / plain * 1e-3, fused, half_fused, apart, old);
+  std::snprintf(line, sizeof line, "%8d %7s %6d %9.1f %9.1f %7.0f | %9.1f %9.1f%c %9.1f %9.1f | %10.1f\n",
+                head_dim, (std::to_string(heads) + "/" + std::to_string(kv_heads)).c_str(), length, plain,
+                flops / plain * 1e-6, bytes / plain * 1e-3, fused, half_fused,
+                keys_first(attention(0), 1) ? '*' : ' ', apart, turn_k, old);
   return line;
 }
 
-void time_all() {
+void time_all(bool old_too) {
   std::string lines;
-  for (const int length : {128, 512, 2048}) {
-    lines += time_shape(128, 32, 32, length, true);
-    lines += time_shape(64, 12, 12, length, true);
+  for (const int length : {128, 256, 512, 1024, 2048}) {
+    lines += time_shape(128, 32, 32, length, old_too);
+    lines += time_shape(64, 12, 12, length, old_too);
   }
-  for (const int length : {128, 512, 2048}) lines += time_shape(128, 32, 8, length, false);
+  for (const int length : {128, 256, 512, 1024, 2048}) lines += time_shape(128, 32, 8, length, false);
   for (const int head_dim : {80, 96, 256}) {
     for (const int length : {128, 2048}) lines += time_shape(head_dim, 16, 16, length, false);
   }
   cudaDeviceProp device;
   must(cudaGetDeviceProperties(&device, 0), "device");
-  std::printf("\n%s, 16384 tokens; microseconds; rotary: fused, rotate(k) and the rest fused, rotate(q, k)\n",
-              device.name);
-  std::printf("%8s %7s %6s %9s %9s %7s | %9s %9s %9s | %10s\n", "head_dim", "heads", "tokens", "flash",
-              "TFLOP/s", "GB/s", "fused", "k before", "before", "attend()");
+  std::printf(
+      "\n%s, 16384 tokens; microseconds; rotary: fused, rotate(k) and the rest fused (* "
+      "where keys_first), rotate(q, k)\n",
+      device.name);
+  std::printf("%8s %7s %6s %9s %9s %7s | %9s %9s  %9s %9s | %10s\n", "head_dim", "heads", "tokens", "flash",
+              "TFLOP/s", "GB/s", "fused", "k before", "before", "rotate(k)", "attend()");
   std::printf("%s", lines.c_str());
 }
 
@@ -544,6 +607,6 @@ int main(int argc, char** argv) {
   if (what != "time") check_all();
   std::printf("%s\n", failures == 0 ? "checks passed" : "CHECKS FAILED");
   std::fflush(stdout);
-  if (what != "check") time_all();
+  if (what != "check") time_all(what != "flash");
   return failures == 0 ? 0 : 1;
 }

@@ -184,7 +184,8 @@ class Step {
         backend_->rotate(table_, batch_, rope_, {}, head_dim, q_);
         backend_->rotate(table_, batch_, rope_, {}, head_dim, k);
       });
-      watch.time("attention", [&] { backend_->attention(table_, batch_, shape_, nullptr, q_, k, v_, {}, attended_); });
+      watch.time("attention",
+                 [&] { backend_->attention(table_, batch_, shape_, nullptr, q_, k, v_, {}, attended_); });
       watch.time("product output", [&] { backend_->product(table_, output_, 0, attended_, {{delta_}}, {}); });
       watch.time("norm",
                  [&] { backend_->residual_norm(table_, first ? embedded_ : h_, {{delta_}}, h_, norm_, x_); });

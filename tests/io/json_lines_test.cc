@@ -66,7 +66,7 @@ TEST(JsonLines, CutRemovesAndReportsWhatIsNoObject) {
   const ScratchFolder folder;
   const std::string good = "{\"step\":1}\n";
   for (const std::string& bad : {std::string("nonsense\n"), std::string("\n"), std::string(8, '\0') + "\n",
-                                std::string("17\n"), std::string("{\"step\":1\n")}) {
+                                 std::string("17\n"), std::string("{\"step\":1\n")}) {
     const std::string path = folder.write("m", good + bad + good + "{\"step\":1}");  // the last one is torn
     const JsonLinesCut cut = truncate_json_lines(path, up_to(2));
     EXPECT_EQ(read_all(path), good + good);

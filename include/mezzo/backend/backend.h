@@ -98,6 +98,8 @@ class DevicePlan {
   virtual std::int64_t input_stride(const Product& product) const = 0;
   /// Elements between the rows of a weight [out, in] whose parts have tails of `tail_ranks` ranks in all.
   virtual std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const = 0;
+  /// Rows that the storage of a weight of so many rows should have; what lies in the last ones is not used.
+  virtual std::int64_t weight_rows(std::int64_t rows) const = 0;
   /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
 };
@@ -111,9 +113,11 @@ class Backend : public DevicePlan {
   /// From here on chooses as the run or the rank with this fingerprint did, as far as that can be.
   virtual void keep(const std::map<std::string, std::string>& fingerprint) = 0;
   virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
-  /// Allocates the scratch of scratch_bytes() and chooses algorithms; to be called before the first operation
-  /// of a run, and once for each further workload: the scratch then serves all of them. No operation
-  /// allocates.
+  /// Chooses algorithms for a workload, whose products need no storage yet. What is chosen depends on the
+  /// products and on the largest slice of the first workload, not on the probes of a forward.
+  virtual void choose(const Workload& workload) = 0;
+  /// Chooses, and allocates the scratch of scratch_bytes(); to be called before the first operation of a run,
+  /// and once for each further workload: the scratch then serves all of them. No operation allocates.
   virtual void prepare(const Workload& workload) = 0;
 
   // ---- memory
@@ -147,8 +151,8 @@ class Backend : public DevicePlan {
   virtual void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                       std::int64_t head_dim, View x) = 0;
   /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim],
-  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all). With a rope, as if rotate() had
-  /// been over q and k; they may be left rotated.
+  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all). With a rope, as if rotate()
+  /// had been over q and k; they may be left rotated.
   virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
@@ -187,9 +191,9 @@ class Arena {
 enum class DeviceKind : std::uint8_t { reference, cpu, cuda };
 struct BackendOptions {
   DeviceKind device = DeviceKind::cpu;
-  bool fp32 = false;     ///< cuda: fp32 weights and activations instead of bf16
-  int threads = 1;       ///< cpu
-  int device_index = 0;  ///< cuda: node-local rank
+  bool fp32 = false;       ///< cuda: fp32 weights and activations instead of bf16
+  int threads = 1;         ///< cpu
+  int device_index = 0;    ///< cuda: node-local rank
   std::string store = {};  ///< cuda: file where chosen algorithms are kept between processes; "": none
 };
 /// DeviceError when the kind is not built or no such device is there.

@@ -36,6 +36,7 @@ struct Product {
   std::string name;
   View weight;  ///< [out, in] in the backend's weight dtype; row stride of Backend::weight_stride
   View bias;    ///< [1, out] in the weight's dtype, or empty
+  std::int64_t stored_rows = 0;  ///< of the weight's storage; 0: out()
   std::vector<ProductPart> parts;
 
   std::int64_t out() const { return weight.rows; }
