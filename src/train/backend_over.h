@@ -17,6 +17,7 @@ class BackendOver : public Backend {
   std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
     return sizes_.weight_stride(in, tail_ranks);
   }
+  std::int64_t weight_rows(std::int64_t rows) const override { return sizes_.weight_rows(rows); }
   std::size_t scratch_bytes(const Workload& workload) const override {
     return sizes_.scratch_bytes(workload);
   }

@@ -15,6 +15,7 @@ class IdleBackend final : public BackendOver {
   std::map<std::string, std::string> fingerprint() const override { return {}; }
   void keep(const std::map<std::string, std::string>&) override {}
   std::size_t memory_available() const override { return 0; }
+  void choose(const Workload&) override {}
   void prepare(const Workload&) override {}
 
   Buffer allocate(std::size_t bytes) override { return Buffer(nullptr, bytes, nullptr); }

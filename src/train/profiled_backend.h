@@ -27,6 +27,7 @@ class ProfiledBackend final : public BackendOver {
   std::map<std::string, std::string> fingerprint() const override { return inner_.fingerprint(); }
   void keep(const std::map<std::string, std::string>& fingerprint) override { inner_.keep(fingerprint); }
   std::size_t memory_available() const override { return inner_.memory_available(); }
+  void choose(const Workload& workload) override { inner_.choose(workload); }
   void prepare(const Workload& workload) override { inner_.prepare(workload); }
 
   Buffer allocate(std::size_t bytes) override { return inner_.allocate(bytes); }
