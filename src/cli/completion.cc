@@ -43,7 +43,7 @@ _mezzo() {{
   fi
   COMPREPLY=($(compgen -f -- "$current"))
   case "${{COMP_WORDS[1]}}" in
-    train | eval | validate)
+    train | eval | validate | estimate | profile)
       if [ "$COMP_CWORD" -gt 2 ]; then
         compopt -o nospace 2>/dev/null
         COMPREPLY+=($(compgen -W "{}" -- "$current"))
