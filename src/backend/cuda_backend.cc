@@ -171,6 +171,7 @@ class CudaBackend final : public Backend {
 
   void prepare(const Workload& workload) override {
     choose(workload);
+    repeated_ = {};  // its graph points into the scratch
     sizes_.grow_to(plan_.sizes_of(workload));
     Arena measured;
     lay_out(sizes_, measured);
@@ -526,6 +527,32 @@ class CudaBackend final : public Backend {
     }
   }
 
+  /// What comes a third time is captured as a graph: launches of small kernels take longer than they do.
+  void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override {
+    if (!std::ranges::equal(key, repeated_.key)) repeated_ = {.key = {key.begin(), key.end()}};
+    if (!repeated_.graph && ++repeated_.times < repeats_before_graph) {
+      enqueue();
+      return;
+    }
+    if (!repeated_.graph) {
+      MEZZO_CUDA(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal));
+      cudaGraph_t captured = nullptr;
+      try {
+        enqueue();
+      } catch (...) {
+        static_cast<void>(cudaStreamEndCapture(stream(), &captured));  // the first error is the one to tell
+        const Graph discarded(captured);
+        throw;
+      }
+      MEZZO_CUDA(cudaStreamEndCapture(stream(), &captured));
+      const Graph graph(captured);
+      cudaGraphExec_t executable = nullptr;
+      MEZZO_CUDA(cudaGraphInstantiate(&executable, graph.get(), 0));
+      repeated_.graph.reset(executable);
+    }
+    MEZZO_CUDA(cudaGraphLaunch(repeated_.graph.get(), stream()));
+  }
+
   // ---- the update
   void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override {
     if (step.seeds.size() != step.coefficients.size()) {
@@ -557,6 +584,14 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  /// The last key of repeat() and what became of it.
+  struct Repeated {
+    std::vector<std::uint64_t> key;
+    int times = 0;
+    GraphExec graph;  // null until captured
+  };
+  static constexpr int repeats_before_graph = 3;
+
   cudaStream_t stream() const { return stream_.get(); }
 
   static cuda::Rotation rotation_of(const char* operation, const Rope& rope, std::int64_t head_dim) {
@@ -900,6 +935,7 @@ class CudaBackend final : public Backend {
   Buffer staging_;  // of load and read
   Buffer tables_;   // of update and hash
   std::optional<Gemm> gemm_;
+  Repeated repeated_;
   std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload; 0 before it
   CudaSizes sizes_;
   Arena memory_;

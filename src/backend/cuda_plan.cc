@@ -10,7 +10,7 @@ namespace {
 constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
 constexpr std::int64_t most_gated = std::int64_t{384} << 20;
 constexpr std::int64_t most_scored = std::int64_t{1} << 30;
-constexpr std::int64_t scored_bytes_a_row = 16 << 10;
+constexpr std::int64_t scored_bytes_a_row = 32 << 10;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
 /// have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two ranges are 192.
 constexpr std::int64_t fewest_tail_columns = 128;

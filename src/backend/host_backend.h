@@ -26,6 +26,7 @@ class HostBackend : public Backend {
   /// Host code reads ProbeTable::probes: there is no device copy.
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
   void synchronize() override {}
+  void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 };
 
 /// The rows of probe p.

@@ -304,6 +304,25 @@ struct Decoder::Forward {
   static Epilogue mlp_epilogue(const Description& d) {
     return {.activation = d.activation, .gated = d.gated};
   }
+  /// All that finish() and what reads its result depend on, but for what lies in the device's memory.
+  std::vector<std::uint64_t> key(const ProbeTable& table, const View& out) const {
+    const auto address = [](const void* data) { return reinterpret_cast<std::uintptr_t>(data); };
+    std::vector<std::uint64_t> key = {address(this),
+                                      address(shared.h.data),
+                                      address(batch->storage.data()),
+                                      address(table.device.data()),
+                                      address(out.data),
+                                      static_cast<std::uint64_t>(out.probe_stride),
+                                      static_cast<std::uint64_t>(table.noise)};
+    for (const std::int64_t size :
+         {shape.tokens, shape.sequences, shape.reads, shape.questions, shape.longest, table.count()})
+      key.push_back(static_cast<std::uint64_t>(size));
+    // Which probes are of the same direction.
+    for (std::size_t p = 1; p < table.probes.size(); ++p)
+      key.push_back(table.probes[p].seed == table.probes[p - 1].seed ? 1 : 0);
+    return key;
+  }
+
   static AttentionShape attention_shape(const Description& d) {
     return {.heads = d.heads, .kv_heads = d.kv_heads, .head_dim = d.head_dim, .scale = d.attention_scale};
   }
@@ -649,7 +668,9 @@ void Decoder::check_begun() const {
 
 void Decoder::evaluate(const ProbeTable& table, View out) {
   check_begun();
-  backend().score(table, *forward_->batch, weights_->head, forward_->finish(table), out);
+  backend().repeat(forward_->key(table, out), [&] {
+    backend().score(table, *forward_->batch, weights_->head, forward_->finish(table), out);
+  });
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {

@@ -30,6 +30,7 @@ class IdleBackend final : public BackendOver {
     destination.noise = noise;
   }
   void synchronize() override {}
+  void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 
   void embed(const DeviceBatch&, View, View, std::int64_t, View) override {}
   void residual_norm(const ProbeTable&, View, std::span<const View>, View, const Norm&, View) override {}

@@ -123,6 +123,44 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
   }
 }
 
+TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
+  const std::string directory = model_directory(GetParam().model);
+  const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
+  const ModelFiles files(directory);
+  const Adapter adapter = read_adapter(directory + "/adapter", files.description);
+  const Trainables trainables = make_trainables(*backend, adapter.specs, adapter.values);
+  Decoder decoder(*backend, files.description, &adapter.config, &trainables);
+  decoder.load(files, {});
+  DeviceBatch batch;
+  backend->upload(golden_batch(expected, false, every), batch);
+  decoder.reserve(batch.shape, 4, 2);
+  decoder.begin(batch);
+  const auto count = static_cast<std::size_t>(4 * batch.shape.questions);
+  const Buffer buffer = backend->allocate(count * sizeof(float));
+  View out = dense(buffer.data(), DType::f32, 1, batch.shape.questions);
+  out.probe_stride = batch.shape.questions;
+  ProbeTable kept;
+  const auto evaluate = [&](ProbeTable& table, std::uint64_t seed) {
+    std::vector<Probe> probes;
+    for (std::uint32_t p = 0; p < 4; ++p)
+      probes.push_back({.seed = seed + p / 2, .direction = p / 2, .epsilon = p % 2 == 0 ? 0.1f : -0.1f});
+    backend->upload(probes, NoiseKind::gaussian, table);
+    std::vector<float> values(count);
+    decoder.evaluate(table, out);
+    backend->read(values, out, 4);
+    return values;
+  };
+  // Tables of their own, kept side by side: no two calls in a row are alike.
+  std::vector<std::vector<float>> alone;
+  std::vector<ProbeTable> tables(4);
+  for (std::uint64_t seed = 0; seed < 4; ++seed) alone.push_back(evaluate(tables[seed], seed));
+  EXPECT_NE(alone[0], alone[1]);
+  for (std::uint64_t call = 0; call < 8; ++call) EXPECT_EQ(evaluate(kept, call % 4), alone[call % 4]) << call;
+  decoder.reserve(batch.shape, 8, 4);  // all scratch moves
+  decoder.begin(batch);
+  for (std::uint64_t call = 0; call < 5; ++call) EXPECT_EQ(evaluate(kept, call % 4), alone[call % 4]) << call;
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, CudaGoldens, ::testing::ValuesIn([] {
                            std::vector<Case> cases;
                            for (const std::string& model : golden_models) {

@@ -9,6 +9,7 @@
 // Contract: what a probe gets does not depend on the other probes of the table, on its place there, or on the
 // number of threads. Errors are DeviceError.
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -161,6 +162,11 @@ class Backend : public DevicePlan {
   /// for each probe. The logits are never kept whole where they would not fit.
   virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                      View out) = 0;
+
+  /// Enqueues the operations that `enqueue` asks for. `key` tells apart all that they depend on but for the
+  /// contents of device memory: a backend may do again what it did for an equal key instead of calling
+  /// `enqueue` once more. prepare() forgets keys.
+  virtual void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) = 0;
 
   // ---- the update
   virtual void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) = 0;
