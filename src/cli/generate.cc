@@ -125,7 +125,8 @@ VerbAction add_generate(CLI::App& verb) {
                             1, 1);
     const Buffer buffer =
         backend.allocate(static_cast<std::size_t>(vocabulary) * size_of(backend.activation_dtype()));
-    const View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);
+    View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);
+    logits.probe_stride = vocabulary;  // with an adapter they are a probe's own
     std::vector<float> host(static_cast<std::size_t>(vocabulary));
     DeviceBatch batch;
     ProbeTable table;

@@ -54,6 +54,24 @@ TEST_F(RunTest, SameBitsOnHaswellKernels) {
   EXPECT_EQ(final_hash("two", "zo.probes_per_forward=5", {.ranks = 2, .environment = core}), expected);
 }
 
+TEST_F(RunTest, GenerateGoesOnWithAndWithoutTheAdapter) {
+  final_hash("run", "optimizer.learning_rate=0.05");
+  const auto text = [&](const std::string& more) {
+    const Outcome outcome = run(
+        scratch_, "generate configs/quickstart/llama2m --prompt \"The film was\" --max-new-tokens 8 " + more);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_TRUE(outcome.out.starts_with("The film was")) << outcome.out;
+    return outcome.out;
+  };
+  const std::string with_adapter = "--adapter " + (scratch_ / "run/adapter");
+  const std::string greedy = text(with_adapter);
+  EXPECT_GT(greedy.size(), std::string("The film was\n").size());
+  EXPECT_EQ(text(with_adapter), greedy);
+  EXPECT_NE(text(""), greedy);
+  EXPECT_EQ(text(with_adapter + " --temperature 1 --seed 3"),
+            text(with_adapter + " --temperature 1 --seed 3"));
+}
+
 TEST_F(RunTest, AdapterSnapshotRunAndReplayAgree) {
   const std::string expected = final_hash("run");
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run/adapter"), expected);
