@@ -529,7 +529,10 @@ class CudaBackend final : public Backend {
 
   /// What comes a third time is captured as a graph: launches of small kernels take longer than they do.
   void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override {
-    if (!std::ranges::equal(key, repeated_.key)) repeated_ = {.key = {key.begin(), key.end()}};
+    if (!std::ranges::equal(key, repeated_.key)) {
+      repeated_ = {};
+      repeated_.key.assign(key.begin(), key.end());
+    }
     if (!repeated_.graph && ++repeated_.times < repeats_before_graph) {
       enqueue();
       return;

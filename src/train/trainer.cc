@@ -426,7 +426,8 @@ void Trainer::open_record(const Decision& decision) {
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
     bool evaluated = false;
     const JsonLinesCut cut = truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
-      if (!line.is_object() || !line.contains("step") || line["step"].get<std::uint64_t>() > decision.step)
+      if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned() ||
+          line["step"].get<std::uint64_t>() > decision.step)
         return false;
       evaluated = evaluated || (line["step"] == decision.step && line.contains("eval_loss"));
       return true;
