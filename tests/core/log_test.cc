@@ -96,7 +96,8 @@ TEST(Log, NoStatusWithoutATerminal) {
 TEST(Log, StatusStaysBelowMessagesOnATerminal) {
   int controller = -1;
   int terminal = -1;
-  ASSERT_EQ(::openpty(&controller, &terminal, nullptr, nullptr, nullptr), 0);
+  if (::openpty(&controller, &terminal, nullptr, nullptr, nullptr) != 0)
+    GTEST_SKIP() << "this machine has no pseudo terminals (/dev/pts)";
   std::FILE* stream = ::fdopen(terminal, "w");
   ASSERT_NE(stream, nullptr);
   {
