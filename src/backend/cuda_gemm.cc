@@ -135,21 +135,22 @@ std::map<std::string, std::string> read_store(const std::string& path) {
   return entries;
 }
 
-/// Read, add, write beside and rename: of two processes that write at once the later one's file stays.
+/// Read, add, write beside and rename: of two processes that write at once the later one's file stays. A
+/// store that cannot be written is left as it is: only the next process's time is lost.
 void add_to_store(const std::string& path, const std::string& key, const std::string& value) {
   std::map<std::string, std::string> entries = read_store(path);
   entries[key] = value;
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
   const std::string temporary = fmt::format("{}.{}", path, getpid());
-  {
-    std::ofstream file(temporary);
-    for (const auto& [name, text] : entries) file << name << '\t' << text << '\n';
-    file.close();
-    if (!file) throw DeviceError("{}: the choice of matrix products could not be written", temporary);
+  std::ofstream file(temporary);
+  for (const auto& [name, text] : entries) file << name << '\t' << text << '\n';
+  file.close();
+  if (file) {
+    std::filesystem::rename(temporary, path, error);
+  } else {
+    std::filesystem::remove(temporary, error);
   }
-  std::filesystem::rename(temporary, path, error);
-  if (error) throw DeviceError("{}: {}", path, error.message());
 }
 
 }  // namespace
