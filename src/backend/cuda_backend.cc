@@ -40,7 +40,6 @@ static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation
                   static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
               "kernels number activations as the interface does");
 
-constexpr std::size_t workspace_bytes = std::size_t{64} << 20;  // of cuBLASLt
 constexpr int oldest_capability = 80;
 const std::string algorithm_prefix = "gemm ";  // of the fingerprint's keys
 
@@ -119,7 +118,7 @@ class CudaBackend final : public Backend {
     stream_.reset(stream);
     fault_ = allocate(sizeof(std::uint32_t));
     MEZZO_CUDA(cudaMemsetAsync(fault_.data(), 0, sizeof(std::uint32_t), stream));
-    gemm_.emplace(stream, allocate(workspace_bytes), Gemm::Choice::same_bits, options.store);
+    gemm_.emplace(stream, allocate(Gemm::workspace_bytes), Gemm::Choice::same_bits, options.store);
   }
 
   std::string name() const override { return plan_.name(); }
@@ -238,13 +237,7 @@ class CudaBackend final : public Backend {
   }
 
   void upload(const PackedBatch& batch, DeviceBatch& destination) override {
-    const std::pair<View*, const std::vector<std::int32_t>*> rows[] = {
-        {&destination.tokens, &batch.tokens},
-        {&destination.positions, &batch.positions},
-        {&destination.offsets, &batch.offsets},
-        {&destination.reads, &batch.reads},
-        {&destination.question_reads, &batch.question_reads},
-        {&destination.question_tokens, &batch.question_tokens}};
+    const std::array<BatchRow, 6> rows = rows_of(batch, destination);
     std::vector<std::int32_t> all;
     for (const auto& [view, values] : rows) all.insert(all.end(), values->begin(), values->end());
     copy_to(destination.storage, all.data(), all.size() * sizeof(std::int32_t));

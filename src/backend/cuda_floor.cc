@@ -11,8 +11,6 @@
 namespace mezzo {
 namespace {
 
-constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
-
 Buffer allocate(std::size_t bytes) {
   void* data = nullptr;
   MEZZO_CUDA(cudaMalloc(&data, bytes));
@@ -30,7 +28,7 @@ class CudaFloor final : public ProductFloor {
   CudaFloor(const BackendOptions& options, std::span<const FloorProduct> products)
       : dtype_(options.fp32 ? DType::f32 : DType::bf16),
         stream_(make_stream()),
-        gemm_(stream_.get(), allocate(workspace_bytes), Gemm::Choice::any_bits, "") {
+        gemm_(stream_.get(), allocate(Gemm::workspace_bytes), Gemm::Choice::any_bits, "") {
     std::int64_t most_x = 0, most_y = 0;  // elements
     for (const FloorProduct& product : products) {
       products_.push_back(aligned(product));

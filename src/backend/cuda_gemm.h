@@ -31,8 +31,10 @@ class Gemm {
   /// same_bits: no split-K, and an algorithm must pass the check. any_bits: the fastest one, as a yardstick.
   enum class Choice : std::uint8_t { same_bits, any_bits };
 
-  /// `workspace` is the library's scratch. `store`: a file where choices are kept for later processes on the
-  /// same card with the same library; "": none.
+  static constexpr std::size_t workspace_bytes = std::size_t{64} << 20;
+
+  /// `workspace` is the library's scratch of workspace_bytes. `store`: a file where choices are kept for
+  /// later processes on the same card with the same library; "": none.
   Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string store);
 
   /// Room that choose() needs for x, a weight, y twice and a counter.

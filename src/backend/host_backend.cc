@@ -105,14 +105,17 @@ void HostBackend::read(std::span<float> destination, View source, std::int64_t p
   }
 }
 
+std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination) {
+  return {{{&destination.tokens, &batch.tokens},
+           {&destination.positions, &batch.positions},
+           {&destination.offsets, &batch.offsets},
+           {&destination.reads, &batch.reads},
+           {&destination.question_reads, &batch.question_reads},
+           {&destination.question_tokens, &batch.question_tokens}}};
+}
+
 void HostBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
-  const std::pair<View*, const std::vector<std::int32_t>*> rows[] = {
-      {&destination.tokens, &batch.tokens},
-      {&destination.positions, &batch.positions},
-      {&destination.offsets, &batch.offsets},
-      {&destination.reads, &batch.reads},
-      {&destination.question_reads, &batch.question_reads},
-      {&destination.question_tokens, &batch.question_tokens}};
+  const std::array<BatchRow, 6> rows = rows_of(batch, destination);
   std::size_t bytes = 0;
   for (const auto& [view, values] : rows) bytes += values->size() * sizeof(std::int32_t);
   if (destination.storage.bytes() < bytes) destination.storage = allocate(bytes);

@@ -1,6 +1,9 @@
 #pragma once
 // What the reference and cpu backends share: host memory, fp32 throughout, operations that are done on
 // return.
+#include <array>
+#include <utility>
+
 #include "kernels/rows.h"
 #include "mezzo/backend/backend.h"
 
@@ -28,6 +31,10 @@ class HostBackend : public Backend {
   void synchronize() override {}
   void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 };
+
+/// An index row of a batch: its view in the backend's memory and the values that go there.
+using BatchRow = std::pair<View*, const std::vector<std::int32_t>*>;
+std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination);
 
 /// The rows of probe p.
 inline Rows<float> rows_of(const View& view, std::int64_t p) {

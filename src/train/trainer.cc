@@ -152,6 +152,7 @@ class Trainer {
 
   Placement placement_;
   std::optional<Inputs> inputs_;
+  BatchShape largest_;  ///< of all steps' slices
   RunHeader header_;
   std::optional<FolderLock> lock_;  // rank 0
 
@@ -179,6 +180,7 @@ void Trainer::open() {
   together(exchange_, timeout_ * loading_timeouts, [&] {
     placement_ = place(config_.runtime, exchange_);
     inputs_.emplace(config_, ConfigUse::train, folder_.initial_adapter());
+    largest_ = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
   });
   check_same_everywhere("the resolved config", to_yaml(config_));
   check_same_everywhere("the device", placement_.device_name() + " " + placement_.dtype_name());
@@ -348,10 +350,9 @@ void Trainer::choose_algorithms(const std::map<std::string, std::string>& record
   const Trainables names = list_trainables(header_.trainables);
   const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
                       &names);
-  const BatchShape largest = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
   const auto choose = [&](const std::map<std::string, std::string>& wanted) {
     backend_->keep(wanted);
-    backend_->choose(sizes.workload(largest, 1, 1));
+    backend_->choose(sizes.workload(largest_, 1, 1));
   };
   together(exchange_, timeout_ * loading_timeouts, [&] {
     if (leads()) choose(recorded);
@@ -364,7 +365,7 @@ void Trainer::choose_algorithms(const std::map<std::string, std::string>& record
 }
 
 void Trainer::build(const Decision& decision) {
-  if (decision.resume) choose_algorithms(scan_trajectory(folder_.trajectory(), 0).header.fingerprint);
+  if (decision.resume) choose_algorithms(header_.fingerprint);  // rank 0 has read the record
   together(exchange_, timeout_ * loading_timeouts, [&] {
     // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
     header_ = scan_trajectory(folder_.trajectory(), 0).header;
@@ -404,8 +405,7 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
   slots_.emplace(probes, slices, exchange_.size());
   if (first_step >= max_steps()) return;
-  const BatchShape largest = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
-  const GroupPlan plan = plan_group(*decoder_, *backend_, largest, config_.zo.directions,
+  const GroupPlan plan = plan_group(*decoder_, *backend_, largest_, config_.zo.directions,
                                     {.probes = probes,
                                      .slices = slices,
                                      .ranks = exchange_.size(),
@@ -414,7 +414,7 @@ void Trainer::choose_groups(std::uint64_t first_step) {
                                     config_.zo.probes_per_forward);
   group_ = plan.group;
   planned_bytes_ = plan.activation_bytes + plan.scratch_bytes;
-  runner_->reserve(largest, plan.group, plan.directions);
+  runner_->reserve(largest_, plan.group, plan.directions);
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
 }
 
