@@ -152,7 +152,7 @@ VerbAction add_estimate(CLI::App& verb) {
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
-    EstimateOptions options{.backend = placement.backend_options(0), .memory = {}, .ranks = arguments->ranks};
+    EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
     if (arguments->memory_gib) {
       constexpr double most_gib = 1u << 20;
       if (*arguments->memory_gib > most_gib) {

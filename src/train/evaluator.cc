@@ -37,7 +37,7 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
   finish();
 }
 
-Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeout) const {
+Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
   const auto ranks = static_cast<std::size_t>(exchange.size());
   std::vector<std::uint64_t> words(words_a_chunk * chunks_.size(), 0);
   for (std::size_t c = static_cast<std::size_t>(exchange.rank()); c < chunks_.size(); c += ranks) {
@@ -50,7 +50,7 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeo
     word[2] = static_cast<std::uint64_t>(loss.correct);
     word[3] = 1;
   }
-  require_complete(exchange, exchange.sum(words, timeout), timeout);
+  require_complete(exchange, exchange.sum(words, patience));
   double sum = 0.0;
   double weight = 0.0;
   std::int64_t correct = 0;
