@@ -483,9 +483,11 @@ bool Trainer::do_step(std::uint64_t step) {
                         .slices = slices,
                         .loss = inputs_->task.loss(),
                         .noise = config_.zo.noise,
-                        .group = group_};
+                        .paired = config_.zo.estimator == EstimatorKind::two_sided};
+  const StepUnits units = items.units();
+  const std::vector<WorkShare> shares = share_out(units, exchange_.size());
   slots_->clear();
-  evaluate_items(*runner_, items, share_of(items.count(), exchange_.rank(), exchange_.size()),
+  evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),
                  [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
                    slots_->set(probe, slice, probes[static_cast<std::size_t>(probe)].seed, loss.sum,
                                loss.weight);
