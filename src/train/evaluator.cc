@@ -38,9 +38,12 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
 }
 
 Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
-  const auto ranks = static_cast<std::size_t>(exchange.size());
+  StepUnits units{.probes = 1, .slice_tokens = {}, .paired = false};
+  for (const LossBatch& chunk : chunks_) units.slice_tokens.push_back(chunk.packed.token_count());
+  const WorkShare share = share_out(units, exchange.size())[static_cast<std::size_t>(exchange.rank())];
   std::vector<std::uint64_t> words(words_a_chunk * chunks_.size(), 0);
-  for (std::size_t c = static_cast<std::size_t>(exchange.rank()); c < chunks_.size(); c += ranks) {
+  const auto end = static_cast<std::size_t>(share.first + share.count);
+  for (auto c = static_cast<std::size_t>(share.first); c < end; ++c) {
     runner.begin(chunks_[c].packed);
     const Probe unperturbed;
     const SliceLoss loss = loss_of(chunks_[c], runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian));

@@ -18,6 +18,7 @@
 #include "mezzo/train/planner.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/run.h"
+#include "mezzo/train/speed_watch.h"
 #include "mezzo/zo/estimator.h"
 #include "mezzo/zo/schedule.h"
 #include "mezzo/zo/slots.h"
@@ -142,6 +143,7 @@ class Trainer {
   void open_record(const Decision& decision);
   void print_start(std::uint64_t first_step);
   bool do_step(std::uint64_t step);
+  void watch_speed(std::uint64_t step, const StepUnits& units, std::span<const WorkShare> shares);
   void evaluate(std::uint64_t steps_done);
   void save(std::uint64_t steps_done);
   void write_final_adapter();
@@ -177,8 +179,9 @@ class Trainer {
   std::optional<JsonLinesWriter> metrics_;       // rank 0
   std::optional<Reporter> reporter_;
   DivergenceWatch divergence_;
+  SpeedWatch speed_;
   Clock::time_point began_;
-  Seconds longest_step_{0};  ///< the rank's own work in it
+  Seconds longest_step_{0};  ///< any rank's work in one
   Seconds longest_evaluation_{0};
   std::uint64_t saved_step_ = ~std::uint64_t{0};
   bool evaluation_due_ = false;  ///< the step that the run goes on from was to be evaluated and was not
@@ -518,6 +521,18 @@ void Trainer::print_start(std::uint64_t first_step) {
 
 // ---- the steps ------------------------------------------------------------------------------------------
 
+/// Rank 0 says, once a run, which rank the others wait for.
+void Trainer::watch_speed(std::uint64_t step, const StepUnits& units, std::span<const WorkShare> shares) {
+  std::vector<std::int64_t> loads;
+  for (const WorkShare& share : shares) loads.push_back(load_of(units, share));
+  if (const auto slow = speed_.see(slots_->work_seconds(), loads)) {
+    log_.warning(
+        "step {}: rank {} on {} takes {:.2g} times as long for its work as the median rank, and every step "
+        "waits for it (over the last {} steps)",
+        step + 1, slow->rank, exchange_.host(slow->rank), slow->factor, SpeedWatch::window);
+  }
+}
+
 /// Does step `step` (0-based) on all ranks; true when one of them was asked to stop.
 bool Trainer::do_step(std::uint64_t step) {
   const Clock::time_point start = Clock::now();
@@ -528,20 +543,26 @@ bool Trainer::do_step(std::uint64_t step) {
                         .slices = slices,
                         .loss = inputs_->task.loss(),
                         .noise = config_.zo.noise,
-                        .group = group_};
+                        .paired = config_.zo.estimator == EstimatorKind::two_sided};
+  const StepUnits units = items.units();
+  const std::vector<WorkShare> shares = share_out(units, exchange_.size());
   slots_->clear();
-  evaluate_items(*runner_, items, share_of(items.count(), exchange_.rank(), exchange_.size()),
+  const Clock::time_point work_start = Clock::now();
+  evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),
                  [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
                    slots_->set(probe, slice, probes[static_cast<std::size_t>(probe)].seed, loss.sum,
                                loss.weight);
                  });
+  slots_->set_work_seconds(exchange_.rank(), seconds_since(work_start));
   const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
   if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
   if (stop_.requested()) slots_->set_stop(exchange_.rank());
 
-  longest_step_ = std::max(longest_step_, Seconds(seconds_since(start)));
+  const Clock::time_point exchange_start = Clock::now();
   require_complete(exchange_, exchange_.sum(slots_->words(), patience_for(longest_step_), transport_.get()));
   exchange_.doing(Phase::update, step + 1);
+  const double exchange_seconds = seconds_since(exchange_start);
+  longest_step_ = std::max(longest_step_, Seconds(std::ranges::max(slots_->work_seconds())));
   if (hash_due) slots_->check_hashes(static_cast<std::int64_t>(step));
   const Estimate estimate = estimator_->estimate(slots_->losses(probes, static_cast<std::int64_t>(step)));
 
@@ -558,6 +579,7 @@ bool Trainer::do_step(std::uint64_t step) {
                  estimate.dropped, config_.zo.directions);
   }
   divergence_.see(step + 1, estimate.loss, log_);
+  if (leads()) watch_speed(step, units, shares);
   std::size_t tokens = 0;
   for (const auto& slice : slices) {
     for (const Example* example : slice) tokens += example->prompt.size();
@@ -580,6 +602,11 @@ bool Trainer::do_step(std::uint64_t step) {
                                      {"learning_rate", metrics.learning_rate},
                                      {"tokens_per_second", metrics.tokens_per_second},
                                      {"seconds", metrics.seconds}};
+      std::vector<double> work = slots_->work_seconds();
+      work.resize(std::min(work.size(), static_cast<std::size_t>(units.count())));  // the others idle
+      line["work_seconds_min"] = std::ranges::min(work);
+      line["work_seconds_max"] = std::ranges::max(work);
+      line["exchange_seconds"] = exchange_seconds;
       if (estimate.dropped > 0) line["dropped_directions"] = estimate.dropped;
       metrics_->append(line);
     }
