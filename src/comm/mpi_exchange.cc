@@ -117,7 +117,7 @@ class MpiExchange final : public Exchange {
   void give_signs(const std::stop_token& stop);
   void begin_sum(Patience patience);
   void send(int peer, Tag tag, Words words);
-  std::optional<Message> next();
+  std::optional<Message> next(std::optional<Tag> but = std::nullopt);
   void flush(Clock::time_point deadline);
   void pump();  // with the lock held
 
@@ -266,7 +266,8 @@ ExchangeResult MpiExchange::carry(Transport& transport, std::span<std::uint64_t>
         failed = now;
         transport.abort();
       }
-      if (const std::optional<Message> message = next()) {
+      // Words belong to the next sum, of a rank whose transport was done earlier.
+      if (const std::optional<Message> message = next(Tag::words)) {
         if (message->tag == Tag::failure) take_over(*message);
         if (std::optional<ExchangeResult> result = read_answer(*message, {})) {
           transport.abort();
@@ -449,14 +450,21 @@ void MpiExchange::send(int peer, Tag tag, Words words) {
   mail_.send(peer, tag, std::move(words));
 }
 
-/// A message that is here, if there is one; never a sign. Never waits.
-std::optional<Message> MpiExchange::next() {
+/// A message that is here, if there is one; never a sign. `but`: left for later. Never waits.
+std::optional<Message> MpiExchange::next(std::optional<Tag> but) {
   const std::lock_guard lock(mutex_);
   if (sign_failure_) std::rethrow_exception(sign_failure_);
-  if (inbox_.empty()) pump();
-  if (inbox_.empty()) return std::nullopt;
-  std::optional<Message> message(std::move(inbox_.front()));
-  inbox_.pop_front();
+  const auto find = [&] {
+    return std::ranges::find_if(inbox_, [&](const Message& message) { return message.tag != but; });
+  };
+  auto found = find();
+  if (found == inbox_.end()) {
+    pump();
+    found = find();
+  }
+  if (found == inbox_.end()) return std::nullopt;
+  std::optional<Message> message(std::move(*found));
+  inbox_.erase(found);
   return message;
 }
 
