@@ -65,6 +65,12 @@ Json to_json(const ProfileResult& result, const Placement& placement) {
   json["products_s"] = products.seconds;
   json["products_tflops"] = tflops_of(products);
   json["peak_tflops"] = result.peak * 1e-12;
+  const StepParts& parts = result.parts;
+  Json forwards = Json::array();
+  for (const StepParts::Forward& forward : parts.forwards)
+    forwards.push_back({{"probes", forward.probes}, {"seconds", forward.seconds}});
+  json["parts"] = {{"slice_tokens", parts.tokens}, {"begin_s", parts.begin}, {"forwards", forwards},
+                   {"update_s", parts.update},     {"hash_s", parts.hash},   {"host_s", parts.host}};
   json["peak_product"] = {result.peak_size, result.peak_size, result.peak_size};
   return json;
 }
@@ -93,6 +99,14 @@ std::string to_text(const ProfileResult& result, const Placement& placement) {
   line("all products", "", products_of(result));
   text += fmt::format("peak: {:.4g} TFLOP/s, one product of {} x {} x {} by the device's library\n",
                       result.peak * 1e-12, result.peak_size, result.peak_size, result.peak_size);
+  const StepParts& parts = result.parts;
+  text += fmt::format("one slice of {} tokens, nothing timed within: {:.6f} s to begin, then a forward of\n",
+                      parts.tokens, parts.begin);
+  for (const StepParts::Forward& forward : parts.forwards) {
+    text += fmt::format("{:>6} probe{} {:>12.6f} s {:>12.6f} s a probe\n", forward.probes,
+                        forward.probes == 1 ? " " : "s", forward.seconds,
+                        forward.seconds / static_cast<double>(forward.probes));
+  }
   return text;
 }
 

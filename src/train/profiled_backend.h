@@ -41,8 +41,11 @@ class ProfiledBackend final : public BackendOver {
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
   void synchronize() override { inner_.synchronize(); }
-  /// Operation by operation, so that each can be watched.
-  void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
+  /// Operation by operation where each is to be watched.
+  void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override {
+    if (watch_ != Watch::nothing) return enqueue();
+    inner_.repeat(key, enqueue);
+  }
 
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
              View h) override;

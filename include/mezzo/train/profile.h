@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mezzo/train/inputs.h"
+#include "mezzo/train/step_time.h"
 
 namespace mezzo {
 
@@ -61,6 +62,7 @@ struct ProfileResult {
   double host = 0.0;           ///< seconds of profiled_step outside of all operations
   double peak = 0.0;           ///< operations a second of one large product alone
   std::int64_t peak_size = 0;  ///< its rows, columns and inner size
+  StepParts parts = {};        ///< medians, nothing timed within
 };
 
 /// Takes steps on one rank: forwards, estimate, update, hash where due. Nothing is written, evaluated or
