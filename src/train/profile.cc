@@ -159,6 +159,37 @@ double peak_rate(const BackendOptions& options, std::int64_t size) {
   return product.operations() / median_seconds(5, [&] { floor->run(); });
 }
 
+/// The rate of a copy, in bytes read and written a second.
+double copy_rate(const BackendOptions& options, std::int64_t rows) {
+  constexpr std::int64_t cols = 4096;
+  const std::unique_ptr<Backend> backend = make_backend(options);
+  PackedBatch all;  // of which every row is read: its list of rows is the one to gather
+  for (std::int32_t row = 0; row < rows; ++row) {
+    all.tokens.push_back(0);
+    all.positions.push_back(row);
+    all.reads.push_back(row);
+  }
+  all.offsets = {0, static_cast<std::int32_t>(rows)};
+  DeviceBatch batch;
+  backend->upload(all, batch);
+  const Probe unperturbed;
+  ProbeTable table;
+  backend->upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+  const std::size_t bytes = static_cast<std::size_t>(rows * cols) * size_of(backend->activation_dtype());
+  const Buffer from = backend->allocate(bytes);
+  const Buffer to = backend->allocate(bytes);
+  const auto matrix = [&](const Buffer& buffer) {
+    return dense(buffer.data(), backend->activation_dtype(), rows, cols);
+  };
+  backend->fill_normal(matrix(from), 0, 1.0f);
+  const auto copy = [&] {
+    backend->gather(table, matrix(from), batch.reads, matrix(to));
+    backend->synchronize();
+  };
+  copy();
+  return 2.0 * static_cast<double>(bytes) / median_seconds(5, copy);
+}
+
 }  // namespace
 
 std::string_view name_of(Work work) {
@@ -197,6 +228,7 @@ WorkTally total_of(const WorkTallies& tallies) {
     total.products += tally.products;
     total.low_rank += tally.low_rank;
     total.attention += tally.attention;
+    total.bytes += tally.bytes;
   }
   return total;
 }
@@ -247,7 +279,8 @@ ProfileResult profile(const Config& config, const Inputs& inputs, const BackendO
                              .step = {.seconds = tally.seconds / count,
                                       .products = tally.products / count,
                                       .low_rank = tally.low_rank / count,
-                                      .attention = tally.attention / count}});
+                                      .attention = tally.attention / count,
+                                      .bytes = tally.bytes / count}});
     }
     result.host = result.profiled_step - total_of(tallies).seconds / count;
     run.backend.watch(ProfiledBackend::Watch::nothing);
@@ -259,6 +292,7 @@ ProfileResult profile(const Config& config, const Inputs& inputs, const BackendO
   // The run's memory is free again: of a card it may have taken all.
   result.peak_size = backend.device == DeviceKind::cuda ? 8192 : 2048;
   result.peak = peak_rate(backend, result.peak_size);
+  result.copy = copy_rate(backend, backend.device == DeviceKind::cuda ? 65536 : 4096);
   return result;
 }
 

@@ -74,6 +74,7 @@ class ProfiledBackend final : public BackendOver {
   Work work_of(const Product& product) const;
   WorkTally& tally(Work work) { return tallies_[static_cast<std::size_t>(work)]; }
   void run(Work work, const std::function<void()>& operation);
+  void count_bytes(Work work, const ProbeTable& table, std::span<const View> views);
   /// Counts parts [first, first + count) over the rows of x.
   void count_product(const ProbeTable& table, const Product& product, std::size_t first, std::size_t count,
                      const View& x);

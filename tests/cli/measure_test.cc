@@ -213,12 +213,19 @@ TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
     EXPECT_GT(row.at("calls").get<double>(), 0.0) << names.back();
     EXPECT_GT(row.at("seconds").get<double>(), 0.0) << names.back();
     EXPECT_EQ(row.at("tflops").is_null(), row.at("product_operations") == 0.0) << names.back();
+    EXPECT_EQ(row.at("gb_per_s").is_null(), row.at("bytes") == 0.0) << names.back();
     shares += row.at("share").get<double>();
   }
   EXPECT_EQ(names,
             (std::vector<std::string>{"qkv", "attention_output", "mlp_input", "mlp_output", "head",
                                       "attention", "norm", "embed_gather", "update", "hash", "upload_read"}));
   EXPECT_LE(shares, 1.0 + 1e-9);
+  // Rows of 128 numbers that the norms of 4 layers read and write: T that all 4 probes share in the first one
+  // and as the second one's h; then h, delta, the new h and x of each probe; in the last layer the 4 that are
+  // read.
+  const double shared = json.at("tokens").get<double>();
+  const double rows = 2 * shared + shared + 3 * (4 * shared) + 5 * 4 * (4 * shared) + 2 * 4 * (4 * 4);
+  EXPECT_EQ(json.at("operations")[6].at("bytes"), rows * 128 * 4);
   const nlohmann::json& parts = json.at("parts");
   EXPECT_GT(parts.at("slice_tokens"), 0);
   for (const char* key : {"begin_s", "update_s", "hash_s", "host_s"}) EXPECT_GT(parts.at(key), 0.0) << key;
@@ -228,7 +235,8 @@ TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
     EXPECT_GT(forward.at("seconds"), 0.0);
   }
   EXPECT_EQ(probes, (std::vector<std::int64_t>{1, 2, 4}));
-  for (const char* key : {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops"}) {
+  for (const char* key :
+       {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops", "copy_gb_per_s"}) {
     EXPECT_GT(json.at(key).get<double>(), 0.0) << key;
   }
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));
