@@ -43,8 +43,9 @@ find_mpirun() {
 # ---- what the launcher prints ---------------------------------------------------------------------------------------
 
 # Copies the job's standard error, which it reads, line by line. Leaves notes for the script in files: `said` once Mezzo
-# has printed its error, `death` with "RANK HOST SIGNAL NAME" of the first rank that was ended by a signal, `lost` with the
-# host of a daemon that mpirun lost, `folder` with the run's folder. The launcher's banners on these and on exit codes are
+# has printed its error, `death` with "RANK HOST SIGNAL NAME" of the first rank that was ended by a signal, `left` with
+# the exit code of the first rank that left before any died (srun), `lost` with the host of a daemon that mpirun lost, `folder`
+# with the run's folder. The launcher's banners on these and on exit codes are
 # left out: the script says the same in a line.
 job_filter() { # FOLDER_FOR_NOTES
   trap '' INT TERM HUP USR1 USR2 PIPE # the last line has to get through
@@ -69,6 +70,7 @@ job_filter() { # FOLDER_FOR_NOTES
 
 job_note_line() { # FOLDER_FOR_NOTES LINE
   local task='^srun: error: ([^ ]+): tasks? ([0-9]+)[^:]*: (Killed|Terminated|Segmentation fault|Aborted|Bus error|Floating point exception|Illegal instruction|Hangup|Interrupt|User defined signal 1|CPU time limit exceeded)'
+  local code='^srun: error: [^ ]+: tasks? [0-9][^:]*: Exited with exit code ([0-9]+)'
   local node='^srun: error: Node failure on ([^ ]+)'
   case "$2" in
     'mezzo: error: '*) : >"$1/said" ;;
@@ -77,7 +79,9 @@ job_note_line() { # FOLDER_FOR_NOTES LINE
       if [ ! -e "$1/folder" ]; then printf '%s\n' "${2#  output_dir: }" >"$1/folder"; fi
       ;;
     'srun: error: '*)
-      if [ ! -e "$1/death" ] && [[ "$2" =~ $task ]]; then
+      if [ ! -e "$1/left" ] && [[ "$2" =~ $code ]]; then
+        printf '%s\n' "${BASH_REMATCH[1]}" >"$1/left"
+      elif [ ! -e "$1/left" ] && [ ! -e "$1/death" ] && [[ "$2" =~ $task ]]; then
         printf '%s %s %s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "$(job_signal_number "${BASH_REMATCH[3]}")" >"$1/death"
       elif [ ! -e "$1/lost" ] && [[ "$2" =~ $node ]]; then
         printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"
@@ -203,6 +207,8 @@ job_conclude() { # FOLDER_FOR_NOTES LAUNCHER STATUS TIMES_ASKED_TO_STOP
   local notes="$1" launcher="$2" status="$3" asked="$4" said=false rank='' host='' signal=0 what
   local on='committed steps are kept, and the same command goes on'
   if [ -e "$notes/said" ]; then said=true; fi
+  # srun has the highest code of all ranks, and 137 of those that it has itself ended because of the first.
+  if [ -e "$notes/left" ] && [ "$status" -gt 128 ]; then status="$(<"$notes/left")"; fi
   if [ -e "$notes/death" ]; then read -r rank host signal <"$notes/death"; fi
   job_code="$MEZZO_STOPPED"
 
