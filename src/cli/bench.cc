@@ -162,7 +162,7 @@ VerbAction add_bench(CLI::App& verb) {
     }
     BenchmarkOptions& chosen = arguments->options;
     const Placement placement = place(arguments->device.runtime(), context.exchange);
-    chosen.backend = placement.backend_options(context.exchange.local_rank());
+    chosen.backend = placement.backend_options();
     if (arguments->probes_per_forward > 0) chosen.probes_per_forward = arguments->probes_per_forward;
     std::vector<BenchmarkCase> cases;
     for (const std::string& model : arguments->models) {

@@ -141,11 +141,12 @@ void BenchmarkStep::run() {
   probes_ = estimator_->probes(direction_seeds(run_seed, step_, work_.directions));
   batch_ = pack(work_.examples, work_.loss, work_.loss == TaskLoss::options);
   const std::size_t questions = batch_.packed.question_tokens.size();
-  const auto size = static_cast<std::size_t>(work_.group);
+  const StepUnits units{.probes = probes(), .slice_tokens = {shape_.tokens}, .paired = true};
   std::vector<ProbeLoss> losses;
   runner_.begin(batch_.packed);
-  for (std::size_t first = 0; first < probes_.size(); first += size) {
-    const auto group = std::span(probes_).subspan(first, std::min(size, probes_.size() - first));
+  for (const WorkItem& item : items_of(units, {.first = 0, .count = units.count()}, work_.group)) {
+    const auto group = std::span(probes_).subspan(static_cast<std::size_t>(item.first_probe),
+                                                  static_cast<std::size_t>(item.probes));
     const std::span<const float> scores = runner_.evaluate(group, NoiseKind::gaussian);
     for (std::size_t p = 0; p < group.size(); ++p) {
       const SliceLoss loss = loss_of(batch_, scores.subspan(p * questions, questions));
