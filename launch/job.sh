@@ -100,7 +100,7 @@ job_note_banner() { # FOLDER_FOR_NOTES TEXT
   elif [[ "$text" =~ $lost ]]; then
     if [ ! -e "$1/lost" ]; then printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"; fi
   elif [[ "$text" != *'a non-zero exit code. Per user-direction, the job has been aborted'* &&
-    "$text" != *'processes exited with non-zero status, thus causing'* ]]; then
+    "$text" != *'processes exited with non-zero status, thus causing'* && "$text" != *'MPI_ABORT was invoked on rank'* ]]; then
     printf '%s\n' "$2"
   fi
 }

@@ -34,12 +34,11 @@ def scratch(options):
 
 
 class Job:
-    """One start of a launch script on a run's folder."""
+    """One start of a launch script on a run's folder; standard error goes to RUN.NAME beside it."""
 
-    def __init__(self, mezzo, folder, ranks, overrides=(), launch=None):
+    def __init__(self, mezzo, folder, ranks, overrides=(), launch=None, name="first"):
         self.folder = folder
-        self.ranks = ranks
-        self.log = folder.with_suffix(".err")
+        self.log = folder.with_suffix("." + name)
         command = launch or [ROOT / "launch/local.sh"]
         command = [*command, "-n", ranks, "configs/quickstart.yaml", f"train.output_dir={folder}", *OVERRIDES, *overrides]
         self.start = time.monotonic()
@@ -114,4 +113,5 @@ def info(mezzo, run):
 
 def remove(run):
     shutil.rmtree(run, ignore_errors=True)
-    run.with_suffix(".err").unlink(missing_ok=True)
+    for log in run.parent.glob(f"{run.name}.*"):
+        log.unlink()

@@ -46,7 +46,7 @@ def main():
         ranks = chance.choice(options.ranks)
         on_disk, history, finished = 0, [], False
         while not finished:
-            started = job.Job(options.mezzo, run, ranks, overrides)
+            started = job.Job(options.mezzo, run, ranks, overrides, name=str(len(history) + 1))
             # A run's whole length is learnt as it goes; at first it is a guess.
             moment = chance.uniform(0.0, 1.1 * lengths.get(ranks, 1.0 + 0.5 * ranks))
             time.sleep(max(0.0, started.start + moment - time.monotonic()))
