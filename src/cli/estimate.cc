@@ -258,10 +258,7 @@ VerbAction add_estimate(CLI::App& verb) {
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
-<<<<<<< HEAD
     EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
-=======
-    EstimateOptions options{.backend = placement.backend_options(0), .memory = {}, .ranks = arguments->ranks};
     std::optional<Measured> measured;
     if (!arguments->measured.empty()) {
       measured = read_measured(arguments->measured);
@@ -271,7 +268,6 @@ VerbAction add_estimate(CLI::App& verb) {
     exchange.resize(3, 0.0);
     options.exchange = {
         .fixed = exchange[0] * 1e-6, .per_rank = exchange[1] * 1e-6, .per_rank_word = exchange[2] * 1e-9};
->>>>>>> 0db064b591c2c162d3570cd27955daecffe67f00
     if (arguments->memory_gib) {
       constexpr double most_gib = 1u << 20;
       if (*arguments->memory_gib > most_gib) {
