@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: network namespaces on one switch, each with a host name of its own. Needs root.
-#   namespaces.sh up N              makes mezzo-1 ... mezzo-N
+#   namespaces.sh up N              makes mezzo-1 ... mezzo-N; MEZZO_TEST_HOSTS names others than mezzo
 #   namespaces.sh on HOST COMMAND   runs a command there; as Open MPI's plm_rsh_agent: "namespaces.sh on"
 #   namespaces.sh cut HOST          pulls its cable; mend HOST puts it back
 #   namespaces.sh down              ends what runs there and removes all
 set -euo pipefail
 
-switch=mezzo-switch
+prefix="${MEZZO_TEST_HOSTS:-mezzo}"
+switch="$prefix-switch"
 
-hosts() { ip netns list | sed -n 's/^\(mezzo-[0-9]*\)\( .*\)\?$/\1/p'; }
+hosts() { ip netns list | sed -n "s/^\($prefix-[0-9]*\)\( .*\)\?\$/\1/p"; }
 
 down() {
   local host
@@ -19,7 +20,7 @@ down() {
     rm -rf "/etc/netns/$host"
   done
   if ip netns list | grep -q "^$switch"; then ip netns del "$switch"; fi
-  rmdir /etc/netns 2>/dev/null || true
+  rmdir --ignore-fail-on-non-empty /etc/netns 2>/dev/null || true
 }
 
 up() { # HOSTS
@@ -29,7 +30,7 @@ up() { # HOSTS
   ip -n "$switch" link add switch type bridge
   ip -n "$switch" link set switch up
   for ((i = 1; i <= $1; ++i)); do
-    host="mezzo-$i"
+    host="$prefix-$i"
     ip netns add "$host"
     ip -n "$host" link add eth0 type veth peer name "$host" netns "$switch"
     ip -n "$switch" link set "$host" master switch up
@@ -37,7 +38,7 @@ up() { # HOSTS
     ip -n "$host" link set eth0 up
     ip -n "$host" link set lo up
     mkdir -p "/etc/netns/$host" # `ip netns exec` puts it over /etc
-    { echo '127.0.0.1 localhost' && for ((j = 1; j <= $1; ++j)); do echo "10.77.0.$j mezzo-$j"; done; } >"/etc/netns/$host/hosts"
+    { echo '127.0.0.1 localhost' && for ((j = 1; j <= $1; ++j)); do echo "10.77.0.$j $prefix-$j"; done; } >"/etc/netns/$host/hosts"
   done
 }
 

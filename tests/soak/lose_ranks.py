@@ -23,6 +23,7 @@ TIMEOUT = 5.0  # runtime.timeout_s
 START = 25.0  # until Mezzo gives up a start in which a rank is silent
 LEAVE = 5.0
 NAMESPACES = job.ROOT / "tests/launch/namespaces.sh"
+os.environ["MEZZO_TEST_HOSTS"] = "soak"
 OVERRIDES = ["train.eval_steps=1000", f"runtime.timeout_s={TIMEOUT:g}"]
 
 
@@ -49,9 +50,9 @@ class Soak:
         if cut:
             subprocess.run([NAMESPACES, "up", "3"], check=True)
             hostfile = self.scratch / "hosts"
-            hostfile.write_text("".join(f"mezzo-{host} slots=2\n" for host in (1, 2, 3)))
+            hostfile.write_text("".join(f"soak-{host} slots=2\n" for host in (1, 2, 3)))
             os.environ["OMPI_MCA_plm_rsh_agent"] = f"{NAMESPACES} on"
-            launch = [NAMESPACES, "on", "mezzo-1", job.ROOT / "launch/hosts.sh", "-f", hostfile]
+            launch = [NAMESPACES, "on", "soak-1", job.ROOT / "launch/hosts.sh", "-f", hostfile]
         started = job.Job(self.options.mezzo, run, ranks, [*OVERRIDES, "train.max_steps=100000"], launch)
         victim = self.chance.randrange(ranks)
         early = self.chance.random() < 0.35
@@ -62,7 +63,7 @@ class Soak:
         first_step = "\nstep 1/" in started.text()
         began = time.monotonic()
         if cut:
-            subprocess.run([NAMESPACES, "cut", f"mezzo-{victim // 2 + 1}"], check=True)
+            subprocess.run([NAMESPACES, "cut", f"soak-{victim // 2 + 1}"], check=True)
         else:
             os.kill(pid, signal.SIGKILL if deed == "kill" else signal.SIGSTOP)
         # A rank that runs is silent for runtime.timeout_s; one that starts may be waited for by MPI itself.
@@ -78,9 +79,9 @@ class Soak:
         if not cut:
             self.check(any(f"rank {victim} " in line for line in errors), run, f"rank {victim} is not named: {errors}")
         else:
-            # From one side the other is cut off: from mezzo-1, where the script is, all others may be.
-            self.check(any("mezzo-" in line or "host" in line for line in errors), run, f"no host is named: {errors}")
-            subprocess.run([NAMESPACES, "mend", f"mezzo-{victim // 2 + 1}"], check=True)
+            # From one side the other is cut off: from soak-1, where the script is, all others may be.
+            self.check(any("soak-" in line or "host" in line for line in errors), run, f"no host is named: {errors}")
+            subprocess.run([NAMESPACES, "mend", f"soak-{victim // 2 + 1}"], check=True)
             for _ in range(400):  # ranks that were cut off leave by themselves
                 if not started.processes():
                     break
