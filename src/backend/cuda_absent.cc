@@ -19,6 +19,8 @@ bool cuda_available(std::string* reason) {
   return false;
 }
 
+std::vector<CudaDevice> cuda_devices() { return {}; }
+
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) { refuse(); }
 
 std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions&, std::span<const FloorProduct>) {

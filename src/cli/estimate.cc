@@ -258,7 +258,7 @@ VerbAction add_estimate(CLI::App& verb) {
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
-    EstimateOptions options{.backend = placement.backend_options(0), .memory = {}, .ranks = arguments->ranks};
+    EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
     std::optional<Measured> measured;
     if (!arguments->measured.empty()) {
       measured = read_measured(arguments->measured);

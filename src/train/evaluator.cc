@@ -37,7 +37,7 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
   finish();
 }
 
-Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeout) const {
+Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
   StepUnits units{.probes = 1, .slice_tokens = {}, .paired = false};
   for (const LossBatch& chunk : chunks_) units.slice_tokens.push_back(chunk.packed.token_count());
   const WorkShare share = share_out(units, exchange.size())[static_cast<std::size_t>(exchange.rank())];
@@ -53,7 +53,7 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeo
     word[2] = static_cast<std::uint64_t>(loss.correct);
     word[3] = 1;
   }
-  require_complete(exchange, exchange.sum(words, timeout), timeout);
+  require_complete(exchange, exchange.sum(words, patience));
   double sum = 0.0;
   double weight = 0.0;
   std::int64_t correct = 0;

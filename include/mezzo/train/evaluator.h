@@ -23,7 +23,7 @@ class Evaluator {
   Evaluator(std::span<const Example> examples, const Task& task);
 
   BatchShape largest() const { return largest_; }
-  Evaluation run(ProbeRunner& runner, Exchange& exchange, Seconds timeout) const;
+  Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const;
 
  private:
   bool classifies_;
