@@ -515,8 +515,9 @@ std::vector<std::string> gather_hosts(MPI_Comm comm, int size) {
 
 /// Says that the job does not come up, and which ranks of this host are to blame as far as that can be seen.
 [[noreturn]] void give_up_start(const Launch& launch) {
-  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves.
-  std::this_thread::sleep_for(launch.rank == 0 ? 0s : 1s + std::min(launch.rank, 3) * 1s);
+  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves, within about two
+  // seconds.
+  std::this_thread::sleep_for(std::min(launch.rank, 20) * 3500ms);
   const std::vector<int> stopped = stopped_local_ranks(launch);
   std::string who = "a rank on another host, or one that was never started";
   for (std::size_t i = 0; i < stopped.size(); ++i) {
