@@ -19,6 +19,8 @@ bool cuda_available(std::string* reason) {
   return false;
 }
 
+bool cuda_fuses_head(int) { return false; }
+
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) { refuse(); }
 
 std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions&, std::span<const FloorProduct>) {

@@ -5,9 +5,11 @@
 // ride on it as further columns of x and W (kernels/cuda/low_rank.h), other activations follow apart. What
 // that cannot serve (fp32, odd sizes, tails over an x that all probes share) goes the plain way: W x into
 // fp32 scratch, a range of rows at a time, from where `finish` adds bias and tails, applies the activation
-// and rounds once.
+// and rounds once. The head's logits are summed where they arise (kernels/cuda/head.h) if the card can do
+// that.
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <optional>
 
 #include "backends.h"
@@ -18,6 +20,7 @@
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/flash_attention.h"
+#include "kernels/cuda/head.h"
 #include "kernels/cuda/low_rank.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rows.h"
@@ -107,10 +110,43 @@ struct DeviceTable {
         first_probe(slot + table.count()) {}
 };
 
+/// A batch's questions by the row that they read, as cuda::Questions has them.
+struct QuestionsByRow {
+  std::vector<std::int32_t> begins;     // [reads + 1]
+  std::vector<std::int32_t> questions;  // those of rows that are there: score() reports the others
+
+  explicit QuestionsByRow(const PackedBatch& batch) : begins(batch.reads.size() + 1, 0) {
+    const std::vector<std::int32_t>& reads = batch.question_reads;
+    const auto there = [&](std::int32_t read) { return read >= 0 && read < std::ssize(batch.reads); };
+    for (const std::int32_t read : reads) {
+      if (there(read)) ++begins[static_cast<std::size_t>(read) + 1];
+    }
+    std::partial_sum(begins.begin(), begins.end(), begins.begin());
+    questions.resize(static_cast<std::size_t>(begins.back()));
+    std::vector<std::int32_t> next = begins;
+    for (std::size_t j = 0; j < reads.size(); ++j) {
+      if (!there(reads[j])) continue;
+      std::int32_t& place = next[static_cast<std::size_t>(reads[j])];
+      questions[static_cast<std::size_t>(place++)] = static_cast<std::int32_t>(j);
+    }
+  }
+};
+
+/// A batch's questions in device memory: QuestionsByRow::begins and ::questions lie behind the batch's rows.
+cuda::Questions questions_of(const DeviceBatch& batch) {
+  const std::int32_t* const behind = integers(batch.question_tokens) + batch.shape.questions;
+  return {.reads = integers(batch.question_reads),
+          .tokens = integers(batch.question_tokens),
+          .row_begins = behind,
+          .row_questions = behind + batch.shape.reads + 1,
+          .count = batch.shape.questions};
+}
+
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(const BackendOptions& options)
-      : dtype_(options.fp32 ? DType::f32 : DType::bf16), plan_(options.fp32) {
+      : dtype_(options.fp32 ? DType::f32 : DType::bf16),
+        plan_(options.fp32, cuda_fuses_head(options.device_index)) {
     MEZZO_CUDA(cudaSetDevice(options.device_index));
     MEZZO_CUDA(cudaGetDeviceProperties(&card_, options.device_index));
     cudaStream_t stream = nullptr;
@@ -144,7 +180,8 @@ class CudaBackend final : public Backend {
         {"capability", fmt::format("{}.{}", card_.major, card_.minor)},
         {"cublaslt", std::to_string(cublasLtGetVersion())},
         {"cuda", std::to_string(runtime)},
-        {"dtype", std::string(name_of(dtype_))}};
+        {"dtype", std::string(name_of(dtype_))},
+        {"head", plan_.fused_head() ? "fused" : "cublaslt"}};
     for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
     return fingerprint;
   }
@@ -240,6 +277,9 @@ class CudaBackend final : public Backend {
     const std::array<BatchRow, 6> rows = rows_of(batch, destination);
     std::vector<std::int32_t> all;
     for (const auto& [view, values] : rows) all.insert(all.end(), values->begin(), values->end());
+    const QuestionsByRow by_row(batch);
+    all.insert(all.end(), by_row.begins.begin(), by_row.begins.end());
+    all.insert(all.end(), by_row.questions.begin(), by_row.questions.end());
     copy_to(destination.storage, all.data(), all.size() * sizeof(std::int32_t));
     destination.shape = shape_of(batch);
     auto* at = static_cast<std::int32_t*>(destination.storage.data());
@@ -494,29 +534,10 @@ class CudaBackend final : public Backend {
     check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
     check_sharing("score", out, x);
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
-    const ProductRange range = range_of(head, 0, head.parts.size());
-    const GemmShape shape = chosen(head, plain_shape(head, range));
-    const std::int64_t stride = aligned_floats(shape.n);
-    const std::int64_t rows = copies_on(x, table) * x.rows;
-    const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
-    if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
-    for (std::int64_t first = 0; first < rows; first += rows_a_range) {
-      const std::int64_t count = std::min(rows_a_range, rows - first);
-      multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
-      const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
-                                .stride = stride,
-                                .vocabulary = head.out(),
-                                .bias = head.bias.data,
-                                .bias_dtype = head.bias.dtype,
-                                .first = first,
-                                .count = count,
-                                .copy_rows = x.shared() ? 0 : x.rows,
-                                .rows = x.rows};
-      auto* const totals = scratch_.totals.as<double>();
-      MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
-      MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.question_reads), integers(batch.question_tokens),
-                              batch.shape.questions, copies_on(out, table), matrices(out), fault(),
-                              stream()));
+    if (plan_.fused_head()) {
+      score_by_sums(table, batch, head, x, out);
+    } else {
+      score_by_logits(table, batch, head, x, out);
     }
   }
 
@@ -686,6 +707,7 @@ class CudaBackend final : public Backend {
 
   /// Chooses for the shapes that a forward asks for.
   void plan(const PlannedProduct& planned) {
+    if (planned.scored && plan_.fused_head()) return;
     const Product& product = *planned.product;
     const std::vector<std::pair<std::size_t, std::size_t>> ranges = product_ranges(product);
     const ProductRange all = range_of(product, 0, product.parts.size());
@@ -899,6 +921,69 @@ class CudaBackend final : public Backend {
     return column;
   }
 
+  // ---- the head
+  /// Sums over the logits of a range of rows, then answers; the logits themselves go nowhere.
+  void score_by_sums(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                     const View& out) {
+    const std::int64_t floats = cuda::head_sums(head.out());
+    const std::int64_t rows = copies_on(x, table) * x.rows;
+    std::int64_t rows_a_range = range_rows("score", floats, rows);
+    if (rows_a_range > cuda::head_tile_rows)
+      rows_a_range = rows_a_range / cuda::head_tile_rows * cuda::head_tile_rows;
+    for (std::int64_t first = 0, count = 0; first < rows; first += count) {
+      const std::int64_t copy = x.shared() ? 0 : first / x.rows;
+      const std::int64_t end = is_flat(x) ? rows : (copy + 1) * x.rows;  // of rows that are equally far apart
+      count = std::min(rows_a_range, end - first);
+      const std::int64_t begin = copy * x.probe_stride + (first - copy * x.rows) * x.row_stride;
+      const cuda::Head range{
+          .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(begin) * size_of(x.dtype),
+          .x_stride = x.row_stride,
+          .weight = head.weight.data,
+          .weight_stride = head.weight.row_stride,
+          .in = head.in(),
+          .vocabulary = head.out(),
+          .bias = head.bias.data,
+          .bias_dtype = head.bias.dtype,
+          .first = first,
+          .count = count,
+          .copy_rows = x.shared() ? 0 : x.rows,
+          .rows = x.rows};
+      auto* const sums = scratch_.accumulators.as<float>();
+      MEZZO_CUDA(cuda::sum_logits(range, questions_of(batch), sums, matrices(out), stream()));
+      MEZZO_CUDA(cuda::answer(range, questions_of(batch), sums, copies_on(out, table), matrices(out), fault(),
+                              stream()));
+    }
+  }
+
+  /// Logits of a range of rows, then their sums and answers.
+  void score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                       const View& out) {
+    const ProductRange range = range_of(head, 0, head.parts.size());
+    const GemmShape shape = chosen(head, plain_shape(head, range));
+    const std::int64_t stride = aligned_floats(shape.n);
+    const std::int64_t rows = copies_on(x, table) * x.rows;
+    const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
+    if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
+    for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+      const std::int64_t count = std::min(rows_a_range, rows - first);
+      multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
+      const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
+                                .stride = stride,
+                                .vocabulary = head.out(),
+                                .bias = head.bias.data,
+                                .bias_dtype = head.bias.dtype,
+                                .first = first,
+                                .count = count,
+                                .copy_rows = x.shared() ? 0 : x.rows,
+                                .rows = x.rows};
+      auto* const totals = scratch_.totals.as<double>();
+      MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
+      MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.question_reads), integers(batch.question_tokens),
+                              batch.shape.questions, copies_on(out, table), matrices(out), fault(),
+                              stream()));
+    }
+  }
+
   // ---- the update's tables: both kinds of beginnings, then what the caller adds, in one copy to the device
   cuda::TensorTable upload_tables(const Trainables& trainables,
                                   std::initializer_list<std::span<const std::byte>> more) {
@@ -963,6 +1048,16 @@ bool cuda_available(std::string* reason) {
   const std::string trouble = trouble_with(0);
   if (reason != nullptr) *reason = trouble;
   return trouble.empty();
+}
+
+bool cuda_fuses_head(int index) {
+  int capability[2] = {0, 0};
+  if (cudaDeviceGetAttribute(&capability[0], cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
+      cudaDeviceGetAttribute(&capability[1], cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // no such card: make_cuda_backend() says so
+    return false;
+  }
+  return cuda::head_runs_on(capability[0], capability[1]);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {

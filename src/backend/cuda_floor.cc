@@ -1,5 +1,6 @@
 // The floor on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K allowed.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "backends.h"
@@ -66,6 +67,8 @@ class CudaFloor final : public ProductFloor {
     }
     MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
   }
+
+  std::optional<int> fewest_candidates() const override { return gemm_.fewest_candidates(); }
 
  private:
   /// Rows in whole 16 bytes, as the library wants them at full speed.

@@ -124,6 +124,7 @@ struct BenchmarkResult {
   std::optional<double> base_forward = {};
   std::optional<double> floor = {};
   double floor_operations = 0.0;
+  std::optional<int> floor_candidates = {};  ///< ProductFloor::fewest_candidates
 };
 
 BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options);
