@@ -1,7 +1,7 @@
 #pragma once
 // What the factory chooses from; each function lives in a file of its own. A build without CUDA links
-// cuda_absent.cc, which defines make_cuda_backend, make_cuda_floor, cuda_fuses_head and cuda_available
-// (backend.h) to say so.
+// cuda_absent.cc, which defines make_cuda_backend, make_cuda_floor, cuda_fuses_head, cuda_available and
+// cuda_devices (backend.h) to say so.
 #include <memory>
 
 #include "mezzo/backend/backend.h"

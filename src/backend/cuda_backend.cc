@@ -301,6 +301,8 @@ class CudaBackend final : public Backend {
     copy_to(destination.device, bytes.data(), bytes.size());
   }
 
+  void* native_stream() const override { return stream(); }
+
   void synchronize() override {
     std::uint32_t fault = 0;
     MEZZO_CUDA(cudaMemcpyAsync(&fault, fault_.data(), sizeof(fault), cudaMemcpyDeviceToHost, stream()));

@@ -66,7 +66,7 @@ ExitCode run(int argc, char** argv, Exchange& exchange) {
 
   Logger log({.rank = exchange.rank(), .host = exchange.host()});
   std::optional<ExitCode> printed;
-  together(exchange, Seconds(60), [&] {
+  together(exchange, starting_patience, [&] {
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -77,9 +77,9 @@ void add_device_options(CLI::App& verb, DeviceOptions& options) {
 }
 
 std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
-                                        const Placement& placement, int local_rank) {
+                                        const Placement& placement) {
   auto model = std::make_unique<LoadedModel>();  // the decoder keeps a pointer to the trainables in it
-  model->backend = make_backend(placement.backend_options(local_rank));
+  model->backend = make_backend(placement.backend_options());
   if (adapter != nullptr) {
     if (lora_trainables(files.description, adapter->config) != adapter->trainables) {
       throw InputError("{}: the adapter's tensors do not belong to this model", files.directory);

@@ -100,8 +100,8 @@ std::string to_text(const RunEstimate& run, const Placement& placement, int rank
   }
   text += fmt::format("group       {} of {} probes a forward: {}\n", run.plan.group, run.probes,
                       text_of(run.reason));
-  text += fmt::format("step        {} forward{} on all ranks, of up to {} tokens a probe\n", run.forwards,
-                      run.forwards == 1 ? "" : "s", run.largest.tokens);
+  text += fmt::format("step        {:.4g} forward{} on all ranks, of up to {} tokens a probe\n", run.forwards,
+                      run.forwards == 1.0 ? "" : "s", run.largest.tokens);
   const double percent = 100.0 / run.step.total();
   text += fmt::format(
       "operations  {:.4g} a step (mean of {}): products {:.1f} %, low-rank terms {:.1f} %, attention {:.1f} "
@@ -152,7 +152,7 @@ VerbAction add_estimate(CLI::App& verb) {
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
-    EstimateOptions options{.backend = placement.backend_options(0), .memory = {}, .ranks = arguments->ranks};
+    EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
     if (arguments->memory_gib) {
       constexpr double most_gib = 1u << 20;
       if (*arguments->memory_gib > most_gib) {

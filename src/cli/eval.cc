@@ -30,22 +30,24 @@ VerbAction add_eval(CLI::App& verb) {
     std::optional<AdapterSource> source;
     std::unique_ptr<LoadedModel> model;
     std::optional<Evaluator> evaluator;
-    Seconds timeout(60);
-    together(exchange, timeout, [&] {
-      config = load_config(arguments->config, arguments->overrides, ConfigUse::eval);
-      timeout = Seconds(config.runtime.timeout_s);
+    together(exchange, starting_patience,
+             [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::eval); });
+    const Patience patience = loading_patience(config.runtime);
+    Placement placement;
+    together(exchange, patience, [&] { placement = place(config.runtime, exchange); });
+    check_own_devices(exchange, placement, patience);
+    together(exchange, patience, [&] {
       Config base = config;
       base.lora.adapter.reset();  // of a training run; what is evaluated is named on the command line
-      const Placement placement = place(config.runtime, exchange);
       if (!arguments->adapter.empty()) source = AdapterSource::from_adapter(arguments->adapter);
       if (!arguments->snapshot.empty()) source = AdapterSource::from_snapshot(arguments->snapshot);
       inputs.emplace(base, ConfigUse::eval, "");
       evaluator.emplace(inputs->validation, inputs->task);
-      model = load_model(inputs->files, source ? &*source : nullptr, placement, exchange.local_rank());
+      model = load_model(inputs->files, source ? &*source : nullptr, placement);
     });
     ProbeRunner runner(*model->backend, *model->decoder);
     runner.reserve(evaluator->largest(), 1, 1);
-    const Evaluation result = evaluator->run(runner, exchange, timeout);
+    const Evaluation result = evaluator->run(runner, exchange, patience);
     if (exchange.rank() != 0) return ExitCode::done;
     if (arguments->json) {
       nlohmann::ordered_json json = {{"examples", result.examples}};

@@ -111,8 +111,7 @@ VerbAction add_generate(CLI::App& verb) {
     }
     std::optional<AdapterSource> adapter;
     if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
-    const std::unique_ptr<LoadedModel> model =
-        load_model(files, adapter ? &*adapter : nullptr, placement, context.exchange.local_rank());
+    const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
     Backend& backend = *model->backend;
 
     const std::size_t longest = std::min(positions, ids.size() + static_cast<std::size_t>(arguments->tokens));

@@ -123,8 +123,7 @@ VerbAction add_profile(CLI::App& verb) {
     const Placement placement = place(config.runtime, context.exchange);
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
-    const ProfileResult result =
-        profile(config, inputs, placement.backend_options(context.exchange.local_rank()), arguments->steps);
+    const ProfileResult result = profile(config, inputs, placement.backend_options(), arguments->steps);
     std::cout << (arguments->json ? to_json(result, placement).dump() + '\n' : to_text(result, placement));
     if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;

@@ -40,8 +40,7 @@ VerbAction add_score(CLI::App& verb) {
     }
     std::optional<AdapterSource> adapter;
     if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
-    const std::unique_ptr<LoadedModel> model =
-        load_model(files, adapter ? &*adapter : nullptr, placement, context.exchange.local_rank());
+    const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
     ProbeRunner runner(*model->backend, *model->decoder);
     // One record a forward: a record's numbers do not depend on its neighbours.
     std::vector<PackedBatch> batches;

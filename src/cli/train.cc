@@ -19,7 +19,7 @@ VerbAction add_train(CLI::App& verb) {
   verb.footer("Example: mpirun -np 2 mezzo train configs/quickstart.yaml train.max_steps=100");
   return [arguments](VerbContext& context) {
     Config config;
-    together(context.exchange, Seconds(60),
+    together(context.exchange, starting_patience,
              [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::train); });
     const StopSignal stop;
     const TrainResult result = train(config, arguments->options, context.exchange, stop, context.log);

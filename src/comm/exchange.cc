@@ -22,7 +22,8 @@ class SelfExchange final : public Exchange {
  public:
   SelfExchange() : Exchange(0, {host_name()}) {}
 
-  ExchangeResult sum(std::span<std::uint64_t>, Seconds) override { return {}; }
+  ExchangeResult sum(std::span<std::uint64_t>, Patience, Transport*) override { return {}; }
+  std::string library() const override { return ""; }
 
   [[noreturn]] void abort(ExitCode code, const std::string& message) override {
     write_error_line(message);

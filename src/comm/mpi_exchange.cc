@@ -1,37 +1,42 @@
 // The exchange over MPI: a star around rank 0, made of point-to-point messages alone. Every rank sends its
-// words to rank 0, which adds them and answers all ranks; who has not sent is who is silent, and the answer
-// says so to everybody. A collective could say neither, nor be given up. See docs/decisions/exchange-star.md.
+// words to rank 0, which adds them and answers all ranks. A thread on every rank sends signs of life, to rank
+// 0 and from there to all: rank 0 says who is given up, the others give up rank 0. A collective could say
+// neither, nor be given up. See docs/decisions/exchange-star.md.
 #include "mpi_exchange.h"
-
-#define OMPI_SKIP_MPICXX 1
-#define MPICH_SKIP_MPICXX 1
-#include <mpi.h>
 
 #include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <array>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
+#include <deque>
+#include <exception>
+#include <mutex>
 #include <optional>
+#include <stop_token>
 #include <thread>
 
+#include "deadline.h"
 #include "error_line.h"
+#include "mpi_mail.h"
+#include "roll.h"
 #include "words.h"
 
 namespace mezzo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Words = std::vector<std::uint64_t>;
 using namespace std::chrono_literals;
 
-// How long the answer of a rank 0 that is alive may take on its way through a busy machine.
+// What rank 0's answer may take on its way through a busy machine, beyond the time in which rank 0 gives up.
 constexpr auto kGrace = 1s;
-// When rank 0 has waited this long it tells the others that it is there, and until when it will wait.
-constexpr auto kAnnounceAfter = 100ms;
+// Signs of life a silence: some may be late.
+constexpr int kSigns = 10;
+constexpr Seconds kFastest = 20ms;
+constexpr Seconds kSlowest = 1s;
 // A failing rank gives rank 0 this long to take over its message, one after the other when several fail, and
 // whoever prints this long to end the job. With the second or two in which mpirun brings down the ranks that
 // is less than 5 s.
@@ -41,40 +46,9 @@ constexpr auto kStaggerMost = 1s;
 constexpr auto kEnd = 2s;
 // MPI looks at the network only while it is called: what has long been sent needs a moment to be found.
 constexpr auto kSettle = 20ms;
-
-// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}. Messages from
-// rank 0: `waiting` {sequence, milliseconds left}, `answer` {sequence, number of silent ranks, silent
-// ranks..., words...}, `taken` {}: rank 0 prints the receiver's failure. From anyone to all: `reported` {}:
-// the sender has printed the job's message.
-enum class Tag : int { words = 1, failure, reported, waiting, answer, taken };
-
-struct Message {
-  int peer = 0;
-  Tag tag = Tag::words;
-  Words words;
-  MPI_Request request = MPI_REQUEST_NULL;
-};
-
-void check(int status, const char* call) {
-  if (status == MPI_SUCCESS) return;
-  std::array<char, MPI_MAX_ERROR_STRING> text{};
-  int length = 0;
-  if (MPI_Error_string(status, text.data(), &length) != MPI_SUCCESS) length = 0;
-  throw CommError("{} failed with error {}: {}", call, status,
-                  std::string(text.data(), static_cast<std::size_t>(length)));
-}
-
-bool done(MPI_Request& request) {
-  int flag = 0;
-  check(MPI_Test(&request, &flag, MPI_STATUS_IGNORE), "MPI_Test");
-  return flag != 0;
-}
-
-/// A timeout as a moment; one that the clock cannot hold is far enough away.
-Clock::time_point after(Seconds timeout) {
-  constexpr Seconds most = std::chrono::hours(24 * 365);
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::clamp(timeout, Seconds(0), most));
-}
+// MPI's own start and end wait for all ranks and cannot be given up.
+constexpr Seconds kStart = 25s;
+constexpr Seconds kLeave = 20s;
 
 /// Waiting that leaves the processor to ranks and threads that have work: spin while an answer costs
 /// microseconds, then yield, then sleep a fiftieth of the time waited so far, so that no wait gets 2% longer.
@@ -94,71 +68,142 @@ class Pause {
   Clock::time_point begin_ = Clock::now();
 };
 
+constexpr std::size_t kAbsenceWords = 5;
+
+void put(const Absence& absence, Words& words) {
+  const auto waited = std::chrono::duration_cast<std::chrono::microseconds>(absence.waited).count();
+  words.insert(words.end(),
+               {static_cast<std::uint64_t>(absence.rank), absence.alive ? 1u : 0u,
+                static_cast<std::uint64_t>(waited), static_cast<std::uint64_t>(absence.phase), absence.step});
+}
+
+Absence get_absence(std::span<const std::uint64_t> words) {
+  return {.rank = static_cast<int>(words[0]),
+          .alive = words[1] != 0,
+          .waited = std::chrono::microseconds(words[2]),
+          .phase = static_cast<Phase>(words[3]),
+          .step = words[4]};
+}
+
 class MpiExchange final : public Exchange {
  public:
   /// `comm` is this exchange's own; `mpirun`: Open MPI's mpirun started the ranks.
   MpiExchange(MPI_Comm comm, bool mpirun, int rank, std::vector<std::string> hosts)
-      : Exchange(rank, std::move(hosts)), comm_(comm), mpirun_(mpirun) {}
+      : Exchange(rank, std::move(hosts)),
+        mpirun_(mpirun),
+        mail_(comm),
+        roll_(size(), Clock::now()),
+        signs_([this](const std::stop_token& stop) { give_signs(stop); }) {}
 
-  ~MpiExchange() override {
-    // With a silent rank MPI_Finalize would wait for ever, and a destructor has nobody to report an error to.
-    if (broken_) end_job(ExitCode::error);
-    MPI_Comm_free(&comm_);
-    MPI_Finalize();
-  }
+  ~MpiExchange() override;
 
-  ExchangeResult sum(std::span<std::uint64_t> words, Seconds timeout) override {
-    if (broken_) throw CommError("exchange {} failed: an earlier one was incomplete", sequence_ + 1);
-    ++sequence_;
-    broken_ = true;  // until it is known to be complete, also when an exception ends it
-    ExchangeResult result = rank() == 0 ? collect(words, after(timeout)) : contribute(words, after(timeout));
-    broken_ = !result.complete();
-    return result;
-  }
-
-  [[noreturn]] void abort(ExitCode code, const std::string& message) override {
-    signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
-    if (!said_by_another(code, message)) write_error_line(message);
-    end_job(code);
-  }
+  ExchangeResult sum(std::span<std::uint64_t> words, Patience patience, Transport* transport) override;
+  [[noreturn]] void abort(ExitCode code, const std::string& message) override;
+  std::string library() const override;
 
  private:
-  ExchangeResult collect(std::span<std::uint64_t> words, Clock::time_point deadline);
-  ExchangeResult contribute(std::span<std::uint64_t> words, Clock::time_point deadline);
+  ExchangeResult collect(std::span<std::uint64_t> words, Patience patience);
+  ExchangeResult contribute(std::span<std::uint64_t> words, Patience patience);
+  ExchangeResult carry(Transport& transport, std::span<std::uint64_t> words, Patience patience);
+
+  std::vector<Absence> absences(const std::vector<bool>& came, Clock::time_point since, Patience patience);
+  std::optional<ExchangeResult> read_answer(const Message& message, std::span<std::uint64_t> words);
+  void answer(const std::vector<Absence>& absent, std::span<const std::uint64_t> words);
   [[noreturn]] void take_over(const Message& failure);
   bool said_by_another(ExitCode code, const std::string& message);
-
   [[noreturn]] void end_job(ExitCode code);
-  void send(int peer, Tag tag, Words words);
-  std::optional<Message> receive();
-  void flush(Clock::time_point deadline);
 
-  MPI_Comm comm_;
+  // The only ones that touch what both threads do.
+  void give_signs(const std::stop_token& stop);
+  void begin_sum(Patience patience);
+  void send(int peer, Tag tag, Words words);
+  std::optional<Message> next();
+  void flush(Clock::time_point deadline);
+  void pump();  // with the lock held
+
   bool mpirun_;
   std::uint64_t sequence_ = 0;
   bool broken_ = false;
-  bool reported_ = false;          // another rank has printed the job's message
-  std::vector<Message> outgoing_;  // buffers must live until MPI is done with them
-  std::vector<Message> incoming_;
+
+  std::mutex mutex_;  // of everything below
+  std::condition_variable_any wake_;
+  Mail mail_;
+  Roll roll_;
+  std::deque<Message> inbox_;  // what has come, but for signs
+  Seconds pace_ = kSlowest;    // between signs
+  std::uint64_t arrived_ = 0;  // sequence_, for the signs
+  Clock::time_point pumped_ = Clock::now();
+  bool reported_ = false;  // another rank has printed the job's message
+  std::exception_ptr sign_failure_;
+  std::jthread signs_;
 };
 
+MpiExchange::~MpiExchange() {
+  // With a silent rank MPI_Finalize would wait for ever, and a destructor has nobody to report an error to.
+  if (broken_) end_job(ExitCode::error);
+  try {
+    // All ranks come here with their signs going on, and then take what signs are still under way.
+    const Patience patience{kLeave, kLeave};
+    ExchangeResult result = sum({}, patience, nullptr);
+    signs_.request_stop();
+    signs_.join();
+    if (result.complete()) result = sum({}, patience, nullptr);
+    if (!result.complete()) {
+      abort(ExitCode::stopped,
+            fmt::format("{} did not come to the end of the job", name_of_rank(result.absent.front().rank)));
+    }
+    const Deadline deadline(kLeave, [this] {
+      write_error_line(
+          fmt::format("{}: MPI_Finalize has not ended within {:g} s", name_of_rank(rank()), kLeave.count()));
+      std::_Exit(static_cast<int>(ExitCode::stopped));
+    });
+    mail_.close();
+    check_mpi(MPI_Finalize(), "MPI_Finalize");
+  } catch (const std::exception& error) {
+    abort(ExitCode::error, fmt::format("{}: {}", name_of_rank(rank()), error.what()));
+  }
+}
+
+ExchangeResult MpiExchange::sum(std::span<std::uint64_t> words, Patience patience, Transport* transport) {
+  if (broken_) throw CommError("exchange {} failed: an earlier one was incomplete", sequence_ + 1);
+  broken_ = true;  // until it is known to be complete, also when an exception ends it
+  begin_sum(patience);
+  ExchangeResult result = transport != nullptr ? carry(*transport, words, patience)
+                          : rank() == 0        ? collect(words, patience)
+                                               : contribute(words, patience);
+  broken_ = !result.complete();
+  return result;
+}
+
+void MpiExchange::abort(ExitCode code, const std::string& message) {
+  signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
+  if (!said_by_another(code, message)) write_error_line(message);
+  end_job(code);
+}
+
+std::string MpiExchange::library() const {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
+  const std::string version(text.data(), static_cast<std::size_t>(length));
+  return version.substr(0, version.find_first_of(",\n"));  // its name and number come first
+}
+
+// ---- one sum ----------------------------------------------------------------------------------------------
+
 /// Rank 0's part of a sum.
-ExchangeResult MpiExchange::collect(std::span<std::uint64_t> words, Clock::time_point deadline) {
-  std::vector<bool> arrived(static_cast<std::size_t>(size()), false);
-  arrived[0] = true;
+ExchangeResult MpiExchange::collect(std::span<std::uint64_t> words, Patience patience) {
+  const auto begin = Clock::now();
+  std::vector<bool> came(static_cast<std::size_t>(size()), false);
+  came[0] = true;
   int missing = size() - 1;
-  const auto announcement = Clock::now() + kAnnounceAfter;
-  bool announced = false;
   Pause pause;
   while (missing > 0) {
-    const std::optional<Message> message = receive();
+    const std::optional<Message> message = next();
     if (!message) {
-      const auto now = Clock::now();
-      if (now >= deadline) break;
-      if (!announced && now >= announcement) {
-        announced = true;
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - now).count();
-        for (int r = 1; r < size(); ++r) send(r, Tag::waiting, {sequence_, static_cast<std::uint64_t>(left)});
+      if (std::vector<Absence> absent = absences(came, begin, patience); !absent.empty()) {
+        answer(absent, {});
+        return {std::move(absent)};
       }
       pause();
       continue;
@@ -167,58 +212,144 @@ ExchangeResult MpiExchange::collect(std::span<std::uint64_t> words, Clock::time_
     if (message->tag != Tag::words) continue;
     const std::span<const std::uint64_t> theirs = std::span(message->words).subspan(1);
     if (message->words[0] != sequence_ || theirs.size() != words.size()) {
-      throw CommError(
-          "rank {} on {} brought {} words to exchange {}, but rank 0 on {} brought {} words to exchange {}",
-          message->peer, host(message->peer), theirs.size(), message->words[0], host(), words.size(),
-          sequence_);
+      throw CommError("{} brought {} words to exchange {}, but {} brought {} words to exchange {}",
+                      name_of_rank(message->peer), theirs.size(), message->words[0], name_of_rank(0),
+                      words.size(), sequence_);
     }
     for (std::size_t i = 0; i < words.size(); ++i) words[i] += theirs[i];
-    arrived[static_cast<std::size_t>(message->peer)] = true;
+    came[static_cast<std::size_t>(message->peer)] = true;
     --missing;
   }
-
-  ExchangeResult result;
-  Words answer{sequence_, static_cast<std::uint64_t>(missing)};
-  for (int r = 1; r < size(); ++r) {
-    if (arrived[static_cast<std::size_t>(r)]) continue;
-    result.silent.push_back(r);
-    answer.push_back(static_cast<std::uint64_t>(r));
-  }
-  answer.insert(answer.end(), words.begin(), words.end());
-  for (int r = 1; r < size(); ++r) send(r, Tag::answer, answer);
-  // Nothing moves a long message along once this rank is back at its computation.
-  if (result.complete()) flush(std::max(deadline, Clock::now() + kGrace));
-  return result;
+  answer({}, words);
+  // Nothing moves a long message along quickly once this rank is back at its computation.
+  flush(Clock::now() + kGrace);
+  return {};
 }
 
 /// The part of every other rank.
-ExchangeResult MpiExchange::contribute(std::span<std::uint64_t> words, Clock::time_point deadline) {
+ExchangeResult MpiExchange::contribute(std::span<std::uint64_t> words, Patience patience) {
   Words mine;
   mine.reserve(words.size() + 1);
   mine.push_back(sequence_);
   mine.insert(mine.end(), words.begin(), words.end());
   send(0, Tag::words, std::move(mine));
 
-  auto give_up = deadline + kGrace;
+  const auto begin = Clock::now();
   Pause pause;
   for (;;) {
-    const std::optional<Message> message = receive();
-    if (!message) {
-      if (Clock::now() >= give_up) return {.silent = {0}};
+    if (const std::optional<Message> message = next()) {
+      if (std::optional<ExchangeResult> result = read_answer(*message, words)) return std::move(*result);
+    } else {
+      if (std::vector<Absence> absent = absences({}, begin, patience); !absent.empty()) {
+        return {std::move(absent)};
+      }
       pause();
-      continue;
-    }
-    if (message->words.empty() || message->words[0] != sequence_) continue;  // of a sum that was given up
-    if (message->tag == Tag::waiting) {
-      give_up = Clock::now() + std::chrono::milliseconds(message->words[1]) + kGrace;
-    } else if (message->tag == Tag::answer) {
-      const auto silent = std::span(message->words).subspan(2, message->words[1]);
-      const auto sums = std::span(message->words).subspan(2 + silent.size());
-      std::copy(sums.begin(), sums.end(), words.begin());
-      return {.silent = {silent.begin(), silent.end()}};
     }
   }
 }
+
+/// The part of any rank where a transport moves the words.
+ExchangeResult MpiExchange::carry(Transport& transport, std::span<std::uint64_t> words, Patience patience) {
+  const auto begin = Clock::now();
+  std::vector<bool> came(static_cast<std::size_t>(size()), true);
+  std::exception_ptr failure;  // the transport's: who has caused it is known a little later
+  Clock::time_point failed;
+  Pause pause;
+  try {
+    transport.begin(words);
+    for (;;) {
+      const auto now = Clock::now();
+      try {
+        if (!failure && transport.done(words)) return {};
+      } catch (const CommError&) {
+        failure = std::current_exception();
+        failed = now;
+        transport.abort();
+      }
+      if (const std::optional<Message> message = next()) {
+        if (message->tag == Tag::failure) take_over(*message);
+        if (std::optional<ExchangeResult> result = read_answer(*message, {})) {
+          transport.abort();
+          return std::move(*result);
+        }
+        continue;
+      }
+      if (rank() == 0) {
+        const std::lock_guard lock(mutex_);
+        for (int r = 1; r < size(); ++r) {
+          came[static_cast<std::size_t>(r)] = roll_.sign(r).arrived >= sequence_;
+        }
+      }
+      if (std::vector<Absence> absent = absences(came, begin, patience); !absent.empty()) {
+        transport.abort();
+        if (rank() == 0) answer(absent, {});
+        return {std::move(absent)};
+      }
+      if (failure && now - failed > patience.silence + 2 * kGrace) std::rethrow_exception(failure);
+      if (now - begin > 2 * (patience.work + patience.silence) + kGrace) {
+        throw CommError("{}: {} did not finish an all-reduce to which all ranks have come",
+                        name_of_rank(rank()), transport.library());
+      }
+      pause();
+    }
+  } catch (...) {
+    transport.abort();
+    throw;
+  }
+}
+
+/// Who is to be given up by now: on rank 0 among all others (`came`: who has done its part), elsewhere rank
+/// 0.
+std::vector<Absence> MpiExchange::absences(const std::vector<bool>& came, Clock::time_point since,
+                                           Patience patience) {
+  const std::lock_guard lock(mutex_);
+  const auto now = Clock::now();
+  std::vector<Absence> absent;
+  if (rank() != 0) {
+    // A rank 0 that has come waits for the others in its own way, and says whom it gave up.
+    const bool waits = roll_.sign(0).arrived >= sequence_;
+    const Patience longer{patience.silence + kGrace,
+                          waits ? 2 * (patience.work + patience.silence) : patience.work + kGrace};
+    if (auto absence = roll_.absence(0, false, since, longer, Seconds(0), now)) absent.push_back(*absence);
+    return absent;
+  }
+  const auto look = [&](Seconds slack) {
+    absent.clear();
+    for (int r = 1; r < size(); ++r) {
+      if (auto absence = roll_.absence(r, came[static_cast<std::size_t>(r)], since, patience, slack, now)) {
+        absent.push_back(*absence);
+      }
+    }
+  };
+  look(Seconds(0));
+  // Those who fell silent together are named together, whenever their last signs came.
+  if (!absent.empty()) look(2.0 * pace_);
+  return absent;
+}
+
+/// What rank 0 says of the sum under way; nothing where `message` is another.
+std::optional<ExchangeResult> MpiExchange::read_answer(const Message& message,
+                                                       std::span<std::uint64_t> words) {
+  if (message.tag != Tag::answer || message.words[0] != sequence_) return std::nullopt;
+  ExchangeResult result;
+  auto rest = std::span(message.words).subspan(2);
+  for (std::uint64_t i = 0; i < message.words[1]; ++i) {
+    result.absent.push_back(get_absence(rest));
+    rest = rest.subspan(kAbsenceWords);
+  }
+  if (result.complete()) std::copy(rest.begin(), rest.end(), words.begin());
+  return result;
+}
+
+void MpiExchange::answer(const std::vector<Absence>& absent, std::span<const std::uint64_t> words) {
+  Words text{sequence_, absent.size()};
+  for (const Absence& absence : absent) put(absence, text);
+  text.insert(text.end(), words.begin(), words.end());
+  for (int r = 1; r < size(); ++r) send(r, Tag::answer, text);
+  if (!absent.empty()) flush(Clock::now() + kSettle);
+}
+
+// ---- failures ---------------------------------------------------------------------------------------------
 
 /// Rank 0 makes another rank's failure its own.
 void MpiExchange::take_over(const Message& failure) {
@@ -233,6 +364,10 @@ void MpiExchange::take_over(const Message& failure) {
 /// expected to come back from here. Two lines can come out of a job only when two ranks begin to print within
 /// the time a message takes, such as rank 0 after being busy for exactly kTakeOver.
 bool MpiExchange::said_by_another(ExitCode code, const std::string& message) {
+  const auto reported = [this] {
+    const std::lock_guard lock(mutex_);
+    return reported_;
+  };
   try {
     auto give_up = Clock::now() + kSettle;
     if (rank() != 0) {
@@ -244,15 +379,15 @@ bool MpiExchange::said_by_another(ExitCode code, const std::string& message) {
       give_up = Clock::now() + kTakeOver + std::min<Clock::duration>(kStagger * (rank() - 1), kStaggerMost);
     }
     Pause pause;
-    while (!reported_ && Clock::now() < give_up) {
-      const std::optional<Message> received = receive();
+    while (!reported() && Clock::now() < give_up) {
+      const std::optional<Message> received = next();
       if (!received) {
         pause();
       } else if (received->tag == Tag::taken) {
         give_up = Clock::now() + kEnd;
       }
     }
-    if (reported_) {
+    if (reported()) {
       std::this_thread::sleep_for(kEnd);
       return true;
     }
@@ -272,81 +407,132 @@ bool MpiExchange::said_by_another(ExitCode code, const std::string& message) {
 /// MPI_Abort.
 void MpiExchange::end_job(ExitCode code) {
   std::fflush(stdout);
-  if (!mpirun_) MPI_Abort(comm_, static_cast<int>(code));
+  if (!mpirun_) {
+    const Deadline deadline(kEnd, [code] { std::_Exit(static_cast<int>(code)); });
+    MPI_Abort(mail_.comm(), static_cast<int>(code));
+  }
   std::_Exit(static_cast<int>(code));
 }
 
-void MpiExchange::send(int peer, Tag tag, Words words) {
-  if (words.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
-    throw CommError("an exchange of {} words is too long for MPI", words.size());
+// ---- messages ---------------------------------------------------------------------------------------------
+
+/// The thread of signs. It also keeps messages moving while this rank computes.
+void MpiExchange::give_signs(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    try {
+      pump();
+      const Words sign{arrived_, static_cast<std::uint64_t>(phase()), step()};
+      const int last = rank() == 0 ? size() - 1 : 0;
+      for (int peer = rank() == 0 ? 1 : 0; peer <= last; ++peer) {
+        // One that takes nothing any more is not sent more and more.
+        if (!mail_.sending(peer, Tag::sign)) mail_.send(peer, Tag::sign, sign);
+      }
+    } catch (const std::exception&) {
+      sign_failure_ = std::current_exception();
+      return;
+    }
+    const Seconds pace = pace_;
+    wake_.wait_for(lock, stop, pace, [&] { return pace_ < pace; });
   }
-  // Into the list first: were it to throw later, MPI would be left with a buffer that is gone.
-  Message& message = outgoing_.emplace_back(Message{peer, tag, std::move(words)});
-  check(MPI_Isend(message.words.data(), static_cast<int>(message.words.size()), MPI_UINT64_T, peer,
-                  static_cast<int>(tag), comm_, &message.request),
-        "MPI_Isend");
 }
 
-/// A message that is here in full, if there is one. Never waits.
-std::optional<Message> MpiExchange::receive() {
-  std::erase_if(outgoing_, [](Message& message) { return done(message.request); });
+void MpiExchange::begin_sum(Patience patience) {
+  const std::lock_guard lock(mutex_);
+  arrived_ = ++sequence_;
+  pace_ = std::clamp(patience.silence / kSigns, kFastest, kSlowest);
+  wake_.notify_all();
+}
 
-  int found = 0;
-  MPI_Message handle = MPI_MESSAGE_NULL;
-  MPI_Status status;
-  check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &found, &handle, &status), "MPI_Improbe");
-  if (found != 0) {
-    int count = 0;
-    check(MPI_Get_count(&status, MPI_UINT64_T, &count), "MPI_Get_count");
-    Message& message = incoming_.emplace_back(
-        Message{status.MPI_SOURCE, static_cast<Tag>(status.MPI_TAG), Words(static_cast<std::size_t>(count))});
-    check(MPI_Imrecv(message.words.data(), count, MPI_UINT64_T, &handle, &message.request), "MPI_Imrecv");
+void MpiExchange::send(int peer, Tag tag, Words words) {
+  const std::lock_guard lock(mutex_);
+  mail_.send(peer, tag, std::move(words));
+}
+
+/// A message that is here, if there is one; never a sign. Never waits.
+std::optional<Message> MpiExchange::next() {
+  const std::lock_guard lock(mutex_);
+  if (sign_failure_) std::rethrow_exception(sign_failure_);
+  if (inbox_.empty()) pump();
+  if (inbox_.empty()) return std::nullopt;
+  std::optional<Message> message(std::move(inbox_.front()));
+  inbox_.pop_front();
+  return message;
+}
+
+void MpiExchange::pump() {
+  const auto now = Clock::now();
+  const bool slept = now - pumped_ > 3 * kSlowest;  // nobody can be blamed for what this process did not hear
+  pumped_ = now;
+  while (std::optional<Message> message = mail_.receive()) {
+    if (message->tag == Tag::sign) {
+      roll_.heard(message->peer,
+                  {message->words[0], static_cast<Phase>(message->words[1]), message->words[2]}, now);
+    } else {
+      roll_.heard(message->peer, now);
+      reported_ = reported_ || message->tag == Tag::reported;
+      inbox_.push_back(std::move(*message));
+    }
   }
-  for (auto message = incoming_.begin(); message != incoming_.end(); ++message) {
-    if (!done(message->request)) continue;
-    std::optional<Message> complete(std::move(*message));
-    incoming_.erase(message);
-    reported_ = reported_ || complete->tag == Tag::reported;
-    return complete;
-  }
-  return std::nullopt;
+  if (slept) roll_.awoke(now);
 }
 
 /// Waits until MPI has taken what was sent, at most until the deadline.
 void MpiExchange::flush(Clock::time_point deadline) {
   Pause pause;
   for (;;) {
-    std::erase_if(outgoing_, [](Message& message) { return done(message.request); });
-    if (outgoing_.empty() || Clock::now() >= deadline) return;
+    {
+      const std::lock_guard lock(mutex_);
+      if (mail_.sent()) return;
+    }
+    if (Clock::now() >= deadline) return;
     pause();
   }
 }
+
+// ---- start ------------------------------------------------------------------------------------------------
 
 std::vector<std::string> gather_hosts(MPI_Comm comm, int size) {
   using Name = std::array<char, MPI_MAX_PROCESSOR_NAME + 1>;
   Name mine{};
   int length = 0;
-  check(MPI_Get_processor_name(mine.data(), &length), "MPI_Get_processor_name");
+  check_mpi(MPI_Get_processor_name(mine.data(), &length), "MPI_Get_processor_name");
   std::vector<Name> all(static_cast<std::size_t>(size));
   const int bytes = static_cast<int>(mine.size());
-  check(MPI_Allgather(mine.data(), bytes, MPI_CHAR, all.data(), bytes, MPI_CHAR, comm), "MPI_Allgather");
+  check_mpi(MPI_Allgather(mine.data(), bytes, MPI_CHAR, all.data(), bytes, MPI_CHAR, comm), "MPI_Allgather");
   std::vector<std::string> hosts;
   for (const Name& name : all) hosts.emplace_back(name.data());
   return hosts;
 }
 
+/// Says that the job does not come up, and which ranks of this host are to blame as far as that can be seen.
+[[noreturn]] void give_up_start(const Launch& launch) {
+  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves.
+  std::this_thread::sleep_for(launch.rank == 0 ? 0s : 1s + std::min(launch.rank, 3) * 1s);
+  const std::vector<int> stopped = stopped_local_ranks(launch);
+  std::string who = "a rank on another host, or one that was never started";
+  for (std::size_t i = 0; i < stopped.size(); ++i) {
+    who = (i == 0 ? "" : who + ", ") +
+          fmt::format("rank {} (stopped, on the host of rank {})", stopped[i], launch.rank);
+  }
+  write_error_line(
+      fmt::format("the job has not come up within {:g} s: MPI_Init waits for {}", kStart.count(), who));
+  std::_Exit(static_cast<int>(ExitCode::stopped));
+}
+
 }  // namespace
 
 std::unique_ptr<Exchange> make_mpi_exchange(int& argc, char**& argv, const Launch& launch) {
+  const Deadline deadline(kStart, [launch] { give_up_start(launch); });
   int provided = MPI_THREAD_SINGLE;
-  check(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
-  check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-  if (provided < MPI_THREAD_FUNNELED)
-    throw CommError("the MPI library does not support threads (MPI_THREAD_FUNNELED)");
+  check_mpi(MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+  check_mpi(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  if (provided < MPI_THREAD_SERIALIZED)
+    throw CommError("the MPI library does not support threads (MPI_THREAD_SERIALIZED)");
   int size = 0;
   int rank = 0;
-  check(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
-  check(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+  check_mpi(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   if (launch.size > 0 && launch.size != size) {
     throw UsageError(
         "the launcher started {} ranks ({}), but the MPI library sees {}: they do not belong together; start "
@@ -355,7 +541,7 @@ std::unique_ptr<Exchange> make_mpi_exchange(int& argc, char**& argv, const Launc
         launch.size, launch.variable, size);
   }
   MPI_Comm comm = MPI_COMM_NULL;
-  check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");  // with its error handler
+  check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");  // with its error handler
   const bool mpirun = launch.variable == "OMPI_COMM_WORLD_SIZE";
   return std::make_unique<MpiExchange>(comm, mpirun, rank, gather_hosts(comm, size));
 }

@@ -14,10 +14,6 @@
 namespace mezzo {
 namespace {
 
-std::string name_of_rank(const Exchange& exchange, int rank) {
-  return fmt::format("rank {} on {}", rank, exchange.host(rank));
-}
-
 ExitCode code_of(const std::exception& error) {
   const auto* own = dynamic_cast<const Error*>(&error);
   return own != nullptr ? own->exit_code() : ExitCode::error;
@@ -30,29 +26,29 @@ std::string text_of(const std::exception& error) {
 
 }  // namespace
 
-std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Seconds timeout) {
+std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Patience patience) {
   const auto size = static_cast<std::size_t>(exchange.size());
   const auto rank = static_cast<std::size_t>(exchange.rank());
 
   std::vector<std::uint64_t> bytes(size, 0);
   bytes[rank] = mine.size();
-  require_complete(exchange, exchange.sum(bytes, timeout), timeout);
+  require_complete(exchange, exchange.sum(bytes, patience));
 
   std::vector<std::size_t> begin(size + 1, 0);
   for (std::size_t r = 0; r < size; ++r) begin[r + 1] = begin[r] + words_of(bytes[r]);
   std::vector<std::uint64_t> words(begin[size], 0);
   put_text(mine, std::span(words).subspan(begin[rank]));
-  require_complete(exchange, exchange.sum(words, timeout), timeout);
+  require_complete(exchange, exchange.sum(words, patience));
 
   std::vector<std::string> texts(size);
   for (std::size_t r = 0; r < size; ++r) texts[r] = get_text(std::span(words).subspan(begin[r]), bytes[r]);
   return texts;
 }
 
-void check_together(Exchange& exchange, const std::optional<Failure>& mine, Seconds timeout) {
+void check_together(Exchange& exchange, const std::optional<Failure>& mine, Patience patience) {
   // One byte of exit code before the message; nothing at all from a rank that is well.
   const std::string report = mine ? static_cast<char>(mine->code) + mine->message : std::string();
-  const std::vector<std::string> reports = agree(exchange, report, timeout);
+  const std::vector<std::string> reports = agree(exchange, report, patience);
 
   const auto failed = [](const std::string& r) { return !r.empty(); };
   const auto lowest = std::find_if(reports.begin(), reports.end(), failed);
@@ -61,11 +57,11 @@ void check_together(Exchange& exchange, const std::optional<Failure>& mine, Seco
   const bool same =
       std::all_of(lowest, reports.end(), [&](const std::string& r) { return r.empty() || r == *lowest; });
   Failure failure{static_cast<ExitCode>(lowest->front()), lowest->substr(1)};
-  if (rank != 0 || !same) failure.message = name_of_rank(exchange, rank) + ": " + failure.message;
+  if (rank != 0 || !same) failure.message = exchange.name_of_rank(rank) + ": " + failure.message;
   throw JobFailed(failure);
 }
 
-void together(Exchange& exchange, Seconds timeout, const std::function<void()>& step) {
+void together(Exchange& exchange, Patience patience, const std::function<void()>& step) {
   std::optional<Failure> mine;
   try {
     step();
@@ -76,14 +72,20 @@ void together(Exchange& exchange, Seconds timeout, const std::function<void()>& 
   } catch (const std::exception& error) {
     mine = Failure{code_of(error), text_of(error)};
   }
-  check_together(exchange, mine, timeout);
+  check_together(exchange, mine, patience);
 }
 
-void require_complete(const Exchange& exchange, const ExchangeResult& result, Seconds timeout) {
+void require_complete(const Exchange& exchange, const ExchangeResult& result) {
   if (result.complete()) return;
   std::vector<std::string> names;
-  for (const int rank : result.silent) names.push_back(name_of_rank(exchange, rank));
-  throw CommError("{} did not answer within {:g} s", fmt::join(names, ", "), timeout.count());
+  for (const Absence& absence : result.absent) {
+    std::string at(name_of(absence.phase));
+    if (absence.step > 0) at += fmt::format(" of step {}", absence.step);
+    names.push_back(
+        fmt::format("{} {} for {:.1f} s (last seen in the {})", exchange.name_of_rank(absence.rank),
+                    absence.alive ? "lives, but did not come" : "was not heard", absence.waited.count(), at));
+  }
+  throw RankLost("{}; what is on disk is whole: the same command goes on from there", fmt::join(names, ", "));
 }
 
 int report_failure(Exchange* exchange, const std::exception& error) {
@@ -104,7 +106,7 @@ int report_failure(Exchange* exchange, const std::exception& error) {
   } else if (dynamic_cast<const CommError*>(&error) != nullptr) {
     exchange->abort(code, text);  // speaks of other ranks by name already
   } else {
-    exchange->abort(code, name_of_rank(*exchange, exchange->rank()) + ": " + text);
+    exchange->abort(code, exchange->name_of_rank(exchange->rank()) + ": " + text);
   }
   return static_cast<int>(code);
 }

@@ -600,7 +600,7 @@ std::vector<Key> make_table() {
           "CPU threads a rank.")
           .also_called({"num_threads"}),
       key("runtime.timeout_s", MEMBER(runtime.timeout_s), Number{Lowest::above_zero, 1e9, false}, free,
-          "Seconds that a rank waits for the others before it gives up."),
+          "Seconds without a sign of life after which a rank is given up."),
   };
 #undef MEMBER
 }

@@ -230,6 +230,19 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
   return batch;
 }
 
+std::int64_t packed_tokens(const Example& example, bool all_options) {
+  std::int64_t tokens = 0;
+  const auto add = [&](const std::vector<std::int32_t>& option) {
+    if (option.size() > 1) tokens += static_cast<std::int64_t>(example.prompt.size() + option.size()) - 1;
+  };
+  if (all_options) {
+    std::ranges::for_each(example.options, add);
+  } else {
+    add(example.options[static_cast<std::size_t>(example.label)]);
+  }
+  return tokens > 0 ? tokens : static_cast<std::int64_t>(example.prompt.size());
+}
+
 SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabilities) {
   SliceLoss result;
   for (const LossBatch::Item& item : batch.items) {

@@ -69,27 +69,36 @@ void count_operations(const Config& config, const WorkInputs& inputs, int ranks,
   runner.reserve(estimate.largest, estimate.plan.group, estimate.plan.directions);
   backend.watch(ProfiledBackend::Watch::counts);
   estimate.counted_steps = std::min(config.train.max_steps, most_counted_steps);
-  const auto steps = static_cast<double>(estimate.counted_steps);
-  for (int rank = 0; rank < ranks; ++rank) {
-    backend.clear();
-    for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(estimate.counted_steps); ++step) {
-      const std::vector<Probe> probes = probes_of(config, step);
-      const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
-      const StepItems items{.probes = probes,
-                            .slices = slices,
-                            .loss = inputs.task.loss(),
-                            .noise = config.zo.noise,
-                            .group = estimate.plan.group};
-      estimate.forwards = items.count();
-      evaluate_items(runner, items, share_of(items.count(), rank, ranks),
-                     [](std::int64_t, std::int64_t, SliceLoss) {});
+  std::int64_t forwards = 0;
+  WorkTally all;
+  std::vector<double> rank_products(static_cast<std::size_t>(ranks), 0.0);
+  for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(estimate.counted_steps); ++step) {
+    const std::vector<Probe> probes = probes_of(config, step);
+    const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
+    const StepItems items{.probes = probes,
+                          .slices = slices,
+                          .loss = inputs.task.loss(),
+                          .noise = config.zo.noise,
+                          .paired = config.zo.estimator == EstimatorKind::two_sided};
+    const StepUnits units = items.units();
+    const std::vector<WorkShare> shares = share_out(units, ranks);
+    for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+      const std::vector<WorkItem> work = items_of(units, shares[rank], estimate.plan.group);
+      backend.clear();
+      evaluate_items(runner, items, work, [](std::int64_t, std::int64_t, SliceLoss) {});
+      const WorkTally total = total_of(backend.tallies());
+      forwards += static_cast<std::int64_t>(work.size());
+      all.products += total.products;
+      all.low_rank += total.low_rank;
+      all.attention += total.attention;
+      rank_products[rank] += total.products;
     }
-    const WorkTally total = total_of(backend.tallies());
-    estimate.step.products += total.products / steps;
-    estimate.step.low_rank += total.low_rank / steps;
-    estimate.step.attention += total.attention / steps;
-    estimate.rank_products = std::max(estimate.rank_products, total.products / steps);
   }
+  const auto steps = static_cast<double>(estimate.counted_steps);
+  estimate.forwards = static_cast<double>(forwards) / steps;
+  estimate.step = {
+      .products = all.products / steps, .low_rank = all.low_rank / steps, .attention = all.attention / steps};
+  estimate.rank_products = std::ranges::max(rank_products) / steps;
 }
 
 }  // namespace
@@ -114,7 +123,6 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
       .largest = largest_slice(config.train, *inputs.train, inputs.task.loss()),
       .slices = config.train.gradient_accumulation_steps * config.train.batch_slices,
       .probes = static_cast<std::int64_t>(probes_of(config, 0).size()),
-      .forwards = 0,
       .plan = {},
       .reason = GroupReason::asked,
       .weight_bytes = decoder.weight_bytes(),
@@ -123,6 +131,7 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
       .evaluation_scratch_bytes = 0,
       .memory = {},
       .counted_steps = 0,
+      .forwards = 0.0,
       .step = {},
       .rank_products = 0.0,
   };

@@ -37,10 +37,13 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
   finish();
 }
 
-Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeout) const {
-  const auto ranks = static_cast<std::size_t>(exchange.size());
+Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
+  StepUnits units{.probes = 1, .slice_tokens = {}, .paired = false};
+  for (const LossBatch& chunk : chunks_) units.slice_tokens.push_back(chunk.packed.token_count());
+  const WorkShare share = share_out(units, exchange.size())[static_cast<std::size_t>(exchange.rank())];
   std::vector<std::uint64_t> words(words_a_chunk * chunks_.size(), 0);
-  for (std::size_t c = static_cast<std::size_t>(exchange.rank()); c < chunks_.size(); c += ranks) {
+  const auto end = static_cast<std::size_t>(share.first + share.count);
+  for (auto c = static_cast<std::size_t>(share.first); c < end; ++c) {
     runner.begin(chunks_[c].packed);
     const Probe unperturbed;
     const SliceLoss loss = loss_of(chunks_[c], runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian));
@@ -50,7 +53,7 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Seconds timeo
     word[2] = static_cast<std::uint64_t>(loss.correct);
     word[3] = 1;
   }
-  require_complete(exchange, exchange.sum(words, timeout), timeout);
+  require_complete(exchange, exchange.sum(words, patience));
   double sum = 0.0;
   double weight = 0.0;
   std::int64_t correct = 0;

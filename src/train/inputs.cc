@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -53,11 +54,17 @@ std::string algorithm_store() {
 
 }  // namespace
 
-BackendOptions Placement::backend_options(int local_rank) const {
+Patience loading_patience(const RuntimeConfig& config) {
+  constexpr double loading_timeouts = 20.0;
+  return {.silence = std::min(Seconds(config.timeout_s), starting_patience.silence),
+          .work = loading_timeouts * Seconds(config.timeout_s)};
+}
+
+BackendOptions Placement::backend_options() const {
   return {.device = device,
           .fp32 = fp32,
           .threads = threads,
-          .device_index = local_rank,
+          .device_index = device_index,
           .store = algorithm_store()};
 }
 
@@ -79,7 +86,32 @@ Placement place(const RuntimeConfig& config, const Exchange& exchange) {
   std::string reason;
   if (config.device == Device::cuda && !cuda_available(&reason))
     throw DeviceError("runtime.device: cuda was asked for, but {}", reason);
-  return plan_placement(config, exchange.local_size());
+  Placement placement = plan_placement(config, exchange.local_size());
+  if (placement.device != DeviceKind::cuda) return placement;
+  const std::vector<CudaDevice> devices = cuda_devices();
+  placement.device_index = devices.size() == 1 ? 0 : exchange.local_rank();
+  if (placement.device_index >= static_cast<int>(devices.size())) {
+    throw DeviceError(
+        "runtime.device: {} ranks were started on {}, which has {} GPUs; start one rank a GPU, or set "
+        "runtime.device: cpu",
+        exchange.local_size(), exchange.host(), devices.size());
+  }
+  placement.device_uuid = devices[static_cast<std::size_t>(placement.device_index)].uuid;
+  return placement;
+}
+
+void check_own_devices(Exchange& exchange, const Placement& placement, Patience patience) {
+  const std::vector<std::string> uuids = agree(exchange, placement.device_uuid, patience);
+  for (auto uuid = uuids.begin(); uuid != uuids.end(); ++uuid) {
+    const auto first = std::find(uuids.begin(), uuid, *uuid);
+    if (uuid->empty() || first == uuid) continue;
+    throw JobFailed(
+        {.code = ExitCode::usage,
+         .message = fmt::format("{} and {} would share the GPU {}; start one rank a GPU, or set "
+                                "runtime.device: cpu",
+                                exchange.name_of_rank(static_cast<int>(first - uuids.begin())),
+                                exchange.name_of_rank(static_cast<int>(uuid - uuids.begin())), *uuid)});
+  }
 }
 
 Placement plan_placement(const RuntimeConfig& config, int local_ranks) {

@@ -29,27 +29,33 @@ std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, Nois
   return result;
 }
 
-void evaluate_items(ProbeRunner& runner, const StepItems& items, WorkShare share,
+StepUnits StepItems::units() const {
+  StepUnits units{.probes = static_cast<std::int64_t>(probes.size()), .slice_tokens = {}, .paired = paired};
+  for (const std::vector<const Example*>& slice : slices) {
+    std::int64_t tokens = 0;
+    for (const Example* example : slice) tokens += packed_tokens(*example, loss == TaskLoss::options);
+    units.slice_tokens.push_back(tokens);
+  }
+  return units;
+}
+
+void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work,
                     const std::function<void(std::int64_t probe, std::int64_t slice, SliceLoss)>& result) {
-  const std::int64_t groups = items.groups();
   std::int64_t begun_slice = -1;
   LossBatch batch;
-  for (std::int64_t item = share.first; item < share.first + share.count; ++item) {
-    const std::int64_t slice = item / groups;
-    const std::int64_t first = item % groups * items.group;
-    if (slice != begun_slice) {
-      batch =
-          pack(items.slices[static_cast<std::size_t>(slice)], items.loss, items.loss == TaskLoss::options);
+  for (const WorkItem& item : work) {
+    if (item.slice != begun_slice) {
+      batch = pack(items.slices[static_cast<std::size_t>(item.slice)], items.loss,
+                   items.loss == TaskLoss::options);
       runner.begin(batch.packed);
-      begun_slice = slice;
+      begun_slice = item.slice;
     }
-    const std::int64_t rest = static_cast<std::int64_t>(items.probes.size()) - first;
-    const auto group = items.probes.subspan(static_cast<std::size_t>(first),
-                                            static_cast<std::size_t>(std::min(items.group, rest)));
+    const auto group = items.probes.subspan(static_cast<std::size_t>(item.first_probe),
+                                            static_cast<std::size_t>(item.probes));
     const std::span<const float> scores = runner.evaluate(group, items.noise);
     const std::size_t questions = batch.packed.question_tokens.size();
     for (std::size_t p = 0; p < group.size(); ++p) {
-      result(first + static_cast<std::int64_t>(p), slice,
+      result(item.first_probe + static_cast<std::int64_t>(p), item.slice,
              loss_of(batch, scores.subspan(p * questions, questions)));
     }
   }

@@ -79,9 +79,10 @@ void ProfiledRun::step(std::uint64_t step) {
                         .slices = slices,
                         .loss = inputs.task.loss(),
                         .noise = config.zo.noise,
-                        .group = plan.group};
+                        .paired = config.zo.estimator == EstimatorKind::two_sided};
+  const StepUnits units = items.units();
   slots_->clear();
-  evaluate_items(runner, items, {.first = 0, .count = items.count()},
+  evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group),
                  [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
                    slots_->set(probe, slice, of_step[static_cast<std::size_t>(probe)].seed, loss.sum,
                                loss.weight);

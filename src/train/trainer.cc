@@ -16,8 +16,10 @@
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/planner.h"
+#include "mezzo/train/ranks.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/run.h"
+#include "mezzo/train/speed_watch.h"
 #include "mezzo/zo/estimator.h"
 #include "mezzo/zo/schedule.h"
 #include "mezzo/zo/slots.h"
@@ -30,8 +32,8 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
 
-/// Hashing and loading read every weight: a wait for them is allowed this many of the config's timeouts.
-constexpr double loading_timeouts = 20.0;
+/// A rank that lives may take this many times as long as such work ever took here.
+constexpr double stuck_factor = 10.0;
 
 /// What rank 0 found in the run's folder, and all ranks do.
 struct Decision {
@@ -106,7 +108,7 @@ class Trainer {
         exchange_(exchange),
         stop_(stop),
         log_(log),
-        timeout_(config.runtime.timeout_s),
+        starting_(loading_patience(config.runtime)),
         folder_{config.train.output_dir.value()},
         estimator_(make_estimator(config.zo.estimator, config.zo.epsilon)),
         schedule_{.kind = config.optimizer.lr_scheduler_type,
@@ -118,6 +120,12 @@ class Trainer {
 
  private:
   bool leads() const { return exchange_.rank() == 0; }
+  /// For work of which the longest so far took `longest`; zero: it was never done.
+  Patience patience_for(Seconds longest) const {
+    const Seconds silence(config_.runtime.timeout_s);
+    return {.silence = silence,
+            .work = longest > Seconds(0) ? silence + stuck_factor * longest : starting_.work};
+  }
   std::uint64_t max_steps() const { return static_cast<std::uint64_t>(config_.train.max_steps); }
   std::vector<Probe> probes_of(std::uint64_t step) const {
     return estimator_->probes(direction_seeds(config_.train.seed, step, config_.zo.directions));
@@ -132,9 +140,11 @@ class Trainer {
   void choose_algorithms(const std::map<std::string, std::string>& recorded);
   void build(const Decision& decision);
   void choose_groups(std::uint64_t first_step);
+  void open_transport();
   void open_record(const Decision& decision);
   void print_start(std::uint64_t first_step);
   bool do_step(std::uint64_t step);
+  void watch_speed(std::uint64_t step, const StepUnits& units, std::span<const WorkShare> shares);
   void evaluate(std::uint64_t steps_done);
   void save(std::uint64_t steps_done);
   void write_final_adapter();
@@ -145,7 +155,7 @@ class Trainer {
   Exchange& exchange_;
   const StopSignal& stop_;
   Logger& log_;
-  const Seconds timeout_;
+  const Patience starting_;
   const RunFolder folder_;
   std::unique_ptr<Estimator> estimator_;
   Schedule schedule_;
@@ -157,6 +167,7 @@ class Trainer {
   std::optional<FolderLock> lock_;  // rank 0
 
   std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Transport> transport_;  ///< of the steps' slots, on the backend's stream; may be none
   Trainables trainables_;
   std::optional<Decoder> decoder_;
   std::optional<ProbeRunner> runner_;
@@ -169,7 +180,10 @@ class Trainer {
   std::optional<JsonLinesWriter> metrics_;       // rank 0
   std::optional<Reporter> reporter_;
   DivergenceWatch divergence_;
+  SpeedWatch speed_;
   Clock::time_point began_;
+  Seconds longest_step_{0};  ///< any rank's work in one
+  Seconds longest_evaluation_{0};
   std::uint64_t saved_step_ = ~std::uint64_t{0};
   bool evaluation_due_ = false;  ///< the step that the run goes on from was to be evaluated and was not
 };
@@ -177,17 +191,28 @@ class Trainer {
 // ---- before the weights ---------------------------------------------------------------------------------
 
 void Trainer::open() {
-  together(exchange_, timeout_ * loading_timeouts, [&] {
+  together(exchange_, starting_, [&] {
     placement_ = place(config_.runtime, exchange_);
     inputs_.emplace(config_, ConfigUse::train, folder_.initial_adapter());
     largest_ = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
   });
   check_same_everywhere("the resolved config", to_yaml(config_));
   check_same_everywhere("the device", placement_.device_name() + " " + placement_.dtype_name());
+  check_own_devices(exchange_, placement_, starting_);
+  if (exchange_.size() == 1) return;
+  std::string binary;
+  std::string tokenizer;
+  together(exchange_, starting_, [&] {
+    binary = sha256_of_file("/proc/self/exe");
+    tokenizer = sha256_of_file(config_.model.path + "/tokenizer.json");
+  });
+  check_same_everywhere("the SHA-256 of the mezzo executable", binary);
+  check_same_everywhere("the SHA-256 of tokenizer.json", tokenizer);
+  check_same_everywhere("the MPI library", exchange_.library());
 }
 
 void Trainer::check_same_everywhere(const std::string& what, const std::string& mine) {
-  const std::vector<std::string> all = agree(exchange_, mine, timeout_ * loading_timeouts);
+  const std::vector<std::string> all = agree(exchange_, mine, starting_);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] != all[0]) {
       throw JobFailed(
@@ -204,12 +229,12 @@ void Trainer::make_header() {
   std::string hash;
   std::string train_hash;
   std::string validation_hash;  // empty without data.validation
-  together(exchange_, timeout_ * loading_timeouts, [&] {
+  together(exchange_, starting_, [&] {
     if (exchange_.local_rank() == 0) hash = inputs_->files.hash(placement_.threads);
     train_hash = sha256_of_file(*config_.data.train);
     if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
-  for (const std::string& other : agree(exchange_, hash, timeout_)) {
+  for (const std::string& other : agree(exchange_, hash, starting_)) {
     if (other.empty()) continue;
     if (header_.base_hash.empty()) header_.base_hash = other;
     if (other != header_.base_hash)
@@ -241,7 +266,7 @@ void Trainer::make_header() {
 /// Rank 0 alone looks; everybody gets its decision.
 Decision Trainer::look_at_folder() {
   Decision decision;
-  together(exchange_, timeout_, [&] {
+  together(exchange_, starting_, [&] {
     if (!leads()) return;
     std::error_code error;
     std::filesystem::create_directories(folder_.snapshots(), error);
@@ -279,7 +304,7 @@ Decision Trainer::look_at_folder() {
                         std::filesystem::exists(folder_.adapter()) &&
                         std::filesystem::exists(folder_.snapshot(decision.step));
   });
-  return Decision::from_text(agree(exchange_, leads() ? decision.text() : "", timeout_)[0]);
+  return Decision::from_text(agree(exchange_, leads() ? decision.text() : "", starting_)[0]);
 }
 
 Decision Trainer::decide_resume(const std::string& snapshot_path) {
@@ -345,28 +370,17 @@ std::uint64_t Trainer::begin_folder() {
 
 // ---- the weights and the work ---------------------------------------------------------------------------
 
-/// Rank 0 chooses for all, as `recorded` says where that can be.
 void Trainer::choose_algorithms(const std::map<std::string, std::string>& recorded) {
   const Trainables names = list_trainables(header_.trainables);
   const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
                       &names);
-  const auto choose = [&](const std::map<std::string, std::string>& wanted) {
-    backend_->keep(wanted);
-    backend_->choose(sizes.workload(largest_, 1, 1));
-  };
-  together(exchange_, timeout_ * loading_timeouts, [&] {
-    if (leads()) choose(recorded);
-  });
-  const std::string chosen = leads() ? nlohmann::json(backend_->fingerprint()).dump() : "";
-  const nlohmann::json of_rank_0 = nlohmann::json::parse(agree(exchange_, chosen, timeout_)[0]);
-  together(exchange_, timeout_ * loading_timeouts, [&] {
-    if (!leads()) choose(of_rank_0.get<std::map<std::string, std::string>>());
-  });
+  choose_together(exchange_, *backend_, sizes.workload(largest_, 1, 1), recorded, starting_);
 }
 
 void Trainer::build(const Decision& decision) {
+  exchange_.doing(Phase::loading, 0);
   if (decision.resume) choose_algorithms(header_.fingerprint);  // rank 0 has read the record
-  together(exchange_, timeout_ * loading_timeouts, [&] {
+  together(exchange_, starting_, [&] {
     // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
     header_ = scan_trajectory(folder_.trajectory(), 0).header;
     const RunState state = nearest_state(folder_, header_, decision.step,
@@ -388,6 +402,7 @@ void Trainer::build(const Decision& decision) {
               1e-9 * static_cast<double>(bytes) / seconds);
     choose_groups(decision.step);
   });
+  exchange_.doing(Phase::starting, 0);
   check_same_everywhere("the backend", nlohmann::json(backend_->fingerprint()).dump());
   for (const auto& [key, value] : backend_->fingerprint()) {
     const auto found = header_.fingerprint.find(key);
@@ -398,6 +413,17 @@ void Trainer::build(const Decision& decision) {
           key, found->second, value);
     }
   }
+}
+
+/// Makes the way that the steps' slots take between ranks, and times it.
+void Trainer::open_transport() {
+  if (exchange_.size() == 1) return;
+  const std::size_t words = slots_->words().size();
+  transport_ = make_transport(exchange_, *backend_, words, starting_);
+  const std::string library = transport_ ? transport_->library() : exchange_.library();
+  check_same_everywhere("the library between ranks", library);
+  log_.info("exchange of {} words over {} by {} ranks: {:.1f} us", words, library, exchange_.size(),
+            exchange_microseconds(exchange_, transport_.get(), words, starting_));
 }
 
 void Trainer::choose_groups(std::uint64_t first_step) {
@@ -419,7 +445,7 @@ void Trainer::choose_groups(std::uint64_t first_step) {
 }
 
 void Trainer::open_record(const Decision& decision) {
-  together(exchange_, timeout_, [&] {
+  together(exchange_, starting_, [&] {
     if (!leads()) return;
     write_file_atomically(folder_.config(), to_yaml(config_));
     trajectory_.emplace(RecordWriter(folder_.trajectory(), decision.valid_bytes),
@@ -440,7 +466,7 @@ void Trainer::open_record(const Decision& decision) {
     const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
     evaluation_due_ = !evaluated && decision.step % interval == 0;
   });
-  const std::vector<std::string> due = agree(exchange_, evaluation_due_ ? "due" : "", timeout_);
+  const std::vector<std::string> due = agree(exchange_, evaluation_due_ ? "due" : "", starting_);
   evaluation_due_ = !due[0].empty();
 }
 
@@ -451,7 +477,7 @@ void Trainer::print_start(std::uint64_t first_step) {
                   placement_.threads, group_, decoder_->weight_bytes() >> 20, planned_bytes_ >> 20);
   std::vector<std::vector<std::string>> rows = {
       {"rank", "host", "device", "threads", "probes a forward", "memory"}};
-  const std::vector<std::string> all = agree(exchange_, mine, timeout_);
+  const std::vector<std::string> all = agree(exchange_, mine, starting_);
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     std::vector<std::string> row = {std::to_string(rank)};
     std::size_t begin = 0;
@@ -474,27 +500,48 @@ void Trainer::print_start(std::uint64_t first_step) {
 
 // ---- the steps ------------------------------------------------------------------------------------------
 
+/// Rank 0 says, once a run, which rank the others wait for.
+void Trainer::watch_speed(std::uint64_t step, const StepUnits& units, std::span<const WorkShare> shares) {
+  std::vector<std::int64_t> loads;
+  for (const WorkShare& share : shares) loads.push_back(load_of(units, share));
+  if (const auto slow = speed_.see(slots_->work_seconds(), loads)) {
+    log_.warning(
+        "step {}: rank {} on {} takes {:.2g} times as long for its work as the median rank, and every step "
+        "waits for it (over the last {} steps)",
+        step + 1, slow->rank, exchange_.host(slow->rank), slow->factor, SpeedWatch::window);
+  }
+}
+
 /// Does step `step` (0-based) on all ranks; true when one of them was asked to stop.
 bool Trainer::do_step(std::uint64_t step) {
   const Clock::time_point start = Clock::now();
+  exchange_.doing(Phase::forward, step + 1);
   const std::vector<Probe> probes = probes_of(step);
   const std::vector<std::vector<const Example*>> slices = slices_of(config_.train, *inputs_->train, step);
   const StepItems items{.probes = probes,
                         .slices = slices,
                         .loss = inputs_->task.loss(),
                         .noise = config_.zo.noise,
-                        .group = group_};
+                        .paired = config_.zo.estimator == EstimatorKind::two_sided};
+  const StepUnits units = items.units();
+  const std::vector<WorkShare> shares = share_out(units, exchange_.size());
   slots_->clear();
-  evaluate_items(*runner_, items, share_of(items.count(), exchange_.rank(), exchange_.size()),
+  const Clock::time_point work_start = Clock::now();
+  evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),
                  [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
                    slots_->set(probe, slice, probes[static_cast<std::size_t>(probe)].seed, loss.sum,
                                loss.weight);
                  });
+  slots_->set_work_seconds(exchange_.rank(), seconds_since(work_start));
   const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
   if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
   if (stop_.requested()) slots_->set_stop(exchange_.rank());
 
-  require_complete(exchange_, exchange_.sum(slots_->words(), timeout_), timeout_);
+  const Clock::time_point exchange_start = Clock::now();
+  require_complete(exchange_, exchange_.sum(slots_->words(), patience_for(longest_step_), transport_.get()));
+  exchange_.doing(Phase::update, step + 1);
+  const double exchange_seconds = seconds_since(exchange_start);
+  longest_step_ = std::max(longest_step_, Seconds(std::ranges::max(slots_->work_seconds())));
   if (hash_due) slots_->check_hashes(static_cast<std::int64_t>(step));
   const Estimate estimate = estimator_->estimate(slots_->losses(probes, static_cast<std::int64_t>(step)));
 
@@ -511,6 +558,7 @@ bool Trainer::do_step(std::uint64_t step) {
                  estimate.dropped, config_.zo.directions);
   }
   divergence_.see(step + 1, estimate.loss, log_);
+  if (leads()) watch_speed(step, units, shares);
   std::size_t tokens = 0;
   for (const auto& slice : slices) {
     for (const Example* example : slice) tokens += example->prompt.size();
@@ -533,6 +581,11 @@ bool Trainer::do_step(std::uint64_t step) {
                                      {"learning_rate", metrics.learning_rate},
                                      {"tokens_per_second", metrics.tokens_per_second},
                                      {"seconds", metrics.seconds}};
+      std::vector<double> work = slots_->work_seconds();
+      work.resize(std::min(work.size(), static_cast<std::size_t>(units.count())));  // the others idle
+      line["work_seconds_min"] = std::ranges::min(work);
+      line["work_seconds_max"] = std::ranges::max(work);
+      line["exchange_seconds"] = exchange_seconds;
       if (estimate.dropped > 0) line["dropped_directions"] = estimate.dropped;
       metrics_->append(line);
     }
@@ -542,7 +595,10 @@ bool Trainer::do_step(std::uint64_t step) {
 
 void Trainer::evaluate(std::uint64_t steps_done) {
   if (!evaluator_) return;
-  const Evaluation evaluation = evaluator_->run(*runner_, exchange_, timeout_);
+  exchange_.doing(Phase::evaluation, steps_done);
+  const Clock::time_point start = Clock::now();
+  const Evaluation evaluation = evaluator_->run(*runner_, exchange_, patience_for(longest_evaluation_));
+  longest_evaluation_ = std::max(longest_evaluation_, Seconds(seconds_since(start)));
   if (!leads()) return;
   reporter_->evaluation(steps_done, evaluation);
   nlohmann::ordered_json line = {{"step", steps_done}};
@@ -554,6 +610,7 @@ void Trainer::evaluate(std::uint64_t steps_done) {
 
 void Trainer::save(std::uint64_t steps_done) {
   if (!leads() || saved_step_ == steps_done) return;
+  exchange_.doing(Phase::saving, steps_done);
   trajectory_->flush();  // the trajectory is on disk through the step before its snapshot is
   write_snapshot(folder_.snapshot(steps_done), header_,
                  {.step = steps_done, .values = read_values(*backend_, trainables_)});
@@ -587,8 +644,7 @@ TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
 TrainResult Trainer::run() {
   open();
   make_header();
-  together(exchange_, timeout_,
-           [&] { backend_ = make_backend(placement_.backend_options(exchange_.local_rank())); });
+  together(exchange_, starting_, [&] { backend_ = make_backend(placement_.backend_options()); });
   choose_algorithms({});
   header_.fingerprint = backend_->fingerprint();
   const Decision decision = look_at_folder();
@@ -599,6 +655,7 @@ TrainResult Trainer::run() {
   std::istringstream resolved(to_yaml(config_));
   for (std::string line; std::getline(resolved, line);) log_.info("{}", line);
   build(decision);
+  open_transport();
   open_record(decision);
   print_start(decision.step);
 

@@ -13,7 +13,7 @@ SlotTable::SlotTable(std::int64_t probes, std::int64_t slices, int ranks)
     : probes_(probes),
       slices_(slices),
       ranks_(ranks),
-      words_(static_cast<std::size_t>(4 * probes * slices + 2 * ranks)) {}
+      words_(static_cast<std::size_t>(4 * probes * slices + 3 * ranks)) {}
 
 void SlotTable::clear() { std::fill(words_.begin(), words_.end(), 0); }
 
@@ -28,16 +28,16 @@ void SlotTable::set(std::int64_t probe, std::int64_t slice, std::uint64_t seed, 
 
 bool SlotTable::stop_requested() const {
   for (int rank = 0; rank < ranks_; ++rank) {
-    if (words_[control() + 2 * static_cast<std::size_t>(rank)] != 0) return true;
+    if (words_[control(rank)] != 0) return true;
   }
   return false;
 }
 
 void SlotTable::check_hashes(std::int64_t step) const {
-  const std::uint64_t expected = words_[control() + 1];
+  const std::uint64_t expected = words_[control(0) + 1];
   std::string differing;
   for (int rank = 1; rank < ranks_; ++rank) {
-    if (words_[control() + 2 * static_cast<std::size_t>(rank) + 1] != expected) {
+    if (words_[control(rank) + 1] != expected) {
       differing += (differing.empty() ? "" : ", ") + std::to_string(rank);
     }
   }
@@ -68,6 +68,13 @@ std::vector<ProbeLoss> SlotTable::losses(std::span<const Probe> probes, std::int
     }
   }
   return losses;
+}
+
+std::vector<double> SlotTable::work_seconds() const {
+  std::vector<double> seconds;
+  for (int rank = 0; rank < ranks_; ++rank)
+    seconds.push_back(std::bit_cast<double>(words_[control(rank) + 2]));
+  return seconds;
 }
 
 }  // namespace mezzo

@@ -12,7 +12,7 @@
 namespace {
 
 void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
-  constexpr mezzo::Seconds timeout{60};
+  constexpr mezzo::Patience patience{mezzo::Seconds(60), mezzo::Seconds(60)};
   if (exchange.rank() == 0) {
     fmt::print("{} ranks, {} exchanges each\n{:>8} {:>12} {:>12} {:>12}\n", exchange.size(), repetitions,
                "words", "median us", "p99 us", "worst us");
@@ -23,7 +23,7 @@ void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
     for (std::size_t i = 0; i < repetitions; ++i) {
       std::fill(words.begin(), words.end(), 0);
       const auto begin = std::chrono::steady_clock::now();
-      mezzo::require_complete(exchange, exchange.sum(words, timeout), timeout);
+      mezzo::require_complete(exchange, exchange.sum(words, patience));
       times.push_back(
           std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
     }

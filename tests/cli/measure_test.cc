@@ -89,10 +89,12 @@ TEST_F(MeasureTest, EstimateSaysWhatDecidedTheGroup) {
   const nlohmann::json fair = json_of(config + "--memory-gib 80 --ranks 5 --tflops 2");
   EXPECT_EQ(fair.at("probes_per_forward"), 4);
   EXPECT_EQ(fair.at("probes_per_forward_reason"), "fair_share");
-  EXPECT_EQ(fair.at("forwards"), 4);
+  EXPECT_EQ(fair.at("forwards"), 5);  // 16 probes on 5 ranks: all have work, none more than 4 probes
   EXPECT_EQ(fair.at("fits"), true);
   const double products = fair.at("operations").at("rank_products").get<double>();
-  EXPECT_DOUBLE_EQ(fair.at("operations").at("products").get<double>(), 4.0 * products);
+  const double all = fair.at("operations").at("products").get<double>();
+  EXPECT_LT(all, 5.0 * products);
+  EXPECT_GT(all, 4.0 * products);  // k is shared in a forward, so that small ones do a little more
   EXPECT_DOUBLE_EQ(fair.at("products_s").get<double>(), products / 2e12);
   EXPECT_DOUBLE_EQ(fair.at("run_products_s").get<double>(), 100.0 * products / 2e12);
 

@@ -44,6 +44,20 @@ TEST_F(RunTest, SameBitsOnAnyRanksThreadsAndGroups) {
   EXPECT_NE(final_hash("other", "train.seed=7"), expected);
 }
 
+// Shares that are no whole groups, pairs or slices, slices of other lengths, and more ranks than probes.
+TEST_F(RunTest, SameBitsWhereRanksDivideNothingEvenly) {
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI: there is one rank";
+  const std::string threads = "runtime.threads=1 ";
+  const std::string sliced = final_hash("sliced", threads);  // 6 probes on 2 slices
+  for (const int ranks : {3, 5, 7})
+    EXPECT_EQ(final_hash(fmt::format("sliced-{}", ranks), threads, {.ranks = ranks}), sliced) << ranks;
+  // 4 probes on 2 slices: with 9 ranks one idles.
+  const std::string one_sided = threads + "zo.estimator=one_sided zo.probes_per_forward=3 ";
+  const std::string alone = final_hash("one-sided", one_sided);
+  for (const int ranks : {3, 9})
+    EXPECT_EQ(final_hash(fmt::format("one-sided-{}", ranks), one_sided, {.ranks = ranks}), alone) << ranks;
+}
+
 // Haswell kernels change a row's bits with its place in a block, which newer ones do not.
 TEST_F(RunTest, SameBitsOnHaswellKernels) {
   const std::string core = "OPENBLAS_CORETYPE=Haswell";

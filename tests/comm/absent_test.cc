@@ -81,7 +81,7 @@ TEST(MakeExchange, MpirunWithinSlurmIsWhatCounts) {
 TEST(SelfExchange, SumIsWhatItBrought) {
   const auto exchange = make_self_exchange();
   std::vector<std::uint64_t> words{1, 0x7ff8dead0000beefu, 0};
-  EXPECT_TRUE(exchange->sum(words, Seconds(0)).complete());
+  EXPECT_TRUE(exchange->sum(words, {Seconds(0), Seconds(0)}).complete());
   EXPECT_EQ(words, (std::vector<std::uint64_t>{1, 0x7ff8dead0000beefu, 0}));
   EXPECT_EQ(exchange->local_rank(), 0);
   EXPECT_EQ(exchange->local_size(), 1);

@@ -14,7 +14,7 @@
 namespace mezzo {
 namespace {
 
-constexpr Seconds kTimeout{20};
+constexpr Patience kTimeout{Seconds(20), Seconds(20)};
 
 /// A word that differs for every (writer, place) and uses all 64 bits.
 std::uint64_t scrambled(int rank, std::size_t i) {
@@ -102,7 +102,7 @@ TEST(Exchange, ManySumsInARowStayInStep) {
 TEST(Exchange, TimeoutsOfAnySizeAreAccepted) {
   std::vector<std::uint64_t> words(1, 0);
   for (const double seconds : {1e300, std::numeric_limits<double>::infinity()}) {
-    EXPECT_TRUE(test::exchange().sum(words, Seconds(seconds)).complete());
+    EXPECT_TRUE(test::exchange().sum(words, {Seconds(seconds), Seconds(seconds)}).complete());
   }
 }
 
@@ -182,14 +182,65 @@ TEST(Together, OtherExceptionsAreErrorsToo) {
   EXPECT_EQ(failure_of([] { throw std::runtime_error("from a library"); }).message, "from a library");
 }
 
-TEST(RequireComplete, NamesTheSilentRanks) {
+/// A transport that sums over the exchange's own words, one poll late; `fails`: it breaks down instead.
+class Loopback final : public Transport {
+ public:
+  explicit Loopback(bool fails) : fails_(fails) {}
+  std::string library() const override { return "loopback"; }
+  void begin(std::span<const std::uint64_t> words) override {
+    words_.assign(words.begin(), words.end());
+    polls_ = 0;
+  }
+  bool done(std::span<std::uint64_t> words) override {
+    if (fails_) throw CommError("loopback: broken");
+    if (++polls_ < 3) return false;
+    for (std::size_t i = 0; i < words.size(); ++i) words[i] = words_[i] + 1;
+    return true;
+  }
+  void abort() noexcept override { aborted = true; }
+  bool aborted = false;
+
+ private:
+  bool fails_;
+  int polls_ = 0;
+  std::vector<std::uint64_t> words_;
+};
+
+TEST(Exchange, LeavesTheWordsToATransport) {
+  if (test::exchange().size() == 1) GTEST_SKIP() << "one rank has nothing to transport";
+  Loopback loopback(false);
+  std::vector<std::uint64_t> words{41};
+  ASSERT_TRUE(test::exchange().sum(words, kTimeout, &loopback).complete());
+  EXPECT_EQ(words[0], 42u);
+  EXPECT_FALSE(loopback.aborted);
+  // and goes on without it
+  words[0] = 1;
+  ASSERT_TRUE(test::exchange().sum(words, kTimeout).complete());
+  EXPECT_EQ(words[0], static_cast<std::uint64_t>(test::exchange().size()));
+}
+
+TEST(RequireComplete, NamesWhoWasGivenUpAndWhatItWasAt) {
   const Exchange& exchange = test::exchange();
-  EXPECT_NO_THROW(require_complete(exchange, {}, Seconds(60)));
+  EXPECT_NO_THROW(require_complete(exchange, {}));
   try {
-    require_complete(exchange, {.silent = {0}}, Seconds(0.5));
+    require_complete(
+        exchange,
+        {{{.rank = 0, .alive = false, .waited = Seconds(0.5), .phase = Phase::forward, .step = 17}}});
     FAIL() << "a silent rank was accepted";
-  } catch (const CommError& error) {
-    EXPECT_EQ(error.what(), fmt::format("rank 0 on {} did not answer within 0.5 s", exchange.host()));
+  } catch (const RankLost& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::stopped);
+    EXPECT_EQ(error.what(),
+              fmt::format("rank 0 on {} was not heard for 0.5 s (last seen in the forward of step 17); what "
+                          "is on disk is whole: the same command goes on from there",
+                          exchange.host()));
+  }
+  try {
+    require_complete(
+        exchange, {{{.rank = 0, .alive = true, .waited = Seconds(60), .phase = Phase::loading, .step = 0}}});
+    FAIL() << "a stuck rank was accepted";
+  } catch (const RankLost& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("lives, but did not come for 60.0 s (last seen in the loading)"), text.npos) << text;
   }
 }
 

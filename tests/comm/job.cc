@@ -19,27 +19,42 @@ namespace {
 
 void sleep(double seconds) { std::this_thread::sleep_for(Seconds(seconds)); }
 
+/// A sum that is never done.
+class Endless final : public Transport {
+ public:
+  explicit Endless(bool breaks) : breaks_(breaks) {}
+  std::string library() const override { return "endless"; }
+  void begin(std::span<const std::uint64_t>) override {}
+  bool done(std::span<std::uint64_t>) override {
+    if (breaks_) throw CommError("the library noticed it first");
+    return false;
+  }
+  void abort() noexcept override {}
+
+ private:
+  bool breaks_;
+};
+
 int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen) {
   const StopSignal stop;  // as in training: TERM alone does not end a rank
   const bool me = chosen.contains(exchange.rank());
   std::vector<std::uint64_t> words(static_cast<std::size_t>(exchange.size()), 0);
   words[static_cast<std::size_t>(exchange.rank())] = 100 + static_cast<std::uint64_t>(exchange.rank());
-  const auto step = [&](Seconds timeout) {
-    require_complete(exchange, exchange.sum(words, timeout), timeout);
-  };
-  step(Seconds(20));
+  const auto step = [&](Patience patience) { require_complete(exchange, exchange.sum(words, patience)); };
+  const Patience long_enough{Seconds(20), Seconds(20)};
+  step(long_enough);
 
   if (mode == "ok") return 0;
   if (mode == "stopped") return static_cast<int>(ExitCode::stopped);
 
   // At start-up, where all ranks pass a checkpoint.
   if (mode == "open") {
-    together(exchange, Seconds(20), [&] {
+    together(exchange, long_enough, [&] {
       if (me) throw InputError("data/train.jsonl:3: found a number, expected a string");
     });
   }
   if (mode == "usage") {
-    together(exchange, Seconds(20), [&] {
+    together(exchange, long_enough, [&] {
       if (me) throw UsageError("train.epochs: unknown key");
     });
   }
@@ -59,32 +74,54 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
     }
   }
   if (mode == "kill" && me) raise(SIGKILL);
-  if (mode == "freeze" && me) raise(SIGSTOP);
-  if (mode == "late" && me) sleep(20);
-  if (mode == "silence") {  // what the ranks get when the late one comes in the end
+  if (mode == "freeze" || mode == "stuck") {
+    step({Seconds(0.5), Seconds(0.5)});  // from here on signs of life come that often
+    exchange.doing(Phase::forward, 7);
+    sleep(0.3);
+    if (me && mode == "freeze") raise(SIGSTOP);
+    if (me && mode == "stuck") sleep(30);
+    // Silence alone counts for the frozen, time alone for the stuck.
+    step(mode == "freeze" ? Patience{Seconds(0.5), Seconds(20)} : Patience{Seconds(20), Seconds(0.5)});
+  }
+  if (mode == "busy") {  // the chosen work for far longer than a silence may last
+    step({Seconds(0.5), Seconds(0.5)});
+    if (me) sleep(2.5);
+    step({Seconds(0.5), Seconds(20)});
+    return 0;
+  }
+  if (mode == "carried" || mode == "broken") {  // a transport that never ends, or breaks down
+    step({Seconds(0.5), Seconds(0.5)});
+    exchange.doing(Phase::forward, 7);
+    sleep(0.3);
+    if (me) raise(SIGSTOP);
+    Endless endless(mode == "broken");
+    require_complete(exchange, exchange.sum(words, {Seconds(0.5), Seconds(20)}, &endless));
+  }
+  if (mode == "carried-throw") {  // one fails while the others are in a transport
+    if (me) throw IoError("disk full");
+    Endless endless(false);
+    require_complete(exchange, exchange.sum(words, long_enough, &endless));
+  }
+  if (mode == "answer") {  // what the ranks are told of the chosen, who come too late
     if (me) sleep(0.8);
-    std::fill(words.begin(), words.end(), 0);
-    words[static_cast<std::size_t>(exchange.rank())] = 100 + static_cast<std::uint64_t>(exchange.rank());
-    const ExchangeResult result = exchange.sum(words, Seconds(0.3));
-    std::string line = "silent";
-    for (const int rank : result.silent) line += fmt::format(" {}", rank);
-    line += " sums";
-    for (const std::uint64_t word : words) line += fmt::format(" {}", word);
+    const ExchangeResult result = exchange.sum(words, {Seconds(20), Seconds(0.3)});
+    std::string line = "absent";
+    for (const Absence& absence : result.absent) line += fmt::format(" {}", absence.rank);
     std::puts(line.c_str());
     std::fflush(stdout);
     sleep(1.5);
-    step(Seconds(1));
+    step(long_enough);
   }
-  if (mode == "patience") {  // rank 0 comes before the others give it up, the chosen in time for rank 0 alone
+  if (mode == "patience") {  // rank 0 comes late, the chosen in time for rank 0 alone
     if (exchange.rank() == 0) sleep(2.3);
     if (me) sleep(3.6);
-    step(Seconds(2));
+    step({Seconds(20), Seconds(2)});
     return 0;
   }
   if (mode == "mismatch") {
     if (me) words.push_back(0);
   }
-  step(mode == "late" || mode == "freeze" ? Seconds(0.5) : Seconds(20));
+  step(long_enough);
   return 0;
 }
 
@@ -94,6 +131,11 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
 int main(int argc, char** argv) {
   std::unique_ptr<mezzo::Exchange> exchange;
   try {
+    // job start RANK: one that never gets as far as MPI_Init
+    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    if (argc > 2 && argv[1] == std::string("start") && rank != nullptr && argv[2] == std::string(rank)) {
+      raise(SIGSTOP);
+    }
     exchange = mezzo::make_exchange(argc, argv);
     if (const char* folder = std::getenv("MEZZO_TEST_PIDS")) {
       std::ofstream(fmt::format("{}/{}", folder, exchange->rank())) << getpid();

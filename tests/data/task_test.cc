@@ -149,6 +149,19 @@ TEST(Pack, LongOptionsHaveSequencesOfTheirOwn) {
   EXPECT_EQ(right.packed.question_tokens, (std::vector<std::int32_t>{7}));
 }
 
+TEST(Pack, TokensAreCountedWithoutPacking) {
+  const Example short_options = example_of({0, 1, 2}, {{7}, {8}}, 1);
+  const Example long_options = example_of({0, 1}, {{7}, {8, 9, 10}, {8, 9}}, 1);
+  EXPECT_EQ(packed_tokens(short_options, true), 3);
+  EXPECT_EQ(packed_tokens(long_options, true), 4 + 3);
+  EXPECT_EQ(packed_tokens(long_options, false), 4);
+  for (const Example& example : {short_options, long_options}) {
+    const Example* one[] = {&example};
+    for (const bool all : {true, false})
+      EXPECT_EQ(packed_tokens(example, all), pack(one, TaskLoss::options, all).packed.token_count());
+  }
+}
+
 TEST(Loss, OptionsByHand) {
   const Example a = example_of({0}, {{7}, {8, 9}}, 1);
   const Example* one[] = {&a};

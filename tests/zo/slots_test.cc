@@ -69,8 +69,11 @@ TEST(Slots, ControlWords) {
   b.set_hash(1, 17);
   b.set_hash(2, 18);
   b.set_stop(1);
+  a.set_work_seconds(0, 0.125);
+  b.set_work_seconds(2, 3e-7);
   add(a, b);
   EXPECT_TRUE(a.stop_requested());
+  EXPECT_EQ(a.work_seconds(), (std::vector<double>{0.125, 0.0, 3e-7}));
   try {
     a.check_hashes(3);
     FAIL();

@@ -134,6 +134,8 @@ class Backend : public DevicePlan {
   virtual void upload(const PackedBatch& batch, DeviceBatch& destination) = 0;  ///< grows storage as needed
   virtual void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) = 0;
   virtual void synchronize() = 0;
+  /// The cudaStream_t that operations are enqueued on; null where there is none.
+  virtual void* native_stream() const { return nullptr; }
 
   // ---- the forward
   /// h[t] = table[tokens[t]] (+ positions_table[positions[t] + position_offset]); h shared.
@@ -208,5 +210,13 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options);
 std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options);
 /// Whether a usable CUDA device is there (false in a build without CUDA); `reason` says why not.
 bool cuda_available(std::string* reason);
+
+struct CudaDevice {
+  std::string name;
+  std::string uuid;  ///< the card's own, whatever its number in this process
+};
+/// The devices that this process may use; their places are what BackendOptions::device_index counts. None in
+/// a build without CUDA. DeviceError when the driver fails.
+std::vector<CudaDevice> cuda_devices();
 
 }  // namespace mezzo

@@ -51,6 +51,6 @@ struct LoadedModel {
 };
 /// Loads `files`, with `adapter` unless null. InputError when the adapter is not one of the model.
 std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
-                                        const Placement& placement, int local_rank);
+                                        const Placement& placement);
 
 }  // namespace mezzo

@@ -3,25 +3,39 @@
 // and takes home the sum: with one writer a word the integer sum returns every writer's bits, doubles
 // included (NaN payloads and -0 survive), whatever the order and the number of ranks.
 //
-// Silence is a value: no call waits beyond its timeout, and nothing above this interface calls a collective.
-// Words live in host memory; an exchange that moves them over a device does so behind this interface.
-#include <chrono>
+// Silence is a value: no call waits for ever, and nothing above this interface calls a collective. Beside the
+// sums the ranks send each other signs of life, from which it is known who is missing and what it was doing.
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "mezzo/comm/patience.h"
+#include "mezzo/comm/transport.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
 
-using Seconds = std::chrono::duration<double>;
+/// What a rank is at. Frozen: it travels between processes.
+enum class Phase : std::uint64_t { starting = 0, loading, forward, update, evaluation, saving };
+std::string_view name_of(Phase phase);
 
-/// Which ranks had not arrived when the timeout passed, ascending; the same list on every rank that returns.
+/// A rank that was given up.
+struct Absence {
+  int rank = 0;
+  bool alive = false;             ///< it gives signs of life, but did not come
+  Seconds waited{0};              ///< since its last sign of life, or, when alive, since it was waited for
+  Phase phase = Phase::starting;  ///< what it said last that it is at
+  std::uint64_t step = 0;         ///< counted from 1; 0: before the first
+};
+
+/// Who was given up, by rank; the same list on every rank that returns.
 struct ExchangeResult {
-  std::vector<int> silent;
-  bool complete() const { return silent.empty(); }
+  std::vector<Absence> absent;
+  bool complete() const { return absent.empty(); }
 };
 
 /// Another rank failed and rank 0 was told why. The message names the rank and its host.
@@ -48,24 +62,41 @@ class Exchange {
   const std::string& host() const { return host(rank_); }
   int local_rank() const;  ///< place among the ranks of this host: the number of its device
   int local_size() const;  ///< ranks on this host
+  /// "rank 3 on host"
+  std::string name_of_rank(int rank) const { return fmt::format("rank {} on {}", rank, host(rank)); }
 
-  /// Replaces `words` by the sum over all ranks, modulo 2^64. When ranks stay silent for `timeout`, `words`
-  /// holds the sum over the others (over this rank alone when rank 0 is the silent one), and the exchange
-  /// serves no further sum. Throws RankFailed (on rank 0) when a rank has called abort(), and CommError when
-  /// ranks bring different numbers of words, the library fails, or an earlier sum was incomplete.
-  virtual ExchangeResult sum(std::span<std::uint64_t> words, Seconds timeout) = 0;
+  /// What this rank's signs of life say from here on.
+  void doing(Phase phase, std::uint64_t step) {
+    phase_.store(phase, std::memory_order_relaxed);
+    step_.store(step, std::memory_order_relaxed);
+  }
+
+  /// Replaces `words` by the sum over all ranks, modulo 2^64. A `transport` moves them, where there is one on
+  /// every rank; else the exchange itself does. When ranks were given up, `words` holds nothing of use, and
+  /// the exchange serves no further sum. Throws RankFailed (on rank 0) when a rank has called abort(), and
+  /// CommError when ranks bring different numbers of words, a library fails, or an earlier sum was
+  /// incomplete.
+  virtual ExchangeResult sum(std::span<std::uint64_t> words, Patience patience,
+                             Transport* transport = nullptr) = 0;
 
   /// Ends the whole job with `code`, from one rank alone, with `message` behind "mezzo: error: " printed once
   /// for the job. Runs no destructors.
   [[noreturn]] virtual void abort(ExitCode code, const std::string& message) = 0;
 
+  virtual std::string library() const = 0;  ///< what carries the words, with its version; "" for one rank
+
  protected:
   /// `hosts`: the host of every rank.
   Exchange(int rank, std::vector<std::string> hosts) : rank_(rank), hosts_(std::move(hosts)) {}
 
+  Phase phase() const { return phase_.load(std::memory_order_relaxed); }
+  std::uint64_t step() const { return step_.load(std::memory_order_relaxed); }
+
  private:
   int rank_;
   std::vector<std::string> hosts_;
+  std::atomic<Phase> phase_{Phase::starting};  // read by the thread that gives the signs of life
+  std::atomic<std::uint64_t> step_{0};
 };
 
 /// A job of one rank.
@@ -74,7 +105,7 @@ std::unique_ptr<Exchange> make_self_exchange();
 /// The exchange of the job that this process was started in: MPI under a launcher of several ranks, which its
 /// environment variables tell (mpirun, mpiexec, srun), else a job of one rank. Destroying it waits for the
 /// other ranks to do the same. Throws UsageError when the launcher started several ranks that this build, or
-/// its MPI library, cannot join.
+/// its MPI library, cannot join. Ends the process with ExitCode::stopped when not all ranks start up.
 std::unique_ptr<Exchange> make_exchange(int& argc, char**& argv);
 
 }  // namespace mezzo

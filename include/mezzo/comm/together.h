@@ -26,21 +26,28 @@ class JobFailed : public Error {
   ExitCode code_;
 };
 
-/// The text of every rank, in rank order. Throws CommError naming the ranks that stay silent.
-std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Seconds timeout);
+/// Ranks were given up. What is on disk is whole, so that the job can be started again.
+class RankLost : public CommError {
+ public:
+  using CommError::CommError;
+  ExitCode exit_code() const override { return ExitCode::stopped; }
+};
+
+/// The text of every rank, in rank order. Throws RankLost naming the ranks that do not come.
+std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Patience patience);
 
 /// Returns when no rank brings a failure, else throws JobFailed on all of them, with the lowest failing
 /// rank's code and message. The message names rank and host unless it is rank 0's and every failing rank says
 /// the same.
-void check_together(Exchange& exchange, const std::optional<Failure>& mine, Seconds timeout);
+void check_together(Exchange& exchange, const std::optional<Failure>& mine, Patience patience);
 
 /// Runs `step` on every rank, then check_together(): an error in a rank's `step` is thrown as JobFailed on
 /// all ranks. For what may fail on one rank or on all alike, such as reading the config and opening files.
 /// CommError passes through: a step that exchanges is its own checkpoint.
-void together(Exchange& exchange, Seconds timeout, const std::function<void()>& step);
+void together(Exchange& exchange, Patience patience, const std::function<void()>& step);
 
-/// Throws CommError naming the ranks that were silent and their hosts, if any.
-void require_complete(const Exchange& exchange, const ExchangeResult& result, Seconds timeout);
+/// Throws RankLost naming the ranks that were given up, their hosts and what they were at, if any.
+void require_complete(const Exchange& exchange, const ExchangeResult& result);
 
 /// What main() does with an exception: has "mezzo: error: ..." printed once for the whole job and returns the
 /// exit status, or, when the other ranks do not know of the error, ends them and this one. `exchange` may be

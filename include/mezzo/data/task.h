@@ -69,6 +69,8 @@ struct LossBatch {
 /// `all_options`: ask for every option (the `options` loss and accuracy need them); else for the right one
 /// alone.
 LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all_options);
+/// The tokens that pack() makes of an example.
+std::int64_t packed_tokens(const Example& example, bool all_options);
 
 struct SliceLoss {
   double sum = 0.0;

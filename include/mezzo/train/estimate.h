@@ -35,8 +35,7 @@ struct RunEstimate {
   std::int64_t trainables = 0;  ///< numbers
   BatchShape largest;           ///< of the slices
   std::int64_t slices = 0;
-  std::int64_t probes = 0;    ///< of a step
-  std::int64_t forwards = 0;  ///< of a step, on all ranks
+  std::int64_t probes = 0;  ///< of a step
   GroupPlan plan;
   GroupReason reason = GroupReason::asked;
   std::size_t weight_bytes = 0;
@@ -49,6 +48,7 @@ struct RunEstimate {
   std::size_t total_bytes() const;
 
   std::int64_t counted_steps = 0;  ///< that the operations are means of
+  double forwards = 0.0;           ///< of a step, on all ranks
   StepOperations step;             ///< of all ranks
   double rank_products = 0.0;      ///< of the rank with the most
 };

@@ -15,15 +15,15 @@ struct Evaluation {
 };
 
 /// Evaluates examples without perturbation. They are cut into chunks by their order and lengths alone; ranks
-/// share the chunks, and sums are taken in the order of the chunks, so that the result has the same bits on
-/// any number of ranks.
+/// share the chunks by their tokens, and sums are taken in the order of the chunks, so that the result has
+/// the same bits on any number of ranks.
 class Evaluator {
  public:
   /// `examples` must outlive the evaluator.
   Evaluator(std::span<const Example> examples, const Task& task);
 
   BatchShape largest() const { return largest_; }
-  Evaluation run(ProbeRunner& runner, Exchange& exchange, Seconds timeout) const;
+  Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const;
 
  private:
   bool classifies_;

@@ -14,18 +14,26 @@
 
 namespace mezzo {
 
+/// For what reads weights and data, or does work that was never timed: many of the config's timeouts.
+Patience loading_patience(const RuntimeConfig& config);
+
 /// The device, the precision and the threads that a config's `runtime` section comes down to on this machine.
 struct Placement {
   DeviceKind device = DeviceKind::cpu;
   bool fp32 = true;
   int threads = 1;
+  int device_index = 0;          ///< of cuda_devices()
+  std::string device_uuid = {};  ///< of a card; "" of a host
 
-  BackendOptions backend_options(int local_rank) const;
+  BackendOptions backend_options() const;
   std::string device_name() const;  ///< "cpu", "cuda", "reference": part of a run's identity
   std::string dtype_name() const;   ///< "fp32", "bf16"
 };
-/// UsageError when the combination is not served, DeviceError when the device is not there.
+/// Rank r of a host takes its card r, or the only card that its launcher shows it. UsageError when the
+/// combination is not served, DeviceError when the device is not there.
 Placement place(const RuntimeConfig& config, const Exchange& exchange);
+/// Throws JobFailed on all ranks when two of them have taken the same card.
+void check_own_devices(Exchange& exchange, const Placement& placement, Patience patience);
 /// The same for a plan, with `local_ranks` ranks on each host: a device that is asked for need not be there.
 Placement plan_placement(const RuntimeConfig& config, int local_ranks);
 

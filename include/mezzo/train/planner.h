@@ -21,9 +21,10 @@ struct GroupLimits {
   bool paired = true;      ///< two_sided: both signs of a direction share their noise
 };
 
-/// Probes a forward that leave every rank work, whatever the memory.
+/// Most probes that a rank has of one slice, where slices are alike.
 std::int64_t fair_share(const GroupLimits& limits);
-/// The largest group that gives every rank work and fits: `bytes(group)` is what a forward of that many
+/// Probes a forward: a rank's fair share where that fits, else even groups of it, in as few forwards as the
+/// memory allows and in pairs where that makes no more of them. `bytes(group)` is what a forward of that many
 /// probes takes. DeviceError when not even one probe fits.
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes);
 
@@ -46,12 +47,38 @@ std::vector<std::vector<const Example*>> slices_of(const TrainConfig& config, co
 /// goes on from. Of a very long run a bound instead: the largest examples together in one slice.
 BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream, TaskLoss loss);
 
-/// Work items in the order of slices, then groups; each rank has a consecutive share, so that what probes
-/// share below the first perturbed layer is run once a slice and rank.
+/// What a step has to share out, in units: one probe on one slice, which fills one slot. Units are in the
+/// order of slices, then probes.
+struct StepUnits {
+  std::int64_t probes = 0;
+  std::vector<std::int64_t> slice_tokens;  ///< the load of one unit of each slice
+  bool paired = true;                      ///< probes 2k and 2k + 1 share their noise
+
+  std::int64_t count() const { return probes * static_cast<std::int64_t>(slice_tokens.size()); }
+};
+
+/// Consecutive units.
 struct WorkShare {
   std::int64_t first = 0;
   std::int64_t count = 0;
 };
-WorkShare share_of(std::int64_t items, int rank, int ranks);
+
+/// The share of each rank: consecutive, so that what probes share is run once a slice and rank, and such that
+/// the largest load is the least possible. No rank is without a unit unless there are more ranks than units.
+/// Shares end with a slice, else with a pair, where that makes no load larger than the largest. A pure
+/// function in integers: every rank finds the same shares.
+std::vector<WorkShare> share_out(const StepUnits& units, int ranks);
+
+/// What one forward evaluates: consecutive probes of one slice.
+struct WorkItem {
+  std::int64_t slice = 0;
+  std::int64_t first_probe = 0;
+  std::int64_t probes = 0;
+};
+/// The forwards of a share, slice after slice: as few as groups of at most `group` probes allow, of even
+/// size, in whole pairs where that makes no more of them.
+std::vector<WorkItem> items_of(const StepUnits& units, WorkShare share, std::int64_t group);
+/// Sum of the units' loads.
+std::int64_t load_of(const StepUnits& units, WorkShare share);
 
 }  // namespace mezzo

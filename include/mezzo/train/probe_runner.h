@@ -10,7 +10,7 @@
 
 namespace mezzo {
 
-/// Runs work items on one backend: begin() a slice, then evaluate() its probe groups one after another.
+/// Runs forwards on one backend: begin() a slice, then evaluate() groups of probes on it one after another.
 class ProbeRunner {
  public:
   /// Both must outlive the runner; the decoder is loaded.
@@ -38,15 +38,13 @@ struct StepItems {
   std::span<const std::vector<const Example*>> slices;
   TaskLoss loss = TaskLoss::options;
   NoiseKind noise = NoiseKind::gaussian;
-  std::int64_t group = 1;  ///< probes a forward
+  bool paired = true;  ///< two_sided: probes 2k and 2k + 1 share their noise
 
-  std::int64_t groups() const { return (static_cast<std::int64_t>(probes.size()) + group - 1) / group; }
-  /// Work items: slice after slice, group after group.
-  std::int64_t count() const { return groups() * static_cast<std::int64_t>(slices.size()); }
+  StepUnits units() const;
 };
 
-/// Evaluates the work items of a share and hands on the loss of each (probe, slice).
-void evaluate_items(ProbeRunner& runner, const StepItems& items, WorkShare share,
+/// Evaluates `work`, one forward an item, and hands on the loss of each (probe, slice).
+void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work,
                     const std::function<void(std::int64_t probe, std::int64_t slice, SliceLoss)>& result);
 
 }  // namespace mezzo

@@ -1,6 +1,7 @@
 #pragma once
 // Slots: the results of (probe, slice) as 64-bit words, so that an integer sum over ranks with one writer a
 // word keeps every bit (NaN and -0 included) whatever the order of the reduction.
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,9 +19,13 @@ class SlotTable {
   void clear();
   void set(std::int64_t probe, std::int64_t slice, std::uint64_t seed, double loss_sum, double weight);
   /// Asks every rank to stop after this step.
-  void set_stop(int rank) { words_[control() + 2 * rank] = 1; }
+  void set_stop(int rank) { words_[control(rank)] = 1; }
   /// This rank's hash of the trainables before the step.
-  void set_hash(int rank, std::uint64_t hash) { words_[control() + 2 * rank + 1] = hash; }
+  void set_hash(int rank, std::uint64_t hash) { words_[control(rank) + 1] = hash; }
+  /// What this rank's evaluations took. Times decide nothing that bits depend on.
+  void set_work_seconds(int rank, double seconds) {
+    words_[control(rank) + 2] = std::bit_cast<std::uint64_t>(seconds);
+  }
 
   std::span<std::uint64_t> words() { return words_; }
 
@@ -31,15 +36,17 @@ class SlotTable {
   /// Losses of each probe, slices added in order in fp64. CommError when a slot is missing, was written
   /// twice, or carries another seed than its probe: a rank is out of step.
   std::vector<ProbeLoss> losses(std::span<const Probe> probes, std::int64_t step) const;
+  std::vector<double> work_seconds() const;  ///< of each rank
 
  private:
-  std::size_t control() const { return static_cast<std::size_t>(4 * probes_ * slices_); }
+  /// The first control word of a rank.
+  std::size_t control(int rank) const { return static_cast<std::size_t>(4 * probes_ * slices_ + 3 * rank); }
 
   std::int64_t probes_;
   std::int64_t slices_;
   int ranks_;
   std::vector<std::uint64_t>
-      words_;  ///< [probes][slices][seed, loss sum, weight, status], [ranks][stop, hash]
+      words_;  ///< [probes][slices][seed, loss sum, weight, status], [ranks][stop, hash, seconds]
 };
 
 /// Frozen: slots travel between processes. 0 is what an untouched word sums to.

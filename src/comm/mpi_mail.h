@@ -1,0 +1,65 @@
+#pragma once
+// Messages of 64-bit words between ranks over MPI's point-to-point calls, none of which waits.
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
+#include <mpi.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+
+using Words = std::vector<std::uint64_t>;
+
+/// Throws CommError with MPI's text unless `status` is MPI_SUCCESS.
+void check_mpi(int status, const char* call);
+
+/// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}. Messages from
+/// rank 0: `answer` {sequence, number of absences, absences..., words...}, `taken` {}: rank 0 prints the
+/// receiver's failure. Between rank 0 and the others: `sign` {sums come to, phase, step}. From anyone to all:
+/// `reported` {}: the sender has printed the job's message.
+enum class Tag : int { words = 1, failure, sign, answer, taken, reported };
+
+struct Message {
+  int peer = 0;
+  Tag tag = Tag::words;
+  Words words;
+};
+
+/// Calls must not overlap, but may come from different threads.
+class Mail {
+ public:
+  /// Takes `comm`.
+  explicit Mail(MPI_Comm comm) : comm_(comm) {}
+  Mail(const Mail&) = delete;
+  Mail& operator=(const Mail&) = delete;
+
+  MPI_Comm comm() const { return comm_; }
+  /// Frees the communicator. To be called once, when nothing is under way; not calling it is for processes
+  /// that end without the others.
+  void close();
+
+  void send(int peer, Tag tag, Words words);
+  /// Whether MPI still holds a message of this kind to `peer`.
+  bool sending(int peer, Tag tag);
+  /// Whether MPI has taken all that was sent.
+  bool sent();
+  /// A message that is here in full, if there is one.
+  std::optional<Message> receive();
+
+ private:
+  struct Pending {
+    Message message;
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+  void settle();
+
+  MPI_Comm comm_;
+  std::vector<Pending> outgoing_;  // buffers must live until MPI is done with them
+  std::vector<Pending> incoming_;
+};
+
+}  // namespace mezzo
