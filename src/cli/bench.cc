@@ -62,6 +62,7 @@ void add_result(Json& json, const BenchmarkResult& result) {
     json["floor_s"] = *result.floor;
     json["step_over_floor"] = result.step / *result.floor;
     json["floor_tflops"] = result.floor_operations / *result.floor * 1e-12;
+    if (result.floor_candidates) json["floor_candidates"] = *result.floor_candidates;
   }
   if (result.one_by_one) {
     json["one_by_one_s"] = *result.one_by_one;

@@ -283,6 +283,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
     if (options.floor) {
       const std::vector<FloorProduct> products = step.floor();
       floor = make_product_floor(options.backend, products);
+      result.floor_candidates = floor->fewest_candidates();
       for (const FloorProduct& product : products) result.floor_operations += product.operations();
     }
     std::vector<double> steps;

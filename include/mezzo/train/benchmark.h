@@ -139,6 +139,7 @@ struct BenchmarkResult {
   std::optional<double> base_forward = {};
   std::optional<double> floor = {};
   double floor_operations = 0.0;
+  std::optional<int> floor_candidates = {};  ///< ProductFloor::fewest_candidates
   std::optional<double> exchange = {};  ///< of several ranks that come at once
   std::optional<double> skew = {};      ///< between the ranks' evaluations in a step
 };
