@@ -696,11 +696,12 @@ bool flash_rotary_fits(const Rotation& r) {
 bool keys_first(const Attention& a, std::int64_t copies) {
   // rotate() reads and writes a tile of keys once, in the time of about `tiles_a_pass` rotations inside of
   // flash_attend. There it is rotated for each query head, and in the mean by half of the tiles of queries.
-  constexpr std::int64_t tiles_a_pass = 4;
+  // Of a sequence of one tile that is half hidden behind its loads.
   if (a.queries == 0 || a.sequences == 0 || a.kv_heads == 0) return false;
   const std::int64_t queries =
       a.query_rows != nullptr ? (a.queries + a.sequences - 1) / a.sequences : a.longest;
   const std::int64_t tiles = (std::min(queries, a.longest) + 127) / 128;
+  const std::int64_t tiles_a_pass = tiles > 1 ? 2 : 4;
   const std::int64_t sharing = a.heads / a.kv_heads * (a.k.copy_stride == 0 ? copies : 1);
   return sharing * (tiles + 1) > 2 * tiles_a_pass;
 }

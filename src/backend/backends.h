@@ -1,7 +1,7 @@
 #pragma once
 // What the factory chooses from; each function lives in a file of its own. A build without CUDA links
-// cuda_absent.cc, which defines make_cuda_backend, make_cuda_floor, cuda_available and cuda_devices
-// (backend.h) to say so.
+// cuda_absent.cc, which defines make_cuda_backend, make_cuda_floor, cuda_fuses_head, cuda_available and
+// cuda_devices (backend.h) to say so.
 #include <memory>
 
 #include "mezzo/backend/backend.h"
@@ -12,6 +12,9 @@ namespace mezzo {
 std::unique_ptr<Backend> make_reference_backend();
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
+
+/// Whether card `index` is there and is one for kernels/cuda/head.h.
+bool cuda_fuses_head(int index);
 
 std::unique_ptr<ProductFloor> make_cpu_floor(const BackendOptions& options,
                                              std::span<const FloorProduct> products);

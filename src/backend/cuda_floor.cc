@@ -1,34 +1,23 @@
 // The floor on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K allowed.
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "backends.h"
-#include "cuda_check.h"
 #include "cuda_gemm.h"
+#include "cuda_memory.h"
 #include "kernels/cuda/rows.h"
 #include "mezzo/backend/floor.h"
 
 namespace mezzo {
 namespace {
 
-Buffer allocate(std::size_t bytes) {
-  void* data = nullptr;
-  MEZZO_CUDA(cudaMalloc(&data, bytes));
-  return Buffer(data, bytes, [](void* released, std::size_t) { static_cast<void>(cudaFree(released)); });
-}
-
-Stream make_stream() {
-  cudaStream_t stream = nullptr;
-  MEZZO_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return Stream(stream);
-}
-
 class CudaFloor final : public ProductFloor {
  public:
   CudaFloor(const BackendOptions& options, std::span<const FloorProduct> products)
       : dtype_(options.fp32 ? DType::f32 : DType::bf16),
         stream_(make_stream()),
-        gemm_(stream_.get(), allocate(Gemm::workspace_bytes), Gemm::Choice::any_bits, "") {
+        gemm_(stream_.get(), allocate_on_card(Gemm::workspace_bytes), Gemm::Choice::any_bits, "") {
     std::int64_t most_x = 0, most_y = 0;  // elements
     for (const FloorProduct& product : products) {
       products_.push_back(aligned(product));
@@ -37,13 +26,13 @@ class CudaFloor final : public ProductFloor {
       most_y = std::max(most_y, p.rows * p.out);
     }
     const auto filled = [&](std::int64_t count) {
-      Buffer buffer = allocate(static_cast<std::size_t>(count) * size_of(dtype_));
+      Buffer buffer = allocate_on_card(static_cast<std::size_t>(count) * size_of(dtype_));
       MEZZO_CUDA(cuda::fill_normals(buffer.data(), dtype_, count, stream_.get()));
       return buffer;
     };
     for (const FloorProduct& p : products_) {
       if (gemm_.chosen(shape_of(p))) continue;
-      const Buffer scratch = allocate(Gemm::search_bytes(shape_of(p), p.rows));
+      const Buffer scratch = allocate_on_card(Gemm::search_bytes(shape_of(p), p.rows));
       gemm_.choose(shape_of(p), p.rows, scratch.data(), scratch.bytes());
     }
     // Each product reads a weight of its own, as in a model: none is left in the cache by the last one.
@@ -66,6 +55,8 @@ class CudaFloor final : public ProductFloor {
     }
     MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
   }
+
+  std::optional<int> fewest_candidates() const override { return gemm_.fewest_candidates(); }
 
  private:
   /// Rows in whole 16 bytes, as the library wants them at full speed.

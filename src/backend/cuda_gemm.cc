@@ -327,7 +327,10 @@ void Gemm::choose(const GemmShape& shape, std::int64_t rows, void* scratch, std:
   }
 
   std::vector<std::pair<double, Algorithm>> timed;
-  for (const Algorithm& algorithm : candidates(search)) {
+  const std::vector<Algorithm> offered = candidates(search);
+  const auto count = static_cast<int>(offered.size());
+  fewest_candidates_ = std::min(count, fewest_candidates_.value_or(count));
+  for (const Algorithm& algorithm : offered) {
     const double time = seconds(search, algorithm);
     if (time > 0.0) timed.emplace_back(time, algorithm);
   }

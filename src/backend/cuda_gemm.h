@@ -4,6 +4,7 @@
 // wherever it lies among them.
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ class Gemm {
   /// that passes the check. DeviceError when none does.
   void choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;
+  /// How many candidates the library offered in the search where they were fewest; none before a search.
+  std::optional<int> fewest_candidates() const { return fewest_candidates_; }
 
   /// The chosen algorithms as text, by shape: part of a run's record.
   std::map<std::string, std::string> record() const;
@@ -69,6 +72,7 @@ class Gemm {
   HandleOwner<cublasLtHandle_t, &cublasLtDestroy> handle_;
   std::map<GemmShape, Algorithm> algorithms_;
   std::map<std::string, std::string> kept_;
+  std::optional<int> fewest_candidates_;
 };
 
 }  // namespace mezzo

@@ -1,5 +1,6 @@
 #include "cuda_plan.h"
 
+#include "kernels/cuda/head_tiles.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -116,8 +117,15 @@ std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
 CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
   CudaSizes sizes;
   const std::int64_t rows = workload.probes * workload.largest.tokens;
+  const std::int64_t reads = workload.probes * workload.largest.reads;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
+    if (planned.scored && fused_head_) {
+      const std::int64_t floats = cuda::head_sums(product.out());
+      const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);
+      sizes.accumulators = std::max(sizes.accumulators, std::min(reads, most) * floats);
+      continue;  // score() takes no tails
+    }
     const std::int64_t floats = aligned_floats(std::max(product.out(), product.stored_rows));
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
@@ -138,7 +146,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     sizes.planes =
         std::max(sizes.planes, cuda::factor_elements(product.tail_ranks(), product.in(), workload.probes));
   }
-  sizes.totals = workload.probes * workload.largest.reads;
+  if (!fused_head_) sizes.totals = reads;
   return sizes;
 }
 

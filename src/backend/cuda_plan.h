@@ -67,17 +67,20 @@ struct CudaSizes {
 };
 
 struct CudaScratch {
-  View accumulators;  ///< W x of a range of rows: fp32, or gate | up in bf16
+  View accumulators;  ///< W x of a range of rows: fp32, or gate | up in bf16; or the sums over its logits
   View factors;       ///< [probes, factors]: A and B with their noise
   View planes;        ///< [2 + slots][ranks, padded][in], bf16
   View s;             ///< [probes, rows, ranks]
-  View totals;        ///< of the head's rows, fp64
+  View totals;        ///< of the head's rows, fp64, where it is not fused
 };
 CudaScratch lay_out(const CudaSizes& sizes, Arena& arena);
 
 class CudaPlan final : public DevicePlan {
  public:
-  explicit CudaPlan(bool fp32) : dtype_(fp32 ? DType::f32 : DType::bf16) {}
+  /// card_fuses_head: the card is one for kernels/cuda/head.h. Of a card that is not there that is not known,
+  /// and false the larger scratch.
+  CudaPlan(bool fp32, bool card_fuses_head)
+      : dtype_(fp32 ? DType::f32 : DType::bf16), fused_head_(!fp32 && card_fuses_head) {}
 
   std::string name() const override { return "cuda"; }
   DType weight_dtype() const override { return dtype_; }
@@ -93,6 +96,8 @@ class CudaPlan final : public DevicePlan {
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
+  /// Whether score() keeps sums over the logits of a range of rows in place of the logits.
+  bool fused_head() const { return fused_head_; }
   /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h).
   bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
     return dtype_ == DType::bf16 && tail_ranks > 0 && in % unit_columns == 0;
@@ -100,6 +105,7 @@ class CudaPlan final : public DevicePlan {
 
  private:
   DType dtype_;
+  bool fused_head_;
 };
 
 /// Where so many ranks lie behind `in` columns in a run whose slots have `slot_rows` rows each: as many slots

@@ -6,6 +6,7 @@
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/train/benchmark.h"
 
@@ -42,6 +43,8 @@ void add_result(Json& json, const BenchmarkResult& result) {
   json["probes"] = result.probes;
   json["probes_per_forward"] = result.group;
   json["trainables"] = result.trainables;
+  json["ranks"] = result.ranks;
+  json["trainables_hash"] = fmt::format("{:016x}", result.hash);
   json["step_s"] = result.step;
   json["steps_per_hour"] = 3600.0 / result.step;
   json["tokens_per_s"] = result.tokens_per_second;
@@ -50,10 +53,16 @@ void add_result(Json& json, const BenchmarkResult& result) {
   json["weight_bytes"] = result.weight_bytes;
   json["arena_bytes"] = result.arena_bytes;
   json["scratch_bytes"] = result.scratch_bytes;
+  if (result.exchange) {
+    json["exchange_s"] = *result.exchange;
+    json["exchange_share"] = *result.exchange / result.step;
+    json["skew_s"] = result.skew.value();
+  }
   if (result.floor) {
     json["floor_s"] = *result.floor;
     json["step_over_floor"] = result.step / *result.floor;
     json["floor_tflops"] = result.floor_operations / *result.floor * 1e-12;
+    if (result.floor_candidates) json["floor_candidates"] = *result.floor_candidates;
   }
   if (result.one_by_one) {
     json["one_by_one_s"] = *result.one_by_one;
@@ -78,7 +87,7 @@ struct Column {
   int digits;
 };
 
-std::vector<Column> columns_of(const BenchmarkOptions& options) {
+std::vector<Column> columns_of(const BenchmarkOptions& options, int ranks) {
   constexpr double mib = 1.0 / (1u << 20);
   std::vector<Column> columns = {{"step s", "step_s", 1.0, 4},
                                  {"steps/hour", "steps_per_hour", 1.0, 0},
@@ -91,6 +100,10 @@ std::vector<Column> columns_of(const BenchmarkOptions& options) {
   if (options.one_by_one) columns.push_back({"one by one", "one_by_one_over_step", 1.0, 2});
   if (options.upper_half) columns.push_back({"upper half", "upper_half_over_step", 1.0, 2});
   if (options.base_forward) columns.push_back({"x base forward", "group_over_base_forward", 1.0, 3});
+  if (ranks > 1) {
+    columns.push_back({"exchange us", "exchange_s", 1e6, 1});
+    columns.push_back({"skew us", "skew_s", 1e6, 0});
+  }
   columns.push_back({"update %", "update_share", 100.0, 2});
   columns.push_back({"weights MiB", "weight_bytes", mib, 0});
   columns.push_back({"arena MiB", "arena_bytes", mib, 0});
@@ -154,14 +167,21 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_flag("--floor", options.floor, "also the base products alone, in turn with the steps");
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer(
-      "A step is LoRA r 8 on query and value, a language-model loss on all tokens, on one rank.\n"
+      "A step is LoRA r 8 on query and value, a language-model loss on all tokens. Under mpirun its probes "
+      "are shared out to the ranks.\n"
       "Example: mezzo bench --models gpt2 --shapes 1x128,8x128 --floor --one-by-one");
   return [arguments](VerbContext& context) {
-    if (context.exchange.size() > 1) {
-      throw UsageError("bench measures one rank, but {} were started", context.exchange.size());
-    }
     BenchmarkOptions& chosen = arguments->options;
-    const Placement placement = place(arguments->device.runtime(), context.exchange);
+    Exchange& exchange = context.exchange;
+    if (exchange.size() > 1 &&
+        (chosen.one_by_one || chosen.upper_half || chosen.base_forward || chosen.floor)) {
+      throw UsageError(
+          "--one-by-one, --upper-half, --base-forward and --floor measure one rank, but {} were started",
+          exchange.size());
+    }
+    Placement placement;
+    together(exchange, starting_patience, [&] { placement = place(arguments->device.runtime(), exchange); });
+    check_own_devices(exchange, placement, starting_patience);
     chosen.backend = placement.backend_options();
     if (arguments->probes_per_forward > 0) chosen.probes_per_forward = arguments->probes_per_forward;
     std::vector<BenchmarkCase> cases;
@@ -172,7 +192,7 @@ VerbAction add_bench(CLI::App& verb) {
       }
     }
 
-    const std::vector<Column> columns = columns_of(chosen);
+    const std::vector<Column> columns = columns_of(chosen, exchange.size());
     Json all = {{"device", nullptr},
                 {"backend", placement.device_name()},
                 {"dtype", placement.dtype_name()},
@@ -183,7 +203,8 @@ VerbAction add_bench(CLI::App& verb) {
       all["fingerprint"] = backend->fingerprint();
     }
     all["results"] = Json::array();
-    if (!arguments->json) {
+    const bool leads = exchange.rank() == 0;
+    if (leads && !arguments->json) {
       std::cout << fmt::format("{}, {}\n", all["device"].get<std::string>(), placement.dtype_name())
                 << title_line(columns) << std::endl;
     }
@@ -193,16 +214,17 @@ VerbAction add_bench(CLI::App& verb) {
       context.log.status(
           fmt::format("{} {}", json["model"].get<std::string>(), json["shape"].get<std::string>()));
       try {
-        add_result(json, run_benchmark(benchmark, chosen));
+        add_result(json, run_benchmark(benchmark, chosen, exchange));
       } catch (const DeviceError& error) {  // too large for this device, say: the others may fit
+        if (exchange.size() > 1) throw;     // the other ranks are in the middle of it
         failed = true;
         json["error"] = error.what();
       }
       context.log.status("");
-      if (!arguments->json) std::cout << result_line(json, columns) << std::endl;
+      if (leads && !arguments->json) std::cout << result_line(json, columns) << std::endl;
       all["results"].push_back(std::move(json));
     }
-    if (arguments->json) std::cout << all.dump() << '\n';
+    if (leads && arguments->json) std::cout << all.dump() << '\n';
     if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return failed ? ExitCode::error : ExitCode::done;
   };

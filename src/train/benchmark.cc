@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/philox.h"
 #include "mezzo/model/family.h"
@@ -22,6 +23,7 @@ constexpr double epsilon = 1e-2;
 constexpr float learning_rate = 1e-4f;
 constexpr float weight_scale = 0.02f;
 constexpr int warm_up = 2;
+constexpr Patience choosing{Seconds(20), Seconds(600)};
 
 struct TableModel {
   const char* name;
@@ -121,41 +123,52 @@ ScratchTrajectory::~ScratchTrajectory() {
 }
 
 BenchmarkStep::BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
-                             AsyncRecordWriter& trajectory)
+                             AsyncRecordWriter& trajectory, Exchange& exchange)
     : backend_(backend),
       decoder_(decoder),
       trainables_(trainables),
       work_(std::move(work)),
       trajectory_(trajectory),
+      exchange_(exchange),
       runner_(backend, decoder),
       estimator_(make_estimator(EstimatorKind::two_sided, epsilon)),
       probes_(estimator_->probes(direction_seeds(run_seed, 0, work_.directions))),
       batch_(pack(work_.examples, work_.loss, work_.loss == TaskLoss::options)),
       shape_(shape_of(batch_.packed)),
+      slots_(probes(), 1, exchange.size()),
       coefficients_(static_cast<std::size_t>(work_.directions), 0.0f) {
   work_.group = std::min(work_.group, probes());
   runner_.reserve(shape_, work_.group, std::min(work_.directions, work_.group / 2 + 1));
+  transport_ = make_transport(exchange_, backend_, slots_.words().size(), patience);
 }
 
 void BenchmarkStep::run() {
   probes_ = estimator_->probes(direction_seeds(run_seed, step_, work_.directions));
-  batch_ = pack(work_.examples, work_.loss, work_.loss == TaskLoss::options);
-  const std::size_t questions = batch_.packed.question_tokens.size();
-  const StepUnits units{.probes = probes(), .slice_tokens = {shape_.tokens}, .paired = true};
-  std::vector<ProbeLoss> losses;
-  runner_.begin(batch_.packed);
-  for (const WorkItem& item : items_of(units, {.first = 0, .count = units.count()}, work_.group)) {
-    const auto group = std::span(probes_).subspan(static_cast<std::size_t>(item.first_probe),
-                                                  static_cast<std::size_t>(item.probes));
-    const std::span<const float> scores = runner_.evaluate(group, NoiseKind::gaussian);
-    for (std::size_t p = 0; p < group.size(); ++p) {
-      const SliceLoss loss = loss_of(batch_, scores.subspan(p * questions, questions));
-      losses.push_back({.sum = loss.sum, .weight = loss.weight, .good = true});
-    }
-  }
-  coefficients_ = estimator_->estimate(losses).coefficients;
+  const StepItems items{.probes = probes_,
+                        .slices = {&work_.examples, 1},
+                        .loss = work_.loss,
+                        .noise = NoiseKind::gaussian,
+                        .paired = true};
+  const StepUnits units = items.units();
+  const auto rank = static_cast<std::size_t>(exchange_.rank());
+  slots_.clear();
+  slots_.set_work_seconds(
+      exchange_.rank(), seconds_of([&] {
+        evaluate_items(runner_, items, items_of(units, share_out(units, exchange_.size())[rank], work_.group),
+                       [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
+                         slots_.set(probe, slice, probes_[static_cast<std::size_t>(probe)].seed, loss.sum,
+                                    loss.weight);
+                       });
+      }));
+  require_complete(exchange_, exchange_.sum(slots_.words(), patience, transport_.get()));
+  coefficients_ = estimator_->estimate(slots_.losses(probes_, static_cast<std::int64_t>(step_))).coefficients;
   apply();
   backend_.synchronize();
+}
+
+double BenchmarkStep::skew() const {
+  const std::vector<double> seconds = slots_.work_seconds();
+  return std::ranges::max(seconds) - std::ranges::min(seconds);
 }
 
 void BenchmarkStep::forward() {
@@ -225,7 +238,8 @@ std::vector<Example> random_examples(std::int64_t vocabulary, std::int64_t seque
   return examples;
 }
 
-BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options) {
+BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options,
+                              Exchange& exchange) {
   const Description description = benchmark_model(benchmark.model, options.layers);
   const std::vector<Example> examples =
       random_examples(description.vocabulary, benchmark.sequences, benchmark.tokens);
@@ -237,19 +251,23 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
 
   const auto plan = [&](const RandomModel& model) {
     return plan_group(*model.decoder, *model.backend, shape, options.directions,
-                      {.probes = probes, .memory = model.backend->memory_available(), .paired = true},
+                      {.probes = probes,
+                       .ranks = exchange.size(),
+                       .memory = model.backend->memory_available(),
+                       .paired = true},
                       options.probes_per_forward);
   };
   const auto step_of = [&](RandomModel& model, std::int64_t group) {
     StepWork own = work;
     own.group = group;
     return BenchmarkStep(*model.backend, *model.decoder, model.trainables, std::move(own),
-                         trajectory.writer());
+                         trajectory.writer(), exchange);
   };
 
   BenchmarkResult result;
   {
     RandomModel model(options.backend, description, 0);
+    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1, 1), {}, choosing);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
     result = {.device = model.backend->device(),
@@ -257,6 +275,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .probes = probes,
               .group = planned.group,
               .trainables = model.trainables.count(),
+              .ranks = exchange.size(),
               .weight_bytes = model.decoder->weight_bytes(),
               .arena_bytes = planned.activation_bytes,
               .scratch_bytes = planned.scratch_bytes};
@@ -264,18 +283,26 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
     if (options.floor) {
       const std::vector<FloorProduct> products = step.floor();
       floor = make_product_floor(options.backend, products);
+      result.floor_candidates = floor->fewest_candidates();
       for (const FloorProduct& product : products) result.floor_operations += product.operations();
     }
     std::vector<double> steps;
     std::vector<double> floors;
+    std::vector<double> skews;
     for (int i = -warm_up; i < options.repetitions; ++i) {
       const double floor_seconds = floor ? seconds_of([&] { floor->run(); }) : 0.0;
       const double step_seconds = seconds_of([&] { step.run(); });
       if (i < 0) continue;
       floors.push_back(floor_seconds);
       steps.push_back(step_seconds);
+      skews.push_back(step.skew());
     }
     result.step = median_of(steps);
+    result.hash = model.backend->hash(model.trainables);
+    if (exchange.size() > 1) {
+      result.exchange = 1e-6 * step.exchange_time();
+      result.skew = median_of(skews);
+    }
     if (floor) result.floor = median_of(floors);
     floor.reset();
     result.tokens_per_second = static_cast<double>(probes * shape.tokens) / result.step;

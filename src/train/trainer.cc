@@ -16,6 +16,7 @@
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/planner.h"
+#include "mezzo/train/ranks.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/run.h"
 #include "mezzo/train/speed_watch.h"
@@ -369,23 +370,11 @@ std::uint64_t Trainer::begin_folder() {
 
 // ---- the weights and the work ---------------------------------------------------------------------------
 
-/// Rank 0 chooses for all, as `recorded` says where that can be.
 void Trainer::choose_algorithms(const std::map<std::string, std::string>& recorded) {
   const Trainables names = list_trainables(header_.trainables);
   const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
                       &names);
-  const auto choose = [&](const std::map<std::string, std::string>& wanted) {
-    backend_->keep(wanted);
-    backend_->choose(sizes.workload(largest_, 1, 1));
-  };
-  together(exchange_, starting_, [&] {
-    if (leads()) choose(recorded);
-  });
-  const std::string chosen = leads() ? nlohmann::json(backend_->fingerprint()).dump() : "";
-  const nlohmann::json of_rank_0 = nlohmann::json::parse(agree(exchange_, chosen, starting_)[0]);
-  together(exchange_, starting_, [&] {
-    if (!leads()) choose(of_rank_0.get<std::map<std::string, std::string>>());
-  });
+  choose_together(exchange_, *backend_, sizes.workload(largest_, 1, 1), recorded, starting_);
 }
 
 void Trainer::build(const Decision& decision) {
@@ -429,22 +418,12 @@ void Trainer::build(const Decision& decision) {
 /// Makes the way that the steps' slots take between ranks, and times it.
 void Trainer::open_transport() {
   if (exchange_.size() == 1) return;
-  std::string library = exchange_.library();
-  if (placement_.device == DeviceKind::cuda && has_nccl()) {
-    transport_ = make_nccl_transport(exchange_, backend_->native_stream(), slots_->words().size(), starting_);
-    library = transport_->library();
-    check_same_everywhere("the NCCL library", library);
-  }
-  std::vector<double> microseconds;
-  for (int i = 0; i < 12; ++i) {
-    slots_->clear();
-    const Clock::time_point start = Clock::now();
-    require_complete(exchange_, exchange_.sum(slots_->words(), starting_, transport_.get()));
-    if (i > 0) microseconds.push_back(1e6 * seconds_since(start));  // the first brings the connections up
-  }
-  std::sort(microseconds.begin(), microseconds.end());
-  log_.info("exchange of {} words over {} by {} ranks: {:.1f} us", slots_->words().size(), library,
-            exchange_.size(), microseconds[microseconds.size() / 2]);
+  const std::size_t words = slots_->words().size();
+  transport_ = make_transport(exchange_, *backend_, words, starting_);
+  const std::string library = transport_ ? transport_->library() : exchange_.library();
+  check_same_everywhere("the library between ranks", library);
+  log_.info("exchange of {} words over {} by {} ranks: {:.1f} us", words, library, exchange_.size(),
+            exchange_microseconds(exchange_, transport_.get(), words, starting_));
 }
 
 void Trainer::choose_groups(std::uint64_t first_step) {

@@ -526,6 +526,45 @@ TEST_P(Cuda, AttentionWithRope) {
   }
 }
 
+TEST_P(Cuda, AttentionWithRopeOverLongSequences) {
+  // So long that k is rotated before and not in the tiles; k and v of the second case serve all probes.
+  const PackedBatch packed_batch = packed({33, 1000}, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  const auto tokens = std::ssize(packed_batch.tokens);
+  std::vector<std::int32_t> rows;
+  for (std::int32_t t = 0; t < tokens; t += 3) rows.push_back(t);
+  const Indices index(*cuda, rows);
+  const std::int64_t head_dim = 64;
+  const Operand cosines(0, 1000, head_dim / 2, 7, 0), sines(0, 1000, head_dim / 2, 8, 0);
+  const Placed device_cosines(*cuda, cosines, 1, DType::f32), device_sines(*cuda, sines, 1, DType::f32);
+  const Rope rope{RopeStyle::half_split, head_dim, cosines.view, sines.view};
+  const Rope device_rope{RopeStyle::half_split, head_dim, device_cosines.view, device_sines.view};
+  for (const bool shared_keys : {false, true}) {
+    for (const bool some_rows : {false, true}) {
+      SCOPED_TRACE(fmt::format("shared keys {}, some rows {}", shared_keys, some_rows));
+      const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+      const AttentionShape shape{4, 1, head_dim, 0.125f};
+      const std::int64_t keys = shared_keys ? 0 : 2;
+      const Operand q = operand(2, queries, 4 * head_dim, 1), k = operand(keys, tokens, head_dim, 2),
+                    v = operand(keys, tokens, head_dim, 3);
+      const Placed device_q = place(q, 2), device_k = place(k, 2), device_v = place(v, 2);
+      const Operand unrotated = device_k.host();
+      Operand expected(2, queries, 4 * head_dim, 0);
+      const Placed out = room(expected, 2);
+      const ProbeTable probes = table(2);
+      reference->attention(probes, host_batch, shape, &rope, q.view, k.view, v.view,
+                           some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
+                           expected.view);
+      cuda->attention(probes, batch, shape, &device_rope, device_q.view, device_k.view, device_v.view,
+                      some_rows ? index.view() : View{}, out.view);
+      expect_near(out.host(), expected, 2, tolerance(64 * u * 8, 4.0));     // as in AttentionWithRope
+      EXPECT_FALSE(same_bits(device_k.host().view, 0, unrotated.view, 0));  // in place, before the kernel
+    }
+  }
+}
+
 TEST_P(Cuda, AttentionOverLargeScores) {
   // Scores of +-800: exp would overflow without the shift by the largest.
   const PackedBatch packed_batch = packed({33}, 50);
@@ -556,28 +595,136 @@ TEST_P(Cuda, Gather) {
 }
 
 TEST_P(Cuda, Score) {
-  for (const std::int32_t vocabulary : {8, 33, 257, 5000}) {
+  // Vocabularies and depths that are no whole tiles, and some that are.
+  const std::pair<std::int32_t, std::int64_t> sizes[] = {{8, 33},    {33, 31},    {256, 64}, {257, 1},
+                                                         {300, 768}, {2500, 257}, {5000, 33}};
+  for (const auto& [vocabulary, in] : sizes) {
     for (const bool bias : {false, true}) {
       for (const bool shared : {false, true}) {
-        SCOPED_TRACE(fmt::format("vocabulary {}, bias {}, shared {}", vocabulary, bias, shared));
+        SCOPED_TRACE(fmt::format("vocabulary {}, in {}, bias {}, shared {}", vocabulary, in, bias, shared));
         const PackedBatch packed_batch = packed({1, 31, vocabulary == 257 ? 257 : 3}, vocabulary);
         DeviceBatch batch, host_batch;
         cuda->upload(packed_batch, batch);
         reference->upload(packed_batch, host_batch);
-        RandomProduct head(33, {vocabulary}, {0}, bias, 1);
+        RandomProduct head(in, {vocabulary}, {0}, bias, 1);
         const DeviceProduct device(*cuda, head, dtype);
-        prepare(batch.shape.tokens, 3, {&device.product});
-        const Operand x = operand(shared ? 0 : 3, batch.shape.reads, 33, 2);
+        prepare(batch.shape.tokens, 3, {{&device.product, {}, true}});
+        const Operand x = operand(shared ? 0 : 3, batch.shape.reads, in, 2);
         Operand expected(shared ? 0 : 3, 1, batch.shape.questions, 0);
         const ProbeTable probes = table(3);
         reference->score(probes, host_batch, head.product, x.view, expected.view);
         const Placed device_x = place(x, 3, cuda->input_stride(device.product));
         const Placed out = room(expected, 3, DType::f32);
         cuda->score(probes, batch, device.product, device_x.view, out.view);
-        // Logits are sums of 33 terms, up to about 10, in fp32 for bf16 operands too.
-        expect_near(out.host(), expected, 3, 32 * u * 33);
+        cuda->synchronize();  // no fault
+        // Logits are sums of `in` terms, below 30, in fp32 for bf16 operands too.
+        expect_near(out.host(), expected, 3, 32 * u * double(in + 32));
+        // One matrix for all probes, answers for each.
+        if (!shared) continue;
+        const Placed each = room(Operand(3, 1, batch.shape.questions, 0), 3, DType::f32);
+        cuda->score(probes, batch, device.product, device_x.view, each.view);
+        const Operand answers = each.host(), once = out.host();
+        for (int p = 0; p < 3; ++p) EXPECT_TRUE(same_bits(answers.view, p, once.view, 0)) << p;
       }
     }
+  }
+}
+
+TEST_P(Cuda, ScoreHasTheSameBitsInAnyRanges) {
+  // Room for the rows of one probe: those of three go in ranges that end within probes. Probes may also lie
+  // further apart than their rows. Questions in no order, some rows without one.
+  PackedBatch packed_batch = packed({257, 40}, 2500);
+  std::ranges::reverse(packed_batch.question_reads);
+  std::erase_if(packed_batch.question_reads, [](std::int32_t read) { return read % 11 == 5; });
+  packed_batch.question_tokens.resize(packed_batch.question_reads.size());
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  RandomProduct head(72, {2500}, {0}, true, 1);
+  const DeviceProduct device(*cuda, head, dtype);
+  const std::int64_t rows = batch.shape.reads;
+  const Operand x = operand(3, rows + 2, 72, 2);
+  const Placed device_x = place(x, 3);
+  const auto without_the_last = [&](View view) {
+    view.rows = rows;
+    return view;
+  };
+  Operand dense_x(3, rows, 72, 0);
+  for (int p = 0; p < 3; ++p) {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < 72; ++j) dense_x.at(p, i, j) = x.at(p, i, j);
+    }
+  }
+  const Placed device_dense = place(dense_x, 3);
+  Operand expected(3, 1, batch.shape.questions, 0);
+  const ProbeTable probes = table(3);
+  reference->score(probes, host_batch, head.product, without_the_last(x.view), expected.view);
+  const auto score = [&](const View& from) {
+    const Placed out = room(expected, 3, DType::f32);
+    cuda->score(probes, batch, device.product, from, out.view);
+    return out.host();
+  };
+  prepare(rows, 1, {{&device.product, {}, true}});
+  const Operand in_ranges = score(device_dense.view);
+  const Operand apart = score(without_the_last(device_x.view));
+  prepare(rows, 3, {{&device.product, {}, true}});
+  const Operand at_once = score(device_dense.view);
+  expect_near(at_once, expected, 3, 32 * u * 104);
+  for (int p = 0; p < 3; ++p) {
+    EXPECT_TRUE(same_bits(at_once.view, p, in_ranges.view, p)) << p;
+    EXPECT_TRUE(same_bits(at_once.view, p, apart.view, p)) << p;
+  }
+}
+
+TEST_P(Cuda, ScoreOfWhatIsNotFinite) {
+  // A row with NaN, or with an infinite logit, has no probabilities; the others are not touched by it.
+  const PackedBatch packed_batch = packed({33}, 700);
+  DeviceBatch batch;
+  cuda->upload(packed_batch, batch);
+  RandomProduct head(33, {700}, {0}, false, 1);
+  const DeviceProduct device(*cuda, head, dtype);
+  prepare(33, 1, {{&device.product, {}, true}});
+  const ProbeTable probes = table(1);
+  const auto score = [&](const Operand& x) {
+    const Placed device_x = place(x, 1);
+    const Placed out = room(Operand(1, 1, batch.shape.questions, 0), 1, DType::f32);
+    cuda->score(probes, batch, device.product, device_x.view, out.view);
+    return out.host();
+  };
+  Operand x = operand(1, 33, 33, 2);
+  const Operand finite = score(x);
+  x.at(0, 3, 7) = NAN;
+  x.at(0, 17, 0) = INFINITY;
+  x.at(0, 32, 32) = -INFINITY;
+  const Operand mixed = score(x);
+  for (std::int64_t j = 0; j < batch.shape.questions; ++j) {
+    const std::int32_t read = packed_batch.question_reads[std::size_t(j)];
+    if (read == 3 || read == 17 || read == 32) {
+      EXPECT_TRUE(std::isnan(mixed.at(0, 0, j))) << j;
+    } else {
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(mixed.at(0, 0, j)),
+                std::bit_cast<std::uint32_t>(finite.at(0, 0, j)))
+          << j;
+    }
+  }
+}
+
+TEST_P(Cuda, ScoreRefusesQuestionsThatAreNotThere) {
+  RandomProduct head(33, {50}, {0}, false, 1);
+  const DeviceProduct device(*cuda, head, dtype);
+  prepare(33, 1, {{&device.product, {}, true}});
+  const Placed x = place(operand(1, 33, 33, 2), 1);
+  const ProbeTable probes = table(1);
+  for (const auto& [read, token] :
+       {std::pair<std::int32_t, std::int32_t>{33, 0}, {-1, 0}, {5, 50}, {5, -1}}) {
+    PackedBatch packed_batch = packed({33}, 50);
+    packed_batch.question_reads[4] = read;
+    packed_batch.question_tokens[4] = token;
+    DeviceBatch batch;
+    cuda->upload(packed_batch, batch);
+    const Placed out = room(Operand(1, 1, batch.shape.questions, 0), 1, DType::f32);
+    cuda->score(probes, batch, device.product, x.view, out.view);
+    EXPECT_THROW(cuda->synchronize(), DeviceError) << read << " " << token;
   }
 }
 

@@ -18,12 +18,12 @@ constexpr std::int64_t directions = 8;
 class Step {
  public:
   Step(Backend& backend, const ModelFiles& files, StepWork work, std::int64_t first_layer,
-       AsyncRecordWriter& trajectory)
+       AsyncRecordWriter& trajectory, Exchange& exchange)
       : config_(benchmark_adapter(files.description, first_layer)),
         trainables_(start(backend, files.description, config_)),
         decoder_(backend, files.description, &config_, &trainables_) {
     decoder_.load(files, {});
-    step_.emplace(backend, decoder_, trainables_, std::move(work), trajectory);
+    step_.emplace(backend, decoder_, trainables_, std::move(work), trajectory, exchange);
   }
 
   BenchmarkStep* operator->() { return &*step_; }
@@ -57,13 +57,14 @@ int benchmark(int argc, char** argv) {
   const BackendOptions device{.device = DeviceKind::cpu, .threads = threads};
   const std::unique_ptr<Backend> backend = make_backend(device);
   ScratchTrajectory trajectory;
+  const std::unique_ptr<Exchange> exchange = make_self_exchange();
 
   fmt::print("{}, {}\n", backend->device(), backend->fingerprint().at("blas"));
   for (const std::int64_t size : {32, 1}) {
     const std::int64_t half = files.description.layers / 2;
     const auto step = [&](std::int64_t group, std::int64_t first_layer) {
       return Step(*backend, files, {.examples = stream.at(0, size), .directions = directions, .group = group},
-                  first_layer, trajectory.writer());
+                  first_layer, trajectory.writer(), *exchange);
     };
     Step batched = step(2 * directions, 0);
     Step grouped = step(4, 0);

@@ -2,6 +2,7 @@
 // The floor of a step: what its base products alone take.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "mezzo/backend/backend.h"
@@ -25,6 +26,9 @@ class ProductFloor {
  public:
   virtual ~ProductFloor() = default;
   virtual void run() = 0;  ///< all products once; waits
+  /// From how many algorithms the library let choose, for the product where they were fewest; none where it
+  /// does not let choose.
+  virtual std::optional<int> fewest_candidates() const { return {}; }
 };
 
 /// On the device and in the element type of such a backend; its memory is its own. DeviceError as from

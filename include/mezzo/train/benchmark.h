@@ -12,7 +12,9 @@
 #include "mezzo/io/record_file.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/probe_runner.h"
+#include "mezzo/train/ranks.h"
 #include "mezzo/zo/estimator.h"
+#include "mezzo/zo/slots.h"
 
 namespace mezzo {
 
@@ -44,24 +46,32 @@ struct StepWork {
   std::int64_t group = 1;       ///< probes a forward
 };
 
-/// Steps on one rank as the trainer does them: pack, upload, forwards, estimate, update, append to a
-/// trajectory.
+/// Steps as the trainer does them: pack, upload, forwards, exchange, estimate, update, append to a
+/// trajectory (of every rank's own).
 class BenchmarkStep {
  public:
-  /// Reserves what it needs. All must outlive it, examples too.
+  /// Reserves what it needs, and makes the exchange's transport. All must outlive it, examples too.
   BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
-                AsyncRecordWriter& trajectory);
+                AsyncRecordWriter& trajectory, Exchange& exchange);
 
-  void run();      ///< one step; waits
+  void run();      ///< one step of all ranks; waits
   void forward();  ///< the first group's forward alone; waits
   void update();   ///< update, hash and record alone; waits
 
   /// The base products of a step's probes, unshared; of the head's rows only those that are read.
   std::vector<FloorProduct> floor() const;
   const BatchShape& shape() const { return shape_; }
+  /// Seconds by which the ranks' evaluations differed in the last step.
+  double skew() const;
+  /// Microseconds of the slots' exchange when all ranks come at once.
+  double exchange_time() {
+    return exchange_microseconds(exchange_, transport_.get(), slots_.words().size(), patience);
+  }
   std::int64_t probes() const { return static_cast<std::int64_t>(probes_.size()); }
 
  private:
+  static constexpr Patience patience{Seconds(20), Seconds(600)};
+
   void apply();
 
   Backend& backend_;
@@ -69,11 +79,14 @@ class BenchmarkStep {
   Trainables& trainables_;
   StepWork work_;
   AsyncRecordWriter& trajectory_;
+  Exchange& exchange_;
   ProbeRunner runner_;
   std::unique_ptr<Estimator> estimator_;
   std::vector<Probe> probes_;
   LossBatch batch_;
   BatchShape shape_;
+  SlotTable slots_;
+  std::unique_ptr<Transport> transport_;
   std::uint64_t step_ = 0;
   std::vector<float> coefficients_;  ///< of the last step
 };
@@ -112,6 +125,8 @@ struct BenchmarkResult {
   std::int64_t probes = 0;
   std::int64_t group = 0;       ///< probes a forward
   std::int64_t trainables = 0;  ///< numbers
+  int ranks = 1;
+  std::uint64_t hash = 0;  ///< of the trainables behind the timed steps: the same on any number of ranks
   double step = 0.0;
   double tokens_per_second = 0.0;  ///< rows of all probes
   double update = 0.0;             ///< update, hash and record alone
@@ -124,8 +139,14 @@ struct BenchmarkResult {
   std::optional<double> base_forward = {};
   std::optional<double> floor = {};
   double floor_operations = 0.0;
+  std::optional<int> floor_candidates = {};  ///< ProductFloor::fewest_candidates
+  std::optional<double> exchange = {};  ///< of several ranks that come at once
+  std::optional<double> skew = {};      ///< between the ranks' evaluations in a step
 };
 
-BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options);
+/// On all ranks together. What is not a step on several ranks (one_by_one and all below it) is of one rank
+/// alone.
+BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOptions& options,
+                              Exchange& exchange);
 
 }  // namespace mezzo

@@ -54,7 +54,8 @@ struct StepUnits {
   std::vector<std::int64_t> slice_tokens;  ///< the load of one unit of each slice
   bool paired = true;                      ///< probes 2k and 2k + 1 share their noise
 
-  std::int64_t count() const { return probes * static_cast<std::int64_t>(slice_tokens.size()); }
+  std::int64_t slices() const { return static_cast<std::int64_t>(slice_tokens.size()); }
+  std::int64_t count() const { return probes * slices(); }
 };
 
 /// Consecutive units.

@@ -1,0 +1,180 @@
+#pragma once
+// The CUDA backend: one card, one stream. Weights and activations in bf16 (or fp32), everything that is
+// summed, normalised or perturbed in fp32; the residual stream in fp32.
+//
+// A product in bf16 is one by cuBLASLt (cuda_gemm.h) straight into y, bias and GELU included; low-rank terms
+// ride on it as further columns of x and W (kernels/cuda/low_rank.h), other activations follow apart. What
+// that cannot serve (fp32, odd sizes, tails over an x that all probes share) goes the plain way: W x into
+// fp32 scratch, a range of rows at a time, from where `finish` adds bias and tails, applies the activation
+// and rounds once. The head's logits are summed where they arise (kernels/cuda/head.h) if the card can do
+// that.
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cuda_check.h"
+#include "cuda_gemm.h"
+#include "cuda_plan.h"
+#include "host_backend.h"
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/low_rank.h"
+#include "kernels/cuda/tail.h"
+#include "kernels/cuda/update.h"
+#include "mezzo/backend/backend.h"
+
+namespace mezzo {
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const BackendOptions& options);
+
+  std::string name() const override { return plan_.name(); }
+  DType weight_dtype() const override { return plan_.weight_dtype(); }
+  DType activation_dtype() const override { return plan_.activation_dtype(); }
+  DType residual_dtype() const override { return plan_.residual_dtype(); }
+  std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
+  std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
+    return plan_.weight_stride(in, tail_ranks);
+  }
+  std::int64_t weight_rows(std::int64_t rows) const override { return plan_.weight_rows(rows); }
+  std::size_t scratch_bytes(const Workload& workload) const override { return plan_.scratch_bytes(workload); }
+  std::string device() const override;
+  std::map<std::string, std::string> fingerprint() const override;
+  void keep(const std::map<std::string, std::string>& fingerprint) override;
+  std::size_t memory_available() const override;
+  void choose(const Workload& workload) override;
+  void prepare(const Workload& workload) override;
+
+  // ---- memory
+  Buffer allocate(std::size_t bytes) override;
+  void load(View destination, DType source_dtype, const void* source, bool transposed) override;
+  void fill_normal(View destination, std::uint64_t seed, float scale) override;
+  void read(std::span<float> destination, View source, std::int64_t probes) override;
+  void upload(const PackedBatch& batch, DeviceBatch& destination) override;
+  void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
+  void* native_stream() const override { return stream(); }
+  void synchronize() override;
+
+  // ---- the forward: cuda_forward.cc, product() in cuda_products.cc
+  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
+             View h) override;
+  void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                     const Norm& norm, View x) override;
+  void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+               std::span<const View> y, Epilogue epilogue) override;
+  void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+              std::int64_t head_dim, View x) override;
+  void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                 const Rope* rope, View q, View k, View v, View query_rows, View out) override;
+  void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+             View out) override;
+
+  /// What comes a third time is captured as a graph: launches of small kernels take longer than they do.
+  void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override;
+
+  // ---- the update
+  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override;
+  std::uint64_t hash(const Trainables& trainables) override;
+
+ private:
+  /// The last key of repeat() and what became of it.
+  struct Repeated {
+    std::vector<std::uint64_t> key;
+    int times = 0;
+    GraphExec graph;  // null until captured
+  };
+  static constexpr int repeats_before_graph = 3;
+
+  cudaStream_t stream() const { return stream_.get(); }
+  std::uint32_t* fault() const { return static_cast<std::uint32_t*>(fault_.data()); }
+  void grow(Buffer& buffer, std::size_t bytes);
+  /// Host memory to the start of `buffer`, which grows as needed. `source` has been read on return: the
+  /// memory is pageable, and of such the runtime takes a copy first.
+  void copy_to(Buffer& buffer, const void* source, std::size_t bytes);
+
+  // ---- scratch
+  static void check_scratch(const char* operation, const char* what, const View& prepared,
+                            std::int64_t needed);
+  /// How many rows of `stride` floats the accumulators take at a time, of `rows` in all.
+  std::int64_t range_rows(const char* operation, std::int64_t stride, std::int64_t rows) const;
+
+  // ---- products: cuda_products.cc
+  /// W x, with all that the columns and the library's epilogue can hold, into `whole`; an activation that the
+  /// library does not have follows in place.
+  void direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                      const View& x, const View& whole, const Epilogue& epilogue);
+  /// gate | up, a range of rows at a time, then activation(gate) * up.
+  void gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x, const View& y, Activation activation);
+  /// W x in fp32, then everything else.
+  void plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x, const std::vector<ProductOutput>& outputs, const Epilogue& epilogue);
+  const std::byte* weight_of(const Product& product, const ProductRange& range) const;
+  void check_input(const char* operation, const Product& product, const View& x) const;
+  /// Where a product's tails lie behind its `in` columns, in this run.
+  cuda::TailColumns columns_of(const Product& product) const;
+  /// In whole units of columns where the weight's storage has rows for them: an odd number runs slowly.
+  GemmShape plain_shape(const Product& product, const ProductRange& range) const;
+  /// With the columns of the product's tails, and what of the epilogue the library does.
+  GemmShape direct_shape(const Product& product, const ProductRange& range, DType out,
+                         const Epilogue& epilogue) const;
+  /// `shape`, with its algorithm chosen. A run has chosen all of them in prepare().
+  GemmShape chosen(const Product& product, const GemmShape& shape);
+  /// Chooses for the shapes that a forward asks for.
+  void plan(const PlannedProduct& planned);
+  /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
+  void multiply(const Product& product, const ProductRange& range, const GemmShape& shape, const View& x,
+                std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const;
+  /// Whether the library can write the range in the activations' type, bias and tails included.
+  bool fits_directly(const Product& product, const ProductRange& range) const;
+  /// One matrix that direct_product() can write, or none: the outputs lie side by side.
+  std::optional<View> direct_output(const Product& product, const ProductRange& range, const View& x,
+                                    const std::vector<ProductOutput>& outputs,
+                                    const Epilogue& epilogue) const;
+  bool takes_gated(const Product& product, const ProductRange& range, const View& x,
+                   const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) const;
+  /// The tails of parts [first, first + count), ranks counted through them; their rows from `row_begin` on.
+  static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
+                                  std::int64_t row_begin);
+  /// Rows of x times W, with s and the slots' noise in the columns behind: consecutive ranges of a few slots
+  /// each over the same weight.
+  void multiply_with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                           const GemmShape& shape, const View& x, void* y, std::int64_t y_stride);
+  /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
+  bool prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     const View& x);
+  cuda::Column column_of(const Product& product, const ProductRange& range, std::size_t part) const;
+
+  // ---- attention and the head: cuda_forward.cc
+  static cuda::Rotation rotation_of(const char* operation, const Rope& rope, std::int64_t head_dim);
+  /// Sums over the logits of a range of rows, then answers; the logits themselves go nowhere.
+  void score_by_sums(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                     const View& out);
+  /// Logits of a range of rows, then their sums and answers.
+  void score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                       const View& out);
+
+  /// The update's tables: both kinds of beginnings, then what the caller adds, in one copy to the device.
+  cuda::TensorTable upload_tables(const Trainables& trainables,
+                                  std::initializer_list<std::span<const std::byte>> more);
+
+  DType dtype_;
+  CudaPlan plan_;
+  cudaDeviceProp card_{};
+  Stream stream_;
+  Buffer fault_;    // one word of cuda::Fault
+  Buffer staging_;  // of load and read
+  Buffer tables_;   // of update and hash
+  std::optional<Gemm> gemm_;
+  Repeated repeated_;
+  std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload; 0 before it
+  CudaSizes sizes_;
+  Arena memory_;
+  CudaScratch scratch_;
+};
+
+}  // namespace mezzo

@@ -1,0 +1,209 @@
+// The cuda backend's forward but for products: embedding, norms, rotary positions, attention, the head.
+#include <algorithm>
+
+#include "cuda_backend.h"
+#include "cuda_operands.h"
+#include "kernels/cuda/flash_attention.h"
+#include "kernels/cuda/head.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/rows.h"
+#include "kernels/cuda/score.h"
+
+namespace mezzo {
+
+void CudaBackend::embed(const DeviceBatch& batch, View table, View positions_table,
+                        std::int64_t position_offset, View h) {
+  check_view("embed", "h", h, batch.tokens.cols, table.cols, plan_.residual_dtype());
+  check_view("embed", "the table", table, table.rows, table.cols, dtype_);
+  if (positions_table) {
+    check_view("embed", "the positions' table", positions_table, positions_table.rows, table.cols, dtype_);
+  }
+  MEZZO_CUDA(cuda::embed(matrices(table), table.rows, integers(batch.tokens), matrices(positions_table),
+                         positions_table.rows, integers(batch.positions), position_offset, h.rows, h.cols,
+                         matrices(h), fault(), stream()));
+}
+
+void CudaBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
+                                const Norm& norm, View x) {
+  constexpr const char* operation = "residual_norm";
+  check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, plan_.residual_dtype());
+  check_view(operation, "x", x, h_in.rows, h_in.cols, dtype_);
+  check_sharing(operation, x, h_in);
+  if (deltas.size() > 2) throw DeviceError("{}: {} deltas, expected 0 to 2", operation, deltas.size());
+  for (const View& delta : deltas) {
+    check_view(operation, "a delta", delta, h_in.rows, h_in.cols, dtype_);
+    check_sharing(operation, x, delta);
+  }
+  if (h_out) {
+    check_view(operation, "h_out", h_out, h_in.rows, h_in.cols, plan_.residual_dtype());
+    if (h_out.shared() != x.shared()) {
+      throw DeviceError("{}: h_out and x are the same sum, but only one of them is shared by the probes",
+                        operation);
+    }
+  }
+  check_view(operation, "the weight", norm.weight, 1, h_in.cols, DType::f32);
+  cuda::ResidualNorm operands{.h_in = matrices(h_in),
+                              .delta = {},
+                              .deltas = static_cast<int>(deltas.size()),
+                              .h_out = matrices(h_out),
+                              .layer = norm.kind == NormKind::layer,
+                              .weight = norm.weight.as<float>(),
+                              .bias = norm.bias.as<float>(),
+                              .epsilon = norm.epsilon,
+                              .x = matrices(x)};
+  for (std::size_t i = 0; i < deltas.size(); ++i) operands.delta[i] = matrices(deltas[i]);
+  MEZZO_CUDA(cuda::residual_norm(operands, x.rows, x.cols, copies_on(x, table), stream()));
+}
+
+void CudaBackend::rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
+                         std::int64_t head_dim, View x) {
+  const std::int64_t heads = x.cols / head_dim;
+  check_view("rotate", "x", x, row_index ? row_index.cols : batch.positions.cols, heads * head_dim, dtype_);
+  cuda::Rotation rotation = rotation_of("rotate", rope, head_dim);
+  rotation.heads = heads;
+  MEZZO_CUDA(cuda::rotate(rotation, integers(batch.positions), batch.positions.cols, integers(row_index),
+                          x.rows, copies_on(x, table), matrices(x), fault(), stream()));
+}
+
+void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                            const Rope* rope, View q, View k, View v, View query_rows, View out) {
+  const std::int64_t tokens = batch.tokens.cols;
+  const std::int64_t queries = query_rows ? query_rows.cols : tokens;
+  check_view("attention", "q", q, queries, shape.heads * shape.head_dim, dtype_);
+  check_view("attention", "k", k, tokens, shape.kv_heads * shape.head_dim, dtype_);
+  check_view("attention", "v", v, tokens, shape.kv_heads * shape.head_dim, dtype_);
+  check_view("attention", "out", out, queries, shape.heads * shape.head_dim, dtype_);
+  for (const View& input : {q, k, v}) check_sharing("attention", out, input);
+  if (shape.head_dim > 256) throw DeviceError("attention: heads of {}, expected up to 256", shape.head_dim);
+  const cuda::Attention operands{.q = matrices(q),
+                                 .k = matrices(k),
+                                 .v = matrices(v),
+                                 .out = matrices(out),
+                                 .offsets = integers(batch.offsets),
+                                 .query_rows = integers(query_rows),
+                                 .queries = queries,
+                                 .sequences = batch.shape.sequences,
+                                 .longest = batch.shape.longest,
+                                 .heads = shape.heads,
+                                 .kv_heads = shape.kv_heads,
+                                 .head_dim = shape.head_dim,
+                                 .scale = shape.scale};
+  const bool flash = cuda::flash_attend_fits(operands);
+  cuda::Rotary rotary;
+  if (rope != nullptr) {
+    const cuda::Rotation rotation = rotation_of("attention", *rope, shape.head_dim);
+    if (flash && cuda::flash_rotary_fits(rotation)) {
+      const bool keys_first = cuda::keys_first(operands, copies_on(out, table));
+      if (keys_first) rotate(table, batch, *rope, View{}, shape.head_dim, k);
+      rotary = {.rotation = rotation,
+                .positions = integers(batch.positions),
+                .keys = !keys_first,
+                .fault = fault()};
+    } else {
+      rotate(table, batch, *rope, query_rows, shape.head_dim, q);
+      rotate(table, batch, *rope, View{}, shape.head_dim, k);
+    }
+  }
+  if (flash) {
+    MEZZO_CUDA(cuda::flash_attend(operands, rotary, copies_on(out, table), stream()));
+  } else {
+    MEZZO_CUDA(cuda::attend(operands, copies_on(out, table), stream()));
+  }
+}
+
+void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
+  check_view("gather", "out", out, rows.cols, x.cols, x.dtype);
+  check_sharing("gather", out, x);
+  MEZZO_CUDA(cuda::gather(matrices(x), x.rows, integers(rows), out.rows, out.cols, copies_on(out, table),
+                          matrices(out), fault(), stream()));
+}
+
+void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                        View out) {
+  check_input("score", head, x);
+  check_view("score", "x", x, batch.shape.reads, head.in(), dtype_);
+  check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
+  check_sharing("score", out, x);
+  if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
+  if (plan_.fused_head()) {
+    score_by_sums(table, batch, head, x, out);
+  } else {
+    score_by_logits(table, batch, head, x, out);
+  }
+}
+
+cuda::Rotation CudaBackend::rotation_of(const char* operation, const Rope& rope, std::int64_t head_dim) {
+  check_view(operation, "the cosines", rope.cosines, rope.cosines.rows, rope.dims / 2, DType::f32);
+  check_view(operation, "the sines", rope.sines, rope.cosines.rows, rope.dims / 2, DType::f32);
+  if (rope.sines.row_stride != rope.cosines.row_stride)
+    throw DeviceError("{}: the tables' rows are not equally far apart", operation);
+  return {.half_split = rope.style == RopeStyle::half_split,
+          .dims = rope.dims,
+          .head_dim = head_dim,
+          .heads = 0,
+          .places = rope.cosines.rows,
+          .cosines = rope.cosines.as<float>(),
+          .sines = rope.sines.as<float>(),
+          .table_stride = rope.cosines.row_stride};
+}
+
+void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
+                                const View& x, const View& out) {
+  const std::int64_t floats = cuda::head_sums(head.out());
+  const std::int64_t rows = copies_on(x, table) * x.rows;
+  std::int64_t rows_a_range = range_rows("score", floats, rows);
+  if (rows_a_range > cuda::head_tile_rows)
+    rows_a_range = rows_a_range / cuda::head_tile_rows * cuda::head_tile_rows;
+  for (std::int64_t first = 0, count = 0; first < rows; first += count) {
+    const std::int64_t copy = x.shared() ? 0 : first / x.rows;
+    const std::int64_t end = is_flat(x) ? rows : (copy + 1) * x.rows;  // of rows that are equally far apart
+    count = std::min(rows_a_range, end - first);
+    const std::int64_t begin = copy * x.probe_stride + (first - copy * x.rows) * x.row_stride;
+    const cuda::Head range{
+        .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(begin) * size_of(x.dtype),
+        .x_stride = x.row_stride,
+        .weight = head.weight.data,
+        .weight_stride = head.weight.row_stride,
+        .in = head.in(),
+        .vocabulary = head.out(),
+        .bias = head.bias.data,
+        .bias_dtype = head.bias.dtype,
+        .first = first,
+        .count = count,
+        .copy_rows = x.shared() ? 0 : x.rows,
+        .rows = x.rows};
+    auto* const sums = scratch_.accumulators.as<float>();
+    MEZZO_CUDA(cuda::sum_logits(range, questions_of(batch), sums, matrices(out), stream()));
+    MEZZO_CUDA(cuda::answer(range, questions_of(batch), sums, copies_on(out, table), matrices(out), fault(),
+                            stream()));
+  }
+}
+
+void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
+                                  const View& x, const View& out) {
+  const ProductRange range = range_of(head, 0, head.parts.size());
+  const GemmShape shape = chosen(head, plain_shape(head, range));
+  const std::int64_t stride = aligned_floats(shape.n);
+  const std::int64_t rows = copies_on(x, table) * x.rows;
+  const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
+  if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
+  for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+    const std::int64_t count = std::min(rows_a_range, rows - first);
+    multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
+    const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
+                              .stride = stride,
+                              .vocabulary = head.out(),
+                              .bias = head.bias.data,
+                              .bias_dtype = head.bias.dtype,
+                              .first = first,
+                              .count = count,
+                              .copy_rows = x.shared() ? 0 : x.rows,
+                              .rows = x.rows};
+    auto* const totals = scratch_.totals.as<double>();
+    MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
+    MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.question_reads), integers(batch.question_tokens),
+                            batch.shape.questions, copies_on(out, table), matrices(out), fault(), stream()));
+  }
+}
+
+}  // namespace mezzo

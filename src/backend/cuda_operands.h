@@ -1,0 +1,125 @@
+#pragma once
+// From the interface's operands to the kernels': views, a table of probes, a batch's questions.
+#include <cstddef>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "cuda_plan.h"
+#include "kernels/cuda/head.h"
+#include "kernels/cuda/low_rank.h"
+#include "mezzo/backend/backend.h"
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+
+// ---- views
+inline cuda::Matrices matrices(const View& view) {
+  return {.data = view.data,
+          .dtype = view.dtype,
+          .row_stride = view.row_stride,
+          .copy_stride = view.probe_stride};
+}
+
+inline const std::int32_t* integers(const View& view) { return view.as<std::int32_t>(); }
+
+/// How often an operation has to run for `output`: once if it is shared, else once a probe.
+inline std::int64_t copies_on(const View& output, const ProbeTable& table) {
+  return output.shared() ? 1 : table.count();
+}
+
+/// `view` is [rows, cols] of this element type.
+inline void check_view(const char* operation, const char* operand, const View& view, std::int64_t rows,
+                       std::int64_t cols, DType dtype) {
+  if (view.data == nullptr && rows * cols > 0) throw DeviceError("{}: {} has no data", operation, operand);
+  if (view.dtype != dtype) {
+    throw DeviceError("{}: {} is of element type {}, expected {}", operation, operand, name_of(view.dtype),
+                      name_of(dtype));
+  }
+  if (view.rows != rows || view.cols != cols) {
+    throw DeviceError("{}: {} is [{}, {}], expected [{}, {}]", operation, operand, view.rows, view.cols, rows,
+                      cols);
+  }
+}
+
+/// All rows of all copies lie one row stride apart.
+inline bool is_flat(const View& view) {
+  return view.shared() || view.probe_stride == view.rows * view.row_stride;
+}
+
+/// Every row begins on a multiple of what products want.
+inline bool is_aligned(const View& view) {
+  const auto multiple = [](std::size_t bytes) { return bytes % vector_bytes == 0; };
+  const std::size_t size = size_of(view.dtype);
+  return multiple(reinterpret_cast<std::uintptr_t>(view.data)) &&
+         multiple(static_cast<std::size_t>(view.row_stride) * size) &&
+         multiple(static_cast<std::size_t>(view.probe_stride) * size);
+}
+
+// ---- probes
+static_assert(sizeof(cuda::Perturbation) == sizeof(Probe) &&
+                  offsetof(cuda::Perturbation, seed) == offsetof(Probe, seed) &&
+                  offsetof(cuda::Perturbation, direction) == offsetof(Probe, direction) &&
+                  offsetof(cuda::Perturbation, epsilon) == offsetof(Probe, epsilon),
+              "kernels read probes as they lie in a ProbeTable");
+/// Neighbouring probes of one direction share a slot.
+struct Slots {
+  std::vector<std::int32_t> of;     // [P]
+  std::vector<std::int32_t> first;  // [slots + 1] a slot's first probe; P at the end
+
+  explicit Slots(std::span<const Probe> probes) {
+    for (std::size_t p = 0; p < probes.size(); ++p) {
+      if (p == 0 || probes[p].seed != probes[p - 1].seed) first.push_back(static_cast<std::int32_t>(p));
+      of.push_back(static_cast<std::int32_t>(first.size() - 1));
+    }
+    first.push_back(static_cast<std::int32_t>(probes.size()));
+  }
+  std::int64_t count() const { return std::ssize(first) - 1; }
+};
+
+/// A probe table in device memory: Probe[P], then Slots::of and Slots::first.
+struct DeviceTable {
+  const cuda::Perturbation* probes;
+  const std::int32_t* slot;
+  const std::int32_t* first_probe;
+
+  explicit DeviceTable(const ProbeTable& table)
+      : probes(static_cast<const cuda::Perturbation*>(table.device.data())),
+        slot(reinterpret_cast<const std::int32_t*>(probes + table.count())),
+        first_probe(slot + table.count()) {}
+};
+
+// ---- questions
+/// A batch's questions by the row that they read, as cuda::Questions has them.
+struct QuestionsByRow {
+  std::vector<std::int32_t> begins;     // [reads + 1]
+  std::vector<std::int32_t> questions;  // those of rows that are there: score() reports the others
+
+  explicit QuestionsByRow(const PackedBatch& batch) : begins(batch.reads.size() + 1, 0) {
+    const std::vector<std::int32_t>& reads = batch.question_reads;
+    const auto there = [&](std::int32_t read) { return read >= 0 && read < std::ssize(batch.reads); };
+    for (const std::int32_t read : reads) {
+      if (there(read)) ++begins[static_cast<std::size_t>(read) + 1];
+    }
+    std::partial_sum(begins.begin(), begins.end(), begins.begin());
+    questions.resize(static_cast<std::size_t>(begins.back()));
+    std::vector<std::int32_t> next = begins;
+    for (std::size_t j = 0; j < reads.size(); ++j) {
+      if (!there(reads[j])) continue;
+      std::int32_t& place = next[static_cast<std::size_t>(reads[j])];
+      questions[static_cast<std::size_t>(place++)] = static_cast<std::int32_t>(j);
+    }
+  }
+};
+
+/// A batch's questions in device memory: QuestionsByRow::begins and ::questions lie behind the batch's rows.
+inline cuda::Questions questions_of(const DeviceBatch& batch) {
+  const std::int32_t* const behind = integers(batch.question_tokens) + batch.shape.questions;
+  return {.reads = integers(batch.question_reads),
+          .tokens = integers(batch.question_tokens),
+          .row_begins = behind,
+          .row_questions = behind + batch.shape.reads + 1,
+          .count = batch.shape.questions};
+}
+
+}  // namespace mezzo

@@ -1,0 +1,378 @@
+// The cuda backend's products: which way each goes, and the algorithms chosen for them.
+#include <algorithm>
+
+#include "cuda_backend.h"
+#include "cuda_operands.h"
+
+namespace mezzo {
+namespace {
+
+static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation::silu) &&
+                  static_cast<int>(cuda::Curve::gelu_tanh) == static_cast<int>(Activation::gelu_tanh) &&
+                  static_cast<int>(cuda::Curve::gelu_erf) == static_cast<int>(Activation::gelu_erf) &&
+                  static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
+              "kernels number activations as the interface does");
+
+}  // namespace
+
+void CudaBackend::product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
+                          std::span<const View> y, Epilogue epilogue) {
+  check_input("product", product, x);
+  const std::vector<ProductOutput> outputs = outputs_of(product, first_part, y, epilogue.gated);
+  for (const ProductOutput& output : outputs) {
+    const DType dtype = output.y.dtype == DType::f32 ? DType::f32 : dtype_;
+    check_view("product", "y", output.y, x.rows, output.y.cols, dtype);
+    check_sharing("product", output.y, x);
+  }
+  const std::size_t past = outputs.back().first + outputs.back().count;
+  const ProductRange range = range_of(product, first_part, past - first_part);
+  if (const std::optional<View> whole = direct_output(product, range, x, outputs, epilogue)) {
+    direct_product(table, product, range, x, *whole, epilogue);
+  } else if (takes_gated(product, range, x, outputs, epilogue)) {
+    gated_product(table, product, range, x, outputs.front().y, epilogue.activation);
+  } else {
+    plain_product(table, product, range, x, outputs, epilogue);
+  }
+}
+
+void CudaBackend::direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                                 const View& x, const View& whole, const Epilogue& epilogue) {
+  const GemmShape shape = chosen(product, direct_shape(product, range, whole.dtype, epilogue));
+  if (shape.k > product.in()) {
+    multiply_with_tails(table, product, range, shape, x, whole.data, whole.row_stride);
+  } else {
+    multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole.data, whole.row_stride);
+  }
+  if (epilogue.activation == Activation::none || epilogue.activation == Activation::gelu_tanh) return;
+  cuda::Matrices y = matrices(whole);
+  y.copy_stride = 0;  // one matrix of all rows
+  MEZZO_CUDA(cuda::activate(y, static_cast<cuda::Curve>(epilogue.activation), false,
+                            copies_on(whole, table) * whole.rows, whole.cols, y, stream()));
+}
+
+void CudaBackend::gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                                const View& x, const View& y, Activation activation) {
+  const std::int64_t stride = range.rows;
+  const GemmShape shape = chosen(product, direct_shape(product, range, dtype_, {}));
+  const std::int64_t rows = copies_on(x, table) * x.rows;
+  const std::int64_t most = scratch_.accumulators.cols * 2 / stride;  // two bf16 in the place of a float
+  check_scratch("product", "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride / 2);
+  const cuda::Matrices both{.data = scratch_.accumulators.data, .dtype = dtype_, .row_stride = stride};
+  for (std::int64_t first = 0; first < rows; first += most) {
+    const std::int64_t count = std::min(most, rows - first);
+    multiply(product, range, shape, x, first, count, both.data, stride);
+    cuda::Matrices to = matrices(y);
+    to.data =
+        static_cast<std::byte*>(y.data) + static_cast<std::size_t>(first * y.row_stride) * size_of(y.dtype);
+    to.copy_stride = 0;
+    MEZZO_CUDA(cuda::activate(both, static_cast<cuda::Curve>(activation), true, count, y.cols, to, stream()));
+  }
+}
+
+void CudaBackend::plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                                const View& x, const std::vector<ProductOutput>& outputs,
+                                const Epilogue& epilogue) {
+  const GemmShape shape = chosen(product, plain_shape(product, range));
+  const std::int64_t stride = aligned_floats(shape.n);
+  const bool perturbed = prepare_tails(table, product, range, x);
+  const std::int64_t rows = copies_on(x, table) * x.rows;
+  const std::int64_t rows_a_range = range_rows("product", stride, rows);
+  for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+    const std::int64_t count = std::min(rows_a_range, rows - first);
+    multiply(product, range, shape, x, first, count, scratch_.accumulators.data, stride);
+    for (const ProductOutput& output : outputs) {
+      cuda::Finish operands{.base = scratch_.accumulators.as<float>(),
+                            .base_stride = stride,
+                            .base_rows = x.shared() ? 0 : x.rows,
+                            .first = first,
+                            .count = count,
+                            .column = {},
+                            .gated = epilogue.gated,
+                            .curve = static_cast<cuda::Curve>(epilogue.activation),
+                            .s = perturbed ? scratch_.s.as<float>() : nullptr,
+                            .ranks = range.ranks,
+                            .b_copy_stride = range.factors,
+                            .rows = x.rows,
+                            .cols = 0,
+                            .y = {}};
+      std::int64_t column = 0;
+      for (std::size_t i = output.first; i < output.first + output.count; i += epilogue.gated ? 2 : 1) {
+        operands.column[0] = column_of(product, range, i);
+        if (epilogue.gated) operands.column[1] = column_of(product, range, i + 1);
+        operands.cols = product.parts[i].rows;
+        operands.y = matrices(output.y.columns(column, operands.cols));
+        MEZZO_CUDA(cuda::finish(operands, copies_on(output.y, table), stream()));
+        column += operands.cols;
+      }
+    }
+  }
+}
+
+void CudaBackend::check_scratch(const char* operation, const char* what, const View& prepared,
+                                std::int64_t needed) {
+  if (prepared.cols < needed) {
+    throw DeviceError("{}: {} need {} elements, but {} were prepared", operation, what, needed,
+                      prepared.cols);
+  }
+}
+
+std::int64_t CudaBackend::range_rows(const char* operation, std::int64_t stride, std::int64_t rows) const {
+  check_scratch(operation, "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride);
+  return std::min(std::max<std::int64_t>(rows, 1), scratch_.accumulators.cols / stride);
+}
+
+const std::byte* CudaBackend::weight_of(const Product& product, const ProductRange& range) const {
+  return static_cast<const std::byte*>(product.weight.data) +
+         static_cast<std::size_t>(range.row_begin * product.weight.row_stride) * size_of(dtype_);
+}
+
+void CudaBackend::check_input(const char* operation, const Product& product, const View& x) const {
+  check_view(operation, "x", x, x.rows, product.in(), dtype_);
+  check_view(operation, "the weight", product.weight, product.out(), product.in(), dtype_);
+  if (!is_aligned(x) || !is_aligned(product.weight)) {
+    throw DeviceError("{}: rows of x and of the weight must begin on multiples of {} bytes", operation,
+                      vector_bytes);
+  }
+}
+
+cuda::TailColumns CudaBackend::columns_of(const Product& product) const {
+  return columns_for(product.in(), product.tail_ranks(), slot_rows_);
+}
+
+GemmShape CudaBackend::plain_shape(const Product& product, const ProductRange& range) const {
+  const std::int64_t whole = (range.rows + unit_columns - 1) / unit_columns * unit_columns;
+  const bool stored = range.row_begin + whole <= product.stored_rows;
+  return {.n = stored ? whole : range.rows, .k = product.in(), .in = dtype_, .out = DType::f32};
+}
+
+GemmShape CudaBackend::direct_shape(const Product& product, const ProductRange& range, DType out,
+                                    const Epilogue& epilogue) const {
+  GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
+  if (range.ranks > 0) shape.k += columns_of(product).width();
+  const bool gelu = epilogue.activation == Activation::gelu_tanh;
+  if (product.bias) shape.epilogue = gelu ? GemmEpilogue::bias_gelu_tanh : GemmEpilogue::bias;
+  if (!product.bias && gelu) shape.epilogue = GemmEpilogue::gelu_tanh;
+  return shape;
+}
+
+GemmShape CudaBackend::chosen(const Product& product, const GemmShape& shape) {
+  if (gemm_->chosen(shape)) return shape;
+  const std::int64_t slots = shape.k > product.in() ? columns_of(product).slots : 0;
+  const std::int64_t rows = searched_rows(shape, slots, slot_rows_);
+  const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
+  gemm_->choose(shape, rows, scratch.data(), scratch.bytes());
+  return shape;
+}
+
+void CudaBackend::plan(const PlannedProduct& planned) {
+  if (planned.scored && plan_.fused_head()) return;
+  const Product& product = *planned.product;
+  const std::vector<std::pair<std::size_t, std::size_t>> ranges = product_ranges(product);
+  const ProductRange all = range_of(product, 0, product.parts.size());
+  if (planned.scored || dtype_ == DType::f32 || !fits_directly(product, all)) {
+    for (const auto& [first, count] : ranges) {
+      const ProductRange range = range_of(product, first, count);
+      chosen(product, plain_shape(product, range));
+    }
+    return;
+  }
+  if (planned.epilogue.gated) {
+    chosen(product, direct_shape(product, all, dtype_, {}));
+    return;
+  }
+  for (const auto& [first, count] : ranges) {
+    const ProductRange range = range_of(product, first, count);
+    chosen(product, direct_shape(product, range, dtype_, planned.epilogue));
+    if (product.perturbed()) chosen(product, plain_shape(product, range));
+  }
+}
+
+void CudaBackend::multiply(const Product& product, const ProductRange& range, const GemmShape& shape,
+                           const View& x, std::int64_t first, std::int64_t count, void* y,
+                           std::int64_t y_stride) const {
+  const std::int64_t last = first + count;
+  for (std::int64_t row = first; row < last;) {
+    const std::int64_t copy = x.shared() ? 0 : row / x.rows;
+    const std::int64_t end = is_flat(x) ? last : std::min(last, (copy + 1) * x.rows);
+    const std::int64_t x_begin = copy * x.probe_stride + (row - copy * x.rows) * x.row_stride;
+    gemm_->run(
+        shape,
+        {.weight = weight_of(product, range),
+         .weight_stride = product.weight.row_stride,
+         .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(x_begin) * size_of(shape.in),
+         .x_stride = x.row_stride,
+         .rows = end - row,
+         .y = static_cast<std::byte*>(y) +
+              static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
+         .y_stride = y_stride,
+         .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
+                                    static_cast<std::size_t>(range.row_begin) * size_of(product.bias.dtype)
+                              : nullptr});
+    row = end;
+  }
+}
+
+bool CudaBackend::fits_directly(const Product& product, const ProductRange& range) const {
+  const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
+  if (range.ranks > 0 && !plan_.takes_columns(product.in(), product.tail_ranks())) return false;
+  if (!product.bias) return true;
+  return product.bias.dtype == dtype_ && in_units(range.row_begin) && in_units(range.rows);
+}
+
+std::optional<View> CudaBackend::direct_output(const Product& product, const ProductRange& range,
+                                               const View& x, const std::vector<ProductOutput>& outputs,
+                                               const Epilogue& epilogue) const {
+  const bool plain = range.ranks == 0 && !product.bias && epilogue.activation == Activation::none;
+  if (epilogue.gated || (!plain && dtype_ != DType::bf16) || !fits_directly(product, range)) return {};
+  View whole = outputs.front().y;
+  for (std::size_t i = 1; i < outputs.size(); ++i) {
+    const View& next = outputs[i].y;
+    const auto* end = static_cast<const std::byte*>(whole.data) +
+                      static_cast<std::size_t>(whole.cols) * size_of(whole.dtype);
+    if (next.data != end || next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
+        next.probe_stride != whole.probe_stride) {
+      return {};
+    }
+    whole.cols += next.cols;
+  }
+  if (whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole)) return {};
+  if (!plain && (whole.dtype != dtype_ || whole.cols % unit_columns != 0)) return {};
+  if (range.ranks > 0 && (!is_flat(x) || x.row_stride < product.in() + columns_of(product).width()))
+    return {};
+  return whole;
+}
+
+bool CudaBackend::takes_gated(const Product& product, const ProductRange& range, const View& x,
+                              const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) const {
+  if (!epilogue.gated || dtype_ != DType::bf16 || range.ranks > 0 || !fits_directly(product, range))
+    return false;
+  const View& y = outputs.front().y;
+  return y.dtype == dtype_ && y.shared() == x.shared() && is_flat(y) && is_aligned(y) &&
+         y.cols % unit_columns == 0;
+}
+
+cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first, std::size_t count,
+                                      std::int64_t row_begin) {
+  cuda::LowRanks tails;
+  std::int64_t ranks = 0;
+  for (std::size_t i = first; i < first + count; ++i) {
+    const ProductPart& part = product.parts[i];
+    if (!part.tail) continue;
+    if (tails.count == cuda::most_tails) {
+      throw DeviceError("product {}: more than {} tails", product.name, cuda::most_tails);
+    }
+    const LowRankTail& tail = *part.tail;
+    tails.tail[tails.count++] = {.a = tail.a.as<float>(),
+                                 .b = tail.b.as<float>(),
+                                 .a_tensor = tail.a_id,
+                                 .b_tensor = tail.b_id,
+                                 .rank_begin = ranks,
+                                 .rank = tail.a.rows,
+                                 .scaling = tail.scaling,
+                                 .row_begin = part.row_begin - row_begin,
+                                 .rows = part.rows};
+    ranks += tail.a.rows;
+  }
+  return tails;
+}
+
+void CudaBackend::multiply_with_tails(const ProbeTable& table, const Product& product,
+                                      const ProductRange& range, const GemmShape& shape, const View& x,
+                                      void* y, std::int64_t y_stride) {
+  if (table.device.data() == nullptr)
+    throw DeviceError("product {}: the probes were not uploaded", product.name);
+  const DeviceTable device(table);
+  const Slots slots(table.probes);
+  const cuda::TailColumns columns = columns_of(product);
+  const cuda::LowRanks tails = low_ranks(product, 0, product.parts.size(), range.row_begin);
+  check_scratch("product", "planes of factors", scratch_.planes,
+                cuda::factor_elements(columns.ranks, product.in(), slots.count()));
+  // As few ranges as there is room for, and those alike.
+  const std::int64_t ranges = (slots.count() + columns.slots - 1) / columns.slots;
+  const std::int64_t slots_a_range = (slots.count() + ranges - 1) / ranges;
+  MEZZO_CUDA(cuda::project_factors(tails, columns.ranks, product.in(), table.noise, device.probes,
+                                   device.first_probe, slots.count(), scratch_.planes.data, stream()));
+  MEZZO_CUDA(cuda::project_columns(matrices(x), x.rows, product.in(), table.count(), tails, columns,
+                                   device.probes, device.slot, slots_a_range, scratch_.planes.data,
+                                   stream()));
+  auto* const weight = const_cast<std::byte*>(weight_of(product, range));
+  for (std::int64_t slot = 0; slot < slots.count(); slot += slots_a_range) {
+    const std::int64_t past = std::min(slot + slots_a_range, slots.count());
+    MEZZO_CUDA(cuda::expand(weight, product.weight.row_stride, range.rows, product.in(), tails, columns,
+                            table.noise, device.probes, device.first_probe + slot, past - slot, stream()));
+    const std::int64_t first = slots.first[static_cast<std::size_t>(slot)] * x.rows;
+    const std::int64_t last = slots.first[static_cast<std::size_t>(past)] * x.rows;
+    multiply(product, range, shape, x, first, last - first,
+             static_cast<std::byte*>(y) + static_cast<std::size_t>(first * y_stride) * size_of(shape.out),
+             y_stride);
+  }
+}
+
+bool CudaBackend::prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                                const View& x) {
+  if (range.ranks == 0) return false;
+  const std::int64_t copies = table.count();
+  if (table.device.data() == nullptr)
+    throw DeviceError("product {}: the probes were not uploaded", product.name);
+  check_scratch("product", "factors", scratch_.factors, copies * range.factors);
+  check_scratch("product", "tails", scratch_.s, copies * x.rows * range.ranks);
+  const DeviceTable device(table);
+  const bool apart = plan_.takes_columns(product.in(), range.ranks);
+  auto* const factors = scratch_.factors.as<float>();
+  cuda::Factors some;
+  const auto launch = [&] {
+    MEZZO_CUDA(cuda::perturb(some, table.noise, device.probes, copies, factors, range.factors, stream()));
+    some.count = 0;
+  };
+  for (const TailPlace& place : range.tails) {
+    if (place.tail == nullptr) continue;
+    const LowRankTail& tail = *place.tail;
+    if (!apart) {
+      some.factor[some.count++] = {.value = tail.a.as<float>(),
+                                   .tensor = tail.a_id,
+                                   .count = tail.a.rows * tail.a.cols,
+                                   .begin = place.rank_begin * product.in()};
+    }
+    some.factor[some.count++] = {.value = tail.b.as<float>(),
+                                 .tensor = tail.b_id,
+                                 .count = tail.b.rows * tail.b.cols,
+                                 .begin = place.b_begin};
+    if (some.count + 2 > cuda::most_factors) launch();
+  }
+  if (some.count > 0) launch();
+  auto* const s = scratch_.s.as<float>();
+  if (apart) {
+    const std::int64_t slots = Slots(table.probes).count();
+    check_scratch("product", "planes of factors", scratch_.planes,
+                  cuda::factor_elements(range.ranks, product.in(), slots));
+    const cuda::LowRanks tails = low_ranks(product, range.first, range.count, range.row_begin);
+    MEZZO_CUDA(cuda::project_factors(tails, range.ranks, product.in(), table.noise, device.probes,
+                                     device.first_probe, slots, scratch_.planes.data, stream()));
+    MEZZO_CUDA(cuda::project_apart(matrices(x), x.rows, product.in(), copies, tails, range.ranks,
+                                   device.probes, device.slot, scratch_.planes.data, s, stream()));
+  } else {
+    MEZZO_CUDA(
+        cuda::project(matrices(x), x.rows, x.cols, factors, range.factors, range.ranks, copies, s, stream()));
+  }
+  return true;
+}
+
+cuda::Column CudaBackend::column_of(const Product& product, const ProductRange& range,
+                                    std::size_t part) const {
+  const std::int64_t row = product.parts[part].row_begin;
+  const TailPlace& place = range.tails[part - range.first];
+  cuda::Column column{.begin = row - range.row_begin,
+                      .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
+                                                 static_cast<std::size_t>(row) * size_of(product.bias.dtype)
+                                           : nullptr,
+                      .bias_dtype = product.bias.dtype};
+  if (place.tail != nullptr) {
+    column.rank = place.rank;
+    column.rank_begin = place.rank_begin;
+    column.b = scratch_.factors.as<float>() + place.b_begin;
+    column.scaling = place.tail->scaling;
+  }
+  return column;
+}
+
+}  // namespace mezzo
