@@ -78,6 +78,7 @@ case "$1" in
     same_as_undisturbed run-0
     ;;
   crashed_rank)
+    export ASAN_OPTIONS="${ASAN_OPTIONS:-}:handle_segv=0" # a sanitized build would leave with a code of its own
     start run 2 "${endless[@]}"
     under_way run
     kill -SEGV "$(process_of_rank 1)"
