@@ -81,6 +81,19 @@ under_way() { # RUN: waits for its first step
   fail "no first step"
 }
 
+before_first_step() {
+  local i
+  for ((i = 0; i < 1200; ++i)); do
+    if grep '^first example' "$scratch/err" >/dev/null; then
+      began=$SECONDS
+      return
+    fi
+    kill -0 "$script" 2>/dev/null || fail "ended before its first step"
+    sleep 0.05
+  done
+  fail "not ready for a first step"
+}
+
 hash_of() { "$MEZZO" info "$scratch/$1" --json | grep -o '"trainables_sha256":"[0-9a-f]*"'; }
 step_of() { "$MEZZO" info "$scratch/$1" --json | grep -o '"step":[0-9]*' | grep -o '[0-9]*'; }
 
