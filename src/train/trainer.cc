@@ -234,11 +234,16 @@ void Trainer::make_header() {
     train_hash = sha256_of_file(*config_.data.train);
     if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
-  for (const std::string& other : agree(exchange_, hash, starting_)) {
-    if (other.empty()) continue;
-    if (header_.base_hash.empty()) header_.base_hash = other;
-    if (other != header_.base_hash)
-      throw CommError("model.path: hosts hold different models: {} and {}", header_.base_hash, other);
+  const std::vector<std::string> hashes = agree(exchange_, hash, starting_);
+  header_.base_hash = hashes[0];  // rank 0 is the first of its host
+  for (int rank = 1; rank < exchange_.size(); ++rank) {
+    const std::string& other = hashes[static_cast<std::size_t>(rank)];
+    if (other.empty() || other == hashes[0]) continue;
+    throw JobFailed(
+        {.code = ExitCode::usage,
+         .message = fmt::format("model.path: the model's hash of {} differs from that of {}: found "
+                                "{}, expected {}",
+                                exchange_.name_of_rank(rank), exchange_.name_of_rank(0), other, hashes[0])});
   }
   check_same_everywhere("the data's SHA-256", train_hash + " " + validation_hash);
 
