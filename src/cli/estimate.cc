@@ -7,6 +7,7 @@
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/io/json_file.h"
 #include "mezzo/model/family.h"
 
 namespace mezzo {
@@ -72,6 +73,21 @@ Json to_json(const RunEstimate& run, const Placement& placement, int ranks) {
                         {"low_rank", run.step.low_rank},
                         {"attention", run.step.attention},
                         {"rank_products", run.rank_products}};
+  json["scaling"] = Json::array();
+  for (const StepForecast& step : run.scaling) {
+    const auto measured = [&](double value) { return step.step > 0.0 ? Json(value) : Json(nullptr); };
+    json["scaling"].push_back({{"ranks", step.ranks},
+                               {"working_ranks", step.working_ranks},
+                               {"probes_per_forward", step.group},
+                               {"largest_load", step.largest_load},
+                               {"balance", step.balance},
+                               {"exchange_words", step.words},
+                               {"exchange_s", step.exchange},
+                               {"work_s", measured(step.work)},
+                               {"step_s", measured(step.step)},
+                               {"speed_up", measured(step.speed_up)},
+                               {"efficiency", measured(step.efficiency)}});
+  }
   return json;
 }
 
@@ -111,6 +127,77 @@ std::string to_text(const RunEstimate& run, const Placement& placement, int rank
   return text;
 }
 
+/// A line for each number of ranks.
+std::string scaling_text(const std::vector<StepForecast>& scaling) {
+  const bool timed = scaling.front().step > 0.0;
+  std::string text = fmt::format("{:>8}{:>9}{:>16}{:>14}{:>9}", "ranks", "working", "probes/forward",
+                                 "largest load", "balance");
+  if (timed)
+    text += fmt::format("{:>14}{:>14}{:>10}{:>12}", "exchange s", "step s", "speed-up", "efficiency");
+  text += '\n';
+  for (const StepForecast& step : scaling) {
+    text += fmt::format("{:>8}{:>9}{:>16}{:>14.0f}{:>9.3f}", step.ranks, step.working_ranks, step.group,
+                        step.largest_load, step.balance);
+    if (timed) {
+      text += fmt::format("{:>14.6f}{:>14.6f}{:>10.2f}{:>12.3f}", step.exchange, step.step, step.speed_up,
+                          step.efficiency);
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+/// What `mezzo profile --json` wrote, as far as a forecast needs it.
+struct Measured {
+  std::string path;
+  StepParts parts;
+  Json of;  ///< what it was measured of
+};
+
+Measured read_measured(const std::string& path) {
+  const nlohmann::json json = read_json_file(path);
+  Measured measured{.path = path, .parts = {}, .of = {}};
+  try {
+    const nlohmann::json& parts = json.at("parts");
+    measured.parts = {.tokens = parts.at("slice_tokens").get<std::int64_t>(),
+                      .begin = parts.at("begin_s").get<double>(),
+                      .forwards = {},
+                      .update = parts.at("update_s").get<double>(),
+                      .hash = parts.at("hash_s").get<double>(),
+                      .host = parts.at("host_s").get<double>()};
+    for (const nlohmann::json& forward : parts.at("forwards"))
+      measured.parts.forwards.push_back({.probes = forward.at("probes").get<std::int64_t>(),
+                                         .seconds = forward.at("seconds").get<double>()});
+    for (const char* key : {"backend", "dtype", "threads", "weight_bytes"}) measured.of[key] = json.at(key);
+  } catch (const nlohmann::json::exception& error) {
+    throw InputError("{}: expected what `mezzo profile CONFIG --json` writes: {}", path, error.what());
+  }
+  bool sound = measured.parts.tokens > 0 && !measured.parts.forwards.empty();
+  std::int64_t before = 0;
+  for (const StepParts::Forward& forward : measured.parts.forwards) {
+    sound = sound && forward.probes > before && forward.seconds > 0.0;
+    before = forward.probes;
+  }
+  if (!sound) {
+    throw InputError(
+        "{}: parts: expected slice_tokens of at least 1 and forwards in ascending order of probes, each of "
+        "more than 0 seconds",
+        path);
+  }
+  return measured;
+}
+
+/// UsageError unless the parts were measured on a rank like those of the estimate.
+void check_measured(const Measured& measured, const Json& estimate) {
+  for (const auto& [key, value] : measured.of.items()) {
+    if (key == "threads" && estimate.at("backend") != "cpu") continue;
+    if (value != estimate.at(key)) {
+      throw UsageError("--measured: {}: {} is {} there, but {} in this estimate; profile the same config",
+                       measured.path, key, value.dump(), estimate.at(key).dump());
+    }
+  }
+}
+
 }  // namespace
 
 VerbAction add_estimate(CLI::App& verb) {
@@ -119,7 +206,9 @@ VerbAction add_estimate(CLI::App& verb) {
     std::vector<std::string> overrides;
     std::string device;
     std::optional<double> memory_gib, tflops;
-    int ranks = 1;
+    std::vector<int> ranks = {1};
+    std::string measured;
+    std::vector<double> exchange_us;
     bool json = false;
   };
   auto arguments = std::make_shared<Arguments>();
@@ -133,13 +222,30 @@ VerbAction add_estimate(CLI::App& verb) {
       ->check(CLI::PositiveNumber);
   verb.add_option("--tflops", arguments->tflops, "rate of a rank's products, in TFLOP/s: adds their time")
       ->check(CLI::PositiveNumber);
-  verb.add_option("--ranks", arguments->ranks, "ranks of the job, all on one host")
+  verb.add_option("--ranks", arguments->ranks,
+                  "ranks of the job (`auto` threads: all on one host), or several numbers, as in 1,8,64: the "
+                  "plan is of the first, and the work is shared out over each")
       ->check(CLI::Range(1, 65536))
+      ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
+  verb.add_option("--measured", arguments->measured,
+                  "what `mezzo profile CONFIG --json` wrote: adds the time of a step on each number of ranks")
+      ->check(CLI::ExistingFile);
+  verb.add_option("--exchange-us", arguments->exchange_us,
+                  "A[,B[,C]]: an exchange of R ranks and W words takes A + (R - 1)(B + C W / 1000) "
+                  "microseconds (default: 0)")
+      ->check(CLI::NonNegativeNumber)
+      ->delimiter(',')
+      ->expected(1, 3)
+      ->allow_extra_args(false);
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer(
       "Needs config.json, the tokenizer and the data, but no weights and no device.\n"
-      "Example: mezzo estimate configs/quickstart.yaml --device cuda --memory-gib 80 --tflops 600");
+      "Example: mezzo estimate configs/quickstart.yaml --device cuda --memory-gib 80 --tflops 600\n"
+      "Example: mezzo profile configs/quickstart.yaml runtime.threads=1 --json > profile.json\n"
+      "         mezzo estimate configs/quickstart.yaml runtime.threads=1 --ranks 1,2,4,8,16,1024 \\\n"
+      "           --measured profile.json --exchange-us 0,1.2,1.6");
   return [arguments](VerbContext& context) {
     if (context.exchange.size() > 1) {
       throw UsageError("estimate takes --ranks, but {} ranks were started", context.exchange.size());
@@ -148,11 +254,20 @@ VerbAction add_estimate(CLI::App& verb) {
     for (const Device device : {Device::cpu, Device::cuda, Device::reference}) {
       if (name_of(device) == arguments->device) config.runtime.device = device;
     }
-    const Placement placement = plan_placement(config.runtime, arguments->ranks);
+    const Placement placement = plan_placement(config.runtime, arguments->ranks.front());
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
     EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
+    std::optional<Measured> measured;
+    if (!arguments->measured.empty()) {
+      measured = read_measured(arguments->measured);
+      options.measured = measured->parts;
+    }
+    std::vector<double> exchange = arguments->exchange_us;
+    exchange.resize(3, 0.0);
+    options.exchange = {
+        .fixed = exchange[0] * 1e-6, .per_rank = exchange[1] * 1e-6, .per_rank_word = exchange[2] * 1e-9};
     if (arguments->memory_gib) {
       constexpr double most_gib = 1u << 20;
       if (*arguments->memory_gib > most_gib) {
@@ -162,8 +277,9 @@ VerbAction add_estimate(CLI::App& verb) {
     }
     const RunEstimate run = estimate_run(config, description, inputs, options);
 
-    Json json = to_json(run, placement, arguments->ranks);
-    std::string text = to_text(run, placement, arguments->ranks);
+    Json json = to_json(run, placement, options.ranks.front());
+    if (measured) check_measured(*measured, json);
+    std::string text = to_text(run, placement, options.ranks.front());
     if (arguments->tflops) {
       const double seconds = run.rank_products / (*arguments->tflops * 1e12);
       json["tflops"] = *arguments->tflops;
@@ -174,6 +290,7 @@ VerbAction add_estimate(CLI::App& verb) {
           *arguments->tflops, seconds, seconds * static_cast<double>(config.train.max_steps),
           config.train.max_steps);
     }
+    text += scaling_text(run.scaling);
     std::cout << (arguments->json ? json.dump() + '\n' : text);
     if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;

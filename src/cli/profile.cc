@@ -21,6 +21,11 @@ Json tflops_of(const WorkTally& tally) {
   return tally.products > 0.0 ? Json(tally.products / tally.seconds * 1e-12) : Json(nullptr);
 }
 
+/// Null for work whose bytes are not counted.
+Json gb_of(const WorkTally& tally) {
+  return tally.bytes > 0.0 ? Json(tally.bytes / tally.seconds * 1e-9) : Json(nullptr);
+}
+
 WorkTally products_of(const ProfileResult& result) {
   WorkTally products;
   for (const ProfileResult::Row& row : result.rows) {
@@ -57,7 +62,9 @@ Json to_json(const ProfileResult& result, const Placement& placement) {
                     {"product_operations", row.step.products},
                     {"low_rank_operations", row.step.low_rank},
                     {"attention_operations", row.step.attention},
-                    {"tflops", tflops_of(row.step)}});
+                    {"tflops", tflops_of(row.step)},
+                    {"bytes", row.step.bytes},
+                    {"gb_per_s", gb_of(row.step)}});
   }
   json["operations"] = std::move(rows);
   json["host_s"] = result.host;
@@ -65,6 +72,13 @@ Json to_json(const ProfileResult& result, const Placement& placement) {
   json["products_s"] = products.seconds;
   json["products_tflops"] = tflops_of(products);
   json["peak_tflops"] = result.peak * 1e-12;
+  json["copy_gb_per_s"] = result.copy * 1e-9;
+  const StepParts& parts = result.parts;
+  Json forwards = Json::array();
+  for (const StepParts::Forward& forward : parts.forwards)
+    forwards.push_back({{"probes", forward.probes}, {"seconds", forward.seconds}});
+  json["parts"] = {{"slice_tokens", parts.tokens}, {"begin_s", parts.begin}, {"forwards", forwards},
+                   {"update_s", parts.update},     {"hash_s", parts.hash},   {"host_s", parts.host}};
   json["peak_product"] = {result.peak_size, result.peak_size, result.peak_size};
   return json;
 }
@@ -76,14 +90,17 @@ std::string to_text(const ProfileResult& result, const Placement& placement) {
   text += fmt::format("a step: {:.6f} s; {:.6f} s while its operations were timed\n", result.step,
                       result.profiled_step);
   text += fmt::format("({})\n", how_timed);
-  text += fmt::format("{:<18}{:>9}{:>12}{:>9}{:>10}{:>11}\n", "", "calls", "seconds", "share", "TFLOP/s",
-                      "of peak");
+  text += fmt::format("{:<18}{:>9}{:>12}{:>9}{:>10}{:>10}{:>11}\n", "", "calls", "seconds", "share",
+                      "TFLOP/s", "GB/s", "of peak");
   const auto line = [&](std::string_view name, const std::string& calls, const WorkTally& tally) {
     text += fmt::format("{:<18}{:>9}{:>12.6f}{:>8.2f}%", name, calls, tally.seconds,
                         100.0 * tally.seconds / result.profiled_step);
     if (tally.products > 0.0) {
       const double rate = tally.products / tally.seconds;
-      text += fmt::format("{:>10.4g}{:>10.1f}%", rate * 1e-12, 100.0 * rate / result.peak);
+      text += fmt::format("{:>10.4g}{:>10}{:>10.1f}%", rate * 1e-12, "", 100.0 * rate / result.peak);
+    } else if (tally.bytes > 0.0) {
+      const double rate = tally.bytes / tally.seconds;
+      text += fmt::format("{:>10}{:>10.4g}{:>10.1f}%", "", rate * 1e-9, 100.0 * rate / result.copy);
     }
     text += '\n';
   };
@@ -93,6 +110,16 @@ std::string to_text(const ProfileResult& result, const Placement& placement) {
   line("all products", "", products_of(result));
   text += fmt::format("peak: {:.4g} TFLOP/s, one product of {} x {} x {} by the device's library\n",
                       result.peak * 1e-12, result.peak_size, result.peak_size, result.peak_size);
+  text += fmt::format("copy: {:.4g} GB/s read and written, a matrix's rows gathered in their order\n",
+                      result.copy * 1e-9);
+  const StepParts& parts = result.parts;
+  text += fmt::format("one slice of {} tokens, nothing timed within: {:.6f} s to begin, then a forward of\n",
+                      parts.tokens, parts.begin);
+  for (const StepParts::Forward& forward : parts.forwards) {
+    text += fmt::format("{:>6} probe{} {:>12.6f} s {:>12.6f} s a probe\n", forward.probes,
+                        forward.probes == 1 ? " " : "s", forward.seconds,
+                        forward.seconds / static_cast<double>(forward.probes));
+  }
   return text;
 }
 

@@ -117,7 +117,7 @@ class MpiExchange final : public Exchange {
   void give_signs(const std::stop_token& stop);
   void begin_sum(Patience patience);
   void send(int peer, Tag tag, Words words);
-  std::optional<Message> next();
+  std::optional<Message> next(std::optional<Tag> but = std::nullopt);
   void flush(Clock::time_point deadline);
   void pump();  // with the lock held
 
@@ -266,7 +266,8 @@ ExchangeResult MpiExchange::carry(Transport& transport, std::span<std::uint64_t>
         failed = now;
         transport.abort();
       }
-      if (const std::optional<Message> message = next()) {
+      // Words belong to the next sum, of a rank whose transport was done earlier.
+      if (const std::optional<Message> message = next(Tag::words)) {
         if (message->tag == Tag::failure) take_over(*message);
         if (std::optional<ExchangeResult> result = read_answer(*message, {})) {
           transport.abort();
@@ -449,14 +450,21 @@ void MpiExchange::send(int peer, Tag tag, Words words) {
   mail_.send(peer, tag, std::move(words));
 }
 
-/// A message that is here, if there is one; never a sign. Never waits.
-std::optional<Message> MpiExchange::next() {
+/// A message that is here, if there is one; never a sign. `but`: left for later. Never waits.
+std::optional<Message> MpiExchange::next(std::optional<Tag> but) {
   const std::lock_guard lock(mutex_);
   if (sign_failure_) std::rethrow_exception(sign_failure_);
-  if (inbox_.empty()) pump();
-  if (inbox_.empty()) return std::nullopt;
-  std::optional<Message> message(std::move(inbox_.front()));
-  inbox_.pop_front();
+  const auto find = [&] {
+    return std::ranges::find_if(inbox_, [&](const Message& message) { return message.tag != but; });
+  };
+  auto found = find();
+  if (found == inbox_.end()) {
+    pump();
+    found = find();
+  }
+  if (found == inbox_.end()) return std::nullopt;
+  std::optional<Message> message(std::move(*found));
+  inbox_.erase(found);
   return message;
 }
 
@@ -507,8 +515,9 @@ std::vector<std::string> gather_hosts(MPI_Comm comm, int size) {
 
 /// Says that the job does not come up, and which ranks of this host are to blame as far as that can be seen.
 [[noreturn]] void give_up_start(const Launch& launch) {
-  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves.
-  std::this_thread::sleep_for(launch.rank == 0 ? 0s : 1s + std::min(launch.rank, 3) * 1s);
+  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves, within about two
+  // seconds.
+  std::this_thread::sleep_for(std::min(launch.rank, 20) * 3500ms);
   const std::vector<int> stopped = stopped_local_ranks(launch);
   std::string who = "a rank on another host, or one that was never started";
   for (std::size_t i = 0; i < stopped.size(); ++i) {

@@ -544,7 +544,7 @@ std::vector<Key> make_table() {
           .also_called({"distribution"}),
       key("zo.probes_per_forward", MEMBER(zo.probes_per_forward),
           Optional<Whole<std::int64_t>>{"auto", count}, free,
-          "Probes that one forward evaluates together; it changes speed and memory, never results."),
+          "The most probes that one forward evaluates together; it changes speed and memory, never results."),
 
       key("optimizer.type", MEMBER(optimizer.type), Choice<decltype(optimizer_types)>{optimizer_types}, fixed,
           "The update rule.")

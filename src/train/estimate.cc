@@ -8,6 +8,7 @@
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/zo/estimator.h"
+#include "mezzo/zo/slots.h"
 #include "mezzo/zo/trajectory.h"
 #include "profiled_backend.h"
 
@@ -32,60 +33,95 @@ std::vector<Probe> probes_of(const Config& config, std::uint64_t step) {
       ->probes(direction_seeds(config.train.seed, step, config.zo.directions));
 }
 
-void plan_memory(const Config& config, const WorkInputs& inputs, const EstimateOptions& options,
-                 const Decoder& decoder, const DevicePlan& device, RunEstimate& estimate) {
-  const std::optional<std::int64_t> asked = config.zo.probes_per_forward;
-  estimate.memory = memory_of(options, !asked);
-  const std::size_t fixed = estimate.weight_bytes + estimate.trainable_bytes;
-  if (!asked && estimate.memory.value() < fixed) {
+/// Plans a rank's forwards for any number of ranks.
+class Planner {
+ public:
+  /// All must outlive it. `free`: bytes for activations and scratch.
+  Planner(const Config& config, const WorkInputs& inputs, const Decoder& decoder, const DevicePlan& device,
+          const RunEstimate& run, std::size_t free)
+      : config_(config), inputs_(inputs), decoder_(decoder), device_(device), run_(run), free_(free) {}
+
+  GroupPlan plan(int ranks) const { return plan(ranks, config_.zo.probes_per_forward); }
+  GroupReason reason(int ranks) const {
+    if (config_.zo.probes_per_forward) return GroupReason::asked;
+    const GroupPlan fair = plan(ranks, limits(ranks).share);
+    return fair.activation_bytes + fair.scratch_bytes <= free_ ? GroupReason::fair_share
+                                                               : GroupReason::memory;
+  }
+
+ private:
+  GroupLimits limits(int ranks) const {
+    const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
+    return {.probes = run_.probes,
+            .share =
+                largest_share(config_.train, *inputs_.train, inputs_.task.loss(), run_.probes, paired, ranks),
+            .memory = free_,
+            .paired = paired};
+  }
+  GroupPlan plan(int ranks, std::optional<std::int64_t> group) const {
+    return plan_group(decoder_, device_, run_.largest, config_.zo.directions, limits(ranks), group);
+  }
+
+  const Config& config_;
+  const WorkInputs& inputs_;
+  const Decoder& decoder_;
+  const DevicePlan& device_;
+  const RunEstimate& run_;
+  std::size_t free_;
+};
+
+/// Bytes that weights and trainables leave.
+std::size_t free_of(const RunEstimate& run, bool needed) {
+  if (!needed) return 0;
+  const std::size_t fixed = run.weight_bytes + run.trainable_bytes;
+  if (run.memory.value() < fixed) {
     throw DeviceError("weights and trainables take {} MiB, but there are {} MiB of memory", fixed >> 20,
-                      *estimate.memory >> 20);
+                      *run.memory >> 20);
   }
-  const GroupLimits limits{.probes = estimate.probes,
-                           .slices = estimate.slices,
-                           .ranks = options.ranks,
-                           .memory = asked ? 0 : *estimate.memory - fixed,
-                           .paired = config.zo.estimator == EstimatorKind::two_sided};
-  const auto plan = [&](std::optional<std::int64_t> group) {
-    return plan_group(decoder, device, estimate.largest, config.zo.directions, limits, group);
-  };
-  estimate.plan = plan(asked);
-  if (!asked) {
-    const GroupPlan fair = plan(fair_share(limits));
-    const bool fits = fair.activation_bytes + fair.scratch_bytes <= limits.memory;
-    estimate.reason = fits ? GroupReason::fair_share : GroupReason::memory;
-  }
-  if (inputs.validation.empty()) return;
-  const BatchShape shape = Evaluator(inputs.validation, inputs.task).largest();
-  estimate.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
-  estimate.evaluation_scratch_bytes = device.scratch_bytes(decoder.workload(shape, 1, 1));
+  return *run.memory - fixed;
 }
 
-/// Takes the first steps of every rank where nothing is done, and counts.
-void count_operations(const Config& config, const WorkInputs& inputs, int ranks, Decoder& decoder,
+/// The first steps' work.
+struct CountedStep {
+  std::vector<Probe> probes;
+  std::vector<std::vector<const Example*>> slices;
+  StepItems items;
+  StepUnits units;
+};
+
+std::vector<CountedStep> counted_steps(const Config& config, const WorkInputs& inputs) {
+  const auto count = static_cast<std::size_t>(std::min(config.train.max_steps, most_counted_steps));
+  std::vector<CountedStep> steps(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    CountedStep& step = steps[i];
+    step.probes = probes_of(config, i);
+    step.slices = slices_of(config.train, *inputs.train, i);
+    step.items = {.probes = step.probes,
+                  .slices = step.slices,
+                  .loss = inputs.task.loss(),
+                  .noise = config.zo.noise,
+                  .paired = config.zo.estimator == EstimatorKind::two_sided};
+    step.units = step.items.units();
+  }
+  return steps;
+}
+
+/// Takes steps of every rank where nothing is done, and counts.
+void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder& decoder,
                       ProfiledBackend& backend, RunEstimate& estimate) {
   decoder.randomize(0, 0.0f);
   ProbeRunner runner(backend, decoder);
   runner.reserve(estimate.largest, estimate.plan.group, estimate.plan.directions);
   backend.watch(ProfiledBackend::Watch::counts);
-  estimate.counted_steps = std::min(config.train.max_steps, most_counted_steps);
   std::int64_t forwards = 0;
   WorkTally all;
   std::vector<double> rank_products(static_cast<std::size_t>(ranks), 0.0);
-  for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(estimate.counted_steps); ++step) {
-    const std::vector<Probe> probes = probes_of(config, step);
-    const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
-    const StepItems items{.probes = probes,
-                          .slices = slices,
-                          .loss = inputs.task.loss(),
-                          .noise = config.zo.noise,
-                          .paired = config.zo.estimator == EstimatorKind::two_sided};
-    const StepUnits units = items.units();
-    const std::vector<WorkShare> shares = share_out(units, ranks);
+  for (const CountedStep& step : steps) {
+    const std::vector<WorkShare> shares = share_out(step.units, ranks);
     for (std::size_t rank = 0; rank < shares.size(); ++rank) {
-      const std::vector<WorkItem> work = items_of(units, shares[rank], estimate.plan.group);
+      const std::vector<WorkItem> work = items_of(step.units, shares[rank], estimate.plan.group);
       backend.clear();
-      evaluate_items(runner, items, work, [](std::int64_t, std::int64_t, SliceLoss) {});
+      evaluate_items(runner, step.items, work, [](std::int64_t, std::int64_t, SliceLoss) {});
       const WorkTally total = total_of(backend.tallies());
       forwards += static_cast<std::int64_t>(work.size());
       all.products += total.products;
@@ -94,11 +130,47 @@ void count_operations(const Config& config, const WorkInputs& inputs, int ranks,
       rank_products[rank] += total.products;
     }
   }
-  const auto steps = static_cast<double>(estimate.counted_steps);
-  estimate.forwards = static_cast<double>(forwards) / steps;
+  const auto count = static_cast<double>(steps.size());
+  estimate.counted_steps = static_cast<std::int64_t>(steps.size());
+  estimate.forwards = static_cast<double>(forwards) / count;
   estimate.step = {
-      .products = all.products / steps, .low_rank = all.low_rank / steps, .attention = all.attention / steps};
-  estimate.rank_products = std::ranges::max(rank_products) / steps;
+      .products = all.products / count, .low_rank = all.low_rank / count, .attention = all.attention / count};
+  estimate.rank_products = std::ranges::max(rank_products) / count;
+}
+
+/// Shares out the counted steps and adds up what the parts of a step take.
+StepForecast forecast(const Config& config, const std::vector<CountedStep>& steps,
+                      const EstimateOptions& options, const GroupPlan& plan, int ranks) {
+  const StepUnits& first = steps.front().units;
+  StepForecast result{.ranks = ranks,
+                      .working_ranks = std::min<std::int64_t>(ranks, first.count()),
+                      .group = plan.group,
+                      .words = SlotTable::words_of(first.probes, first.slices(), ranks)};
+  const auto count = static_cast<double>(steps.size());
+  double loads = 0.0;
+  for (const CountedStep& step : steps) {
+    std::int64_t largest = 0;
+    double slowest = 0.0;
+    for (const WorkShare& share : share_out(step.units, ranks)) {
+      if (share.count == 0) continue;
+      const std::int64_t load = load_of(step.units, share);
+      loads += static_cast<double>(load);
+      largest = std::max(largest, load);
+      if (!options.measured) continue;
+      const std::vector<WorkItem> items = items_of(step.units, share, plan.group);
+      slowest = std::max(slowest, options.measured->work_seconds(step.units, items));
+    }
+    result.largest_load += static_cast<double>(largest) / count;
+    result.work += slowest / count;
+  }
+  result.balance = loads / count / ranks / result.largest_load;
+  result.exchange = options.exchange.seconds(ranks, result.words);
+  if (options.measured) {
+    const StepParts& parts = *options.measured;
+    result.step = result.work + parts.update + parts.hash / static_cast<double>(config.train.hash_steps) +
+                  parts.host + result.exchange;
+  }
+  return result;
 }
 
 }  // namespace
@@ -134,9 +206,30 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
       .forwards = 0.0,
       .step = {},
       .rank_products = 0.0,
+      .scaling = {},
   };
-  plan_memory(config, inputs, options, decoder, *device, estimate);
-  count_operations(config, inputs, options.ranks, decoder, backend, estimate);
+  const bool automatic = !config.zo.probes_per_forward;
+  estimate.memory = memory_of(options, automatic);
+  const Planner planner(config, inputs, decoder, *device, estimate, free_of(estimate, automatic));
+  const int ranks = options.ranks.front();
+  estimate.plan = planner.plan(ranks);
+  estimate.reason = planner.reason(ranks);
+  if (!inputs.validation.empty()) {
+    const BatchShape shape = Evaluator(inputs.validation, inputs.task).largest();
+    estimate.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
+    estimate.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1, 1));
+  }
+  const std::vector<CountedStep> steps = counted_steps(config, inputs);
+  count_operations(steps, ranks, decoder, backend, estimate);
+
+  const StepForecast alone = forecast(config, steps, options, planner.plan(1), 1);
+  for (const int each : options.ranks) {
+    StepForecast& row =
+        estimate.scaling.emplace_back(forecast(config, steps, options, planner.plan(each), each));
+    if (!options.measured) continue;
+    row.speed_up = alone.step / row.step;
+    row.efficiency = row.speed_up / each;
+  }
   return estimate;
 }
 

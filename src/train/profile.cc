@@ -1,5 +1,6 @@
 #include "mezzo/train/profile.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "mezzo/backend/floor.h"
@@ -21,7 +22,16 @@ class ProfiledRun {
  public:
   ProfiledRun(const Config& config, const Inputs& inputs, const BackendOptions& options);
 
-  void step(std::uint64_t step);  ///< waits
+  /// Seconds of a step.
+  struct StepSeconds {
+    double total = 0.0;
+    double work = 0.0;  ///< the forwards
+    double hash = 0.0;
+    double update = 0.0;
+  };
+  StepSeconds step(std::uint64_t step);  ///< waits
+  /// `begin` and `forwards` alone, on the first step's first slice.
+  StepParts measure_forwards(int repetitions);
 
   const Config& config;
   const Inputs& inputs;
@@ -34,6 +44,7 @@ class ProfiledRun {
   std::int64_t probes = 0;
 
  private:
+  void take(std::uint64_t step, StepSeconds& seconds);
   std::vector<Probe> probes_of(std::uint64_t step) const {
     return estimator_->probes(direction_seeds(config.train.seed, step, config.zo.directions));
   }
@@ -65,14 +76,20 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
   const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
   plan = plan_group(decoder, backend, largest, config.zo.directions,
                     {.probes = probes,
-                     .slices = slices,
+                     .share = probes,
                      .memory = backend.memory_available(),
                      .paired = config.zo.estimator == EstimatorKind::two_sided},
                     config.zo.probes_per_forward);
   runner.reserve(largest, plan.group, plan.directions);
 }
 
-void ProfiledRun::step(std::uint64_t step) {
+ProfiledRun::StepSeconds ProfiledRun::step(std::uint64_t step) {
+  StepSeconds seconds;
+  seconds.total = seconds_of([&] { take(step, seconds); });
+  return seconds;
+}
+
+void ProfiledRun::take(std::uint64_t step, StepSeconds& seconds) {
   const std::vector<Probe> of_step = probes_of(step);
   const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
   const StepItems items{.probes = of_step,
@@ -82,22 +99,56 @@ void ProfiledRun::step(std::uint64_t step) {
                         .paired = config.zo.estimator == EstimatorKind::two_sided};
   const StepUnits units = items.units();
   slots_->clear();
-  evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group),
-                 [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
-                   slots_->set(probe, slice, of_step[static_cast<std::size_t>(probe)].seed, loss.sum,
-                               loss.weight);
-                 });
+  seconds.work = seconds_of([&] {
+    evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group),
+                   [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
+                     slots_->set(probe, slice, of_step[static_cast<std::size_t>(probe)].seed, loss.sum,
+                                 loss.weight);
+                   });
+  });
   if (step % static_cast<std::uint64_t>(config.train.hash_steps) == 0) {
-    static_cast<void>(backend.hash(trainables));
+    seconds.hash = seconds_of([&] { static_cast<void>(backend.hash(trainables)); });
   }
   const auto number = static_cast<std::int64_t>(step);
   const StepRecord record{.step = step,
                           .learning_rate = schedule_.at(number),
                           .coefficients = estimator_->estimate(slots_->losses(of_step, number)).coefficients};
-  backend.update(trainables,
-                 update_of(record, config.train.seed, static_cast<float>(config.optimizer.weight_decay)),
-                 config.zo.noise);
-  backend.synchronize();
+  const UpdateStep update =
+      update_of(record, config.train.seed, static_cast<float>(config.optimizer.weight_decay));
+  seconds.update = seconds_of([&] {
+    backend.update(trainables, update, config.zo.noise);
+    backend.synchronize();
+  });
+}
+
+StepParts ProfiledRun::measure_forwards(int repetitions) {
+  constexpr int warm_up = 3;  // the third of its kind is when a backend may begin to repeat it
+  const auto measure = [&](const std::function<void()>& work) {
+    for (int i = 0; i < warm_up; ++i) work();
+    return median_seconds(repetitions, work);
+  };
+  const std::vector<Probe> of_step = probes_of(0);
+  const std::vector<const Example*> slice = slices_of(config.train, *inputs.train, 0)[0];
+  const TaskLoss loss = inputs.task.loss();
+  LossBatch batch;
+  StepParts parts;
+  parts.begin = measure([&] {
+    batch = pack(slice, loss, loss == TaskLoss::options);
+    runner.begin(batch.packed);
+    backend.synchronize();
+  });
+  parts.tokens = batch.packed.token_count();
+  const std::size_t questions = batch.packed.question_tokens.size();
+  for (std::int64_t count = 1;; count = std::min(2 * count, plan.group)) {
+    const auto group = std::span(of_step).first(static_cast<std::size_t>(count));
+    const double seconds = measure([&] {
+      const std::span<const float> scores = runner.evaluate(group, config.zo.noise);
+      for (std::size_t p = 0; p < group.size(); ++p)
+        static_cast<void>(loss_of(batch, scores.subspan(p * questions, questions)));
+    });
+    parts.forwards.push_back({.probes = count, .seconds = seconds});
+    if (count == plan.group) return parts;
+  }
 }
 
 /// The rate of one large product, in operations a second.
@@ -106,6 +157,37 @@ double peak_rate(const BackendOptions& options, std::int64_t size) {
   const std::unique_ptr<ProductFloor> floor = make_product_floor(options, {&product, 1});
   floor->run();
   return product.operations() / median_seconds(5, [&] { floor->run(); });
+}
+
+/// The rate of a copy, in bytes read and written a second.
+double copy_rate(const BackendOptions& options, std::int64_t rows) {
+  constexpr std::int64_t cols = 4096;
+  const std::unique_ptr<Backend> backend = make_backend(options);
+  PackedBatch all;  // of which every row is read: its list of rows is the one to gather
+  for (std::int32_t row = 0; row < rows; ++row) {
+    all.tokens.push_back(0);
+    all.positions.push_back(row);
+    all.reads.push_back(row);
+  }
+  all.offsets = {0, static_cast<std::int32_t>(rows)};
+  DeviceBatch batch;
+  backend->upload(all, batch);
+  const Probe unperturbed;
+  ProbeTable table;
+  backend->upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+  const std::size_t bytes = static_cast<std::size_t>(rows * cols) * size_of(backend->activation_dtype());
+  const Buffer from = backend->allocate(bytes);
+  const Buffer to = backend->allocate(bytes);
+  const auto matrix = [&](const Buffer& buffer) {
+    return dense(buffer.data(), backend->activation_dtype(), rows, cols);
+  };
+  backend->fill_normal(matrix(from), 0, 1.0f);
+  const auto copy = [&] {
+    backend->gather(table, matrix(from), batch.reads, matrix(to));
+    backend->synchronize();
+  };
+  copy();
+  return 2.0 * static_cast<double>(bytes) / median_seconds(5, copy);
 }
 
 }  // namespace
@@ -146,6 +228,7 @@ WorkTally total_of(const WorkTallies& tallies) {
     total.products += tally.products;
     total.low_rank += tally.low_rank;
     total.attention += tally.attention;
+    total.bytes += tally.bytes;
   }
   return total;
 }
@@ -156,14 +239,19 @@ ProfileResult profile(const Config& config, const Inputs& inputs, const BackendO
   {
     ProfiledRun run(config, inputs, backend);
     run.step(0);  // warms up
-    std::vector<double> seconds;
+    std::vector<double> seconds, updates, hosts;
+    double hash = 0.0;
     double profiled = 0.0;
     double tokens = 0.0;
     for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(steps); ++step) {
       run.backend.watch(ProfiledBackend::Watch::nothing);
-      seconds.push_back(seconds_of([&] { run.step(step); }));
+      const ProfiledRun::StepSeconds plain = run.step(step);
+      seconds.push_back(plain.total);
+      updates.push_back(plain.update);
+      hosts.push_back(plain.total - plain.work - plain.hash - plain.update);
+      hash = std::max(hash, plain.hash);
       run.backend.watch(ProfiledBackend::Watch::time);
-      profiled += seconds_of([&] { run.step(step); });
+      profiled += run.step(step).total;
       for (const auto& slice : slices_of(config.train, *inputs.train, step)) {
         tokens += static_cast<double>(
             shape_of(pack(slice, inputs.task.loss(), inputs.task.loss() == TaskLoss::options).packed).tokens);
@@ -191,13 +279,20 @@ ProfileResult profile(const Config& config, const Inputs& inputs, const BackendO
                              .step = {.seconds = tally.seconds / count,
                                       .products = tally.products / count,
                                       .low_rank = tally.low_rank / count,
-                                      .attention = tally.attention / count}});
+                                      .attention = tally.attention / count,
+                                      .bytes = tally.bytes / count}});
     }
     result.host = result.profiled_step - total_of(tallies).seconds / count;
+    run.backend.watch(ProfiledBackend::Watch::nothing);
+    result.parts = run.measure_forwards(static_cast<int>(steps));
+    result.parts.update = median_of(std::move(updates));
+    result.parts.hash = hash;
+    result.parts.host = median_of(std::move(hosts));
   }
   // The run's memory is free again: of a card it may have taken all.
   result.peak_size = backend.device == DeviceKind::cuda ? 8192 : 2048;
   result.peak = peak_rate(backend, result.peak_size);
+  result.copy = copy_rate(backend, backend.device == DeviceKind::cuda ? 65536 : 4096);
   return result;
 }
 

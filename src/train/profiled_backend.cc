@@ -32,6 +32,16 @@ void ProfiledBackend::run(Work work, const std::function<void()>& operation) {
   });
 }
 
+void ProfiledBackend::count_bytes(Work work, const ProbeTable& table, std::span<const View> views) {
+  if (watch_ == Watch::nothing) return;
+  for (const View& view : views) {
+    if (!view) continue;
+    tally(work).bytes +=
+        copies_of(view, table) *
+        static_cast<double>(static_cast<std::size_t>(view.rows * view.cols) * size_of(view.dtype));
+  }
+}
+
 void ProfiledBackend::count_product(const ProbeTable& table, const Product& product, std::size_t first,
                                     std::size_t count, const View& x) {
   if (watch_ == Watch::nothing) return;
@@ -66,11 +76,18 @@ void ProfiledBackend::upload(std::span<const Probe> probes, NoiseKind noise, Pro
 
 void ProfiledBackend::embed(const DeviceBatch& batch, View table, View positions_table,
                             std::int64_t position_offset, View h) {
+  View read = table;
+  read.rows = batch.shape.tokens;
+  View positions_read = positions_table;
+  positions_read.rows = batch.shape.tokens;
+  count_bytes(Work::rows, {}, {{read, positions_read, h}});
   run(Work::rows, [&] { inner_.embed(batch, table, positions_table, position_offset, h); });
 }
 
 void ProfiledBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas,
                                     View h_out, const Norm& norm, View x) {
+  count_bytes(Work::norm, table, deltas);
+  count_bytes(Work::norm, table, {{h_in, h_out, x}});
   run(Work::norm, [&] { inner_.residual_norm(table, h_in, deltas, h_out, norm, x); });
 }
 
@@ -103,6 +120,7 @@ void ProfiledBackend::attention(const ProbeTable& table, const DeviceBatch& batc
 }
 
 void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View out) {
+  count_bytes(Work::rows, table, {{out, out}});  // as much is read
   run(Work::rows, [&] { inner_.gather(table, x, rows, out); });
 }
 

@@ -41,8 +41,11 @@ class ProfiledBackend final : public BackendOver {
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
   void synchronize() override { inner_.synchronize(); }
-  /// Operation by operation, so that each can be watched.
-  void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
+  /// Operation by operation where each is to be watched.
+  void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override {
+    if (watch_ != Watch::nothing) return enqueue();
+    inner_.repeat(key, enqueue);
+  }
 
   void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
              View h) override;
@@ -71,6 +74,7 @@ class ProfiledBackend final : public BackendOver {
   Work work_of(const Product& product) const;
   WorkTally& tally(Work work) { return tallies_[static_cast<std::size_t>(work)]; }
   void run(Work work, const std::function<void()>& operation);
+  void count_bytes(Work work, const ProbeTable& table, std::span<const View> views);
   /// Counts parts [first, first + count) over the rows of x.
   void count_product(const ProbeTable& table, const Product& product, std::size_t first, std::size_t count,
                      const View& x);

@@ -13,7 +13,7 @@ SlotTable::SlotTable(std::int64_t probes, std::int64_t slices, int ranks)
     : probes_(probes),
       slices_(slices),
       ranks_(ranks),
-      words_(static_cast<std::size_t>(4 * probes * slices + 3 * ranks)) {}
+      words_(static_cast<std::size_t>(words_of(probes, slices, ranks))) {}
 
 void SlotTable::clear() { std::fill(words_.begin(), words_.end(), 0); }
 

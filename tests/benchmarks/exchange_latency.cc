@@ -1,6 +1,7 @@
 // Time of one exchange among the ranks that mpirun started, in microseconds, for the slots of small and large
 // steps. Every rank comes at the same moment; what waiting for the slowest costs beyond that is not measured
-// here.
+// here. The last line is what `mezzo estimate` takes for it: time at rank 0 for each other rank and its
+// words.
 //   mpirun -np 4 exchange_latency [repetitions]
 #include <fmt/format.h>
 
@@ -17,6 +18,8 @@ void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
     fmt::print("{} ranks, {} exchanges each\n{:>8} {:>12} {:>12} {:>12}\n", exchange.size(), repetitions,
                "words", "median us", "p99 us", "worst us");
   }
+  double of_one_word = 0.0;
+  double per_words = 0.0;  // of a thousand, a rank
   for (const std::size_t count : {1u, 100u, 1000u, 10000u, 100000u}) {
     std::vector<double> times;
     std::vector<std::uint64_t> words(count);
@@ -28,10 +31,18 @@ void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
           std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
     }
     std::sort(times.begin(), times.end());
+    const double median = times[times.size() / 2];
+    if (count == 1) of_one_word = median;
     if (exchange.rank() == 0) {
-      fmt::print("{:>8} {:>12.1f} {:>12.1f} {:>12.1f}\n", count, times[times.size() / 2],
-                 times[times.size() * 99 / 100], times.back());
+      fmt::print("{:>8} {:>12.1f} {:>12.1f} {:>12.1f}\n", count, median, times[times.size() * 99 / 100],
+                 times.back());
+      const double others = exchange.size() - 1;
+      if (count == 10000 && others > 0) per_words = (median - of_one_word) / others / 10.0;
     }
+  }
+  if (exchange.rank() == 0 && exchange.size() > 1) {
+    fmt::print("mezzo estimate --exchange-us 0,{:.3g},{:.3g}\n", of_one_word / (exchange.size() - 1),
+               per_words);
   }
 }
 

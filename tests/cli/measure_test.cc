@@ -111,12 +111,81 @@ TEST_F(MeasureTest, EstimateSaysWhatDecidedTheGroup) {
   EXPECT_EQ(large.at("fits"), false);
 }
 
+// A profile made up so that every sum can be done by hand: 16 probes of one slice, work in proportion to the
+// rows but for 0.5 s a forward.
+TEST_F(MeasureTest, EstimateForecastsStepsFromMeasuredParts) {
+  const std::string config =
+      "estimate configs/quickstart.yaml runtime.device=cpu runtime.threads=1 train.max_steps=1 ";
+  const nlohmann::json plan = json_of(config);
+  ASSERT_EQ(plan.at("scaling").size(), 1u);
+  EXPECT_TRUE(plan.at("scaling")[0].at("step_s").is_null());
+  const auto tokens = plan.at("largest_slice").at("tokens").get<std::int64_t>();  // of the only slice
+  nlohmann::json profile = {
+      {"backend", "cpu"}, {"dtype", "fp32"}, {"threads", 1}, {"weight_bytes", plan.at("weight_bytes")}};
+  profile["parts"] = {{"slice_tokens", tokens},
+                      {"begin_s", 0.25},
+                      {"update_s", 0.5},
+                      {"hash_s", 0.0},
+                      {"host_s", 0.25},
+                      {"forwards", {{{"probes", 1}, {"seconds", 1.5}}, {{"probes", 16}, {"seconds", 16.5}}}}};
+  const std::string file = scratch_ / "profile.json";
+  write_file(file, profile.dump());
+  const nlohmann::json scaling =
+      json_of(config + "--ranks 2,1,5,16,32 --exchange-us 1e6,2e6,1e6 --measured " + file).at("scaling");
+  ASSERT_EQ(scaling.size(), 5u);
+  const double alone = 0.25 + 16.5 + 0.75;
+  const struct {
+    int ranks, working, probes;
+  } expected[] = {{2, 2, 8}, {1, 1, 16}, {5, 5, 4}, {16, 16, 1}, {32, 16, 1}};
+  for (std::size_t i = 0; i < scaling.size(); ++i) {
+    const nlohmann::json& row = scaling[i];
+    const auto [ranks, working, probes] = expected[i];
+    SCOPED_TRACE(row.dump());
+    EXPECT_EQ(row.at("ranks"), ranks);
+    EXPECT_EQ(row.at("working_ranks"), working);
+    EXPECT_EQ(row.at("probes_per_forward"), probes);
+    EXPECT_EQ(row.at("largest_load"), probes * tokens);
+    EXPECT_DOUBLE_EQ(row.at("balance").get<double>(), 16.0 / ranks / probes);
+    const double words = 4 * 16 + 3 * ranks;
+    EXPECT_EQ(row.at("exchange_words"), words);
+    const double exchange = ranks == 1 ? 0.0 : 1.0 + (ranks - 1) * (2.0 + words / 1000.0);
+    EXPECT_NEAR(row.at("exchange_s").get<double>(), exchange, 1e-9);  // microseconds are no binary fraction
+    EXPECT_DOUBLE_EQ(row.at("work_s").get<double>(), 0.25 + 0.5 + probes);
+    const double step = 0.25 + 0.5 + probes + 0.75 + exchange;
+    EXPECT_NEAR(row.at("step_s").get<double>(), step, 1e-9);
+    EXPECT_NEAR(row.at("speed_up").get<double>(), alone / step, 1e-9);
+    EXPECT_NEAR(row.at("efficiency").get<double>(), alone / step / ranks, 1e-9);
+  }
+
+  // What was measured of something else is refused, and what is no profile.
+  const auto refused = [&](const nlohmann::json& other, int status, const std::string& why) {
+    write_file(file, other.dump());
+    const Outcome outcome = run(scratch_, config + "--measured " + file);
+    EXPECT_EQ(outcome.status, status);
+    ASSERT_EQ(outcome.errors().size(), 1u) << outcome.err;
+    EXPECT_NE(outcome.err.find(why), std::string::npos) << outcome.err;
+  };
+  nlohmann::json other = profile;
+  other["threads"] = 2;
+  refused(other, 2, "threads is 2 there, but 1 in this estimate");
+  other = profile;
+  other["weight_bytes"] = 1;
+  refused(other, 2, "weight_bytes is 1 there");
+  other = profile;
+  other["parts"].erase("begin_s");
+  refused(other, 1, "begin_s");
+  other = profile;
+  std::swap(other["parts"]["forwards"][0], other["parts"]["forwards"][1]);
+  refused(other, 1, "ascending");
+}
+
 TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
   const Outcome unknown = run(scratch_, "estimate configs/quickstart.yaml --device cuda");
   EXPECT_EQ(unknown.status, 2);
   EXPECT_NE(unknown.err.find("--memory-gib: missing"), std::string::npos) << unknown.err;
   for (const char* option : {"--memory-gib 0", "--memory-gib much", "--memory-gib 1e9", "--tflops -1",
-                             "--ranks 0", "--device tpu", "runtime.dtype=bf16"}) {
+                             "--ranks 0", "--ranks 1,x", "--exchange-us 1,2,3,4", "--exchange-us -1",
+                             "--measured nowhere.json", "--device tpu", "runtime.dtype=bf16"}) {
     EXPECT_EQ(
         run(scratch_, fmt::format("estimate configs/quickstart.yaml runtime.device=cpu {}", option)).status,
         2)
@@ -144,13 +213,30 @@ TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
     EXPECT_GT(row.at("calls").get<double>(), 0.0) << names.back();
     EXPECT_GT(row.at("seconds").get<double>(), 0.0) << names.back();
     EXPECT_EQ(row.at("tflops").is_null(), row.at("product_operations") == 0.0) << names.back();
+    EXPECT_EQ(row.at("gb_per_s").is_null(), row.at("bytes") == 0.0) << names.back();
     shares += row.at("share").get<double>();
   }
   EXPECT_EQ(names,
             (std::vector<std::string>{"qkv", "attention_output", "mlp_input", "mlp_output", "head",
                                       "attention", "norm", "embed_gather", "update", "hash", "upload_read"}));
   EXPECT_LE(shares, 1.0 + 1e-9);
-  for (const char* key : {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops"}) {
+  // Rows of 128 numbers that the norms of 4 layers read and write: T that all 4 probes share in the first one
+  // and as the second one's h; then h, delta, the new h and x of each probe; in the last layer the 4 that are
+  // read.
+  const double shared = json.at("tokens").get<double>();
+  const double rows = 2 * shared + shared + 3 * (4 * shared) + 5 * 4 * (4 * shared) + 2 * 4 * (4 * 4);
+  EXPECT_EQ(json.at("operations")[6].at("bytes"), rows * 128 * 4);
+  const nlohmann::json& parts = json.at("parts");
+  EXPECT_GT(parts.at("slice_tokens"), 0);
+  for (const char* key : {"begin_s", "update_s", "hash_s", "host_s"}) EXPECT_GT(parts.at(key), 0.0) << key;
+  std::vector<std::int64_t> probes;
+  for (const nlohmann::json& forward : parts.at("forwards")) {
+    probes.push_back(forward.at("probes").get<std::int64_t>());
+    EXPECT_GT(forward.at("seconds"), 0.0);
+  }
+  EXPECT_EQ(probes, (std::vector<std::int64_t>{1, 2, 4}));
+  for (const char* key :
+       {"step_s", "profiled_step_s", "products_s", "products_tflops", "peak_tflops", "copy_gb_per_s"}) {
     EXPECT_GT(json.at(key).get<double>(), 0.0) << key;
   }
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));

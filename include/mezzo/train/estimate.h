@@ -3,16 +3,20 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/planner.h"
+#include "mezzo/train/step_time.h"
 
 namespace mezzo {
 
 struct EstimateOptions {
   BackendOptions backend;
   std::optional<std::size_t> memory;  ///< of a rank's device, for everything; none: what is free on the host
-  int ranks = 1;
+  std::vector<int> ranks = {1};  ///< numbers of ranks, not empty: the first is the run's, all are scaled to
+  std::optional<StepParts> measured = {};
+  ExchangeTime exchange = {};
 };
 
 /// What decided the number of probes a forward.
@@ -28,7 +32,23 @@ struct StepOperations {
   double total() const { return products + low_rank + attention; }
 };
 
-/// Bytes are a rank's.
+/// A step on some number of ranks: means over the counted steps.
+struct StepForecast {
+  int ranks = 1;
+  std::int64_t working_ranks = 1;  ///< that have a unit
+  std::int64_t group = 1;          ///< most probes of a forward
+  double largest_load = 0.0;       ///< tokens times probes, of the rank with the most
+  double balance = 1.0;            ///< mean load of all ranks over the largest
+  std::int64_t words = 0;          ///< that a rank exchanges
+  double exchange = 0.0;           ///< seconds
+  // Only with measured parts:
+  double work = 0.0;  ///< seconds of the rank that takes longest
+  double step = 0.0;  ///< seconds
+  double speed_up = 1.0;
+  double efficiency = 1.0;
+};
+
+/// Bytes are a rank's. All but `scaling` is of the first number of ranks.
 struct RunEstimate {
   std::int64_t layers = 0;
   std::int64_t first_perturbed_layer = 0;
@@ -51,6 +71,8 @@ struct RunEstimate {
   double forwards = 0.0;           ///< of a step, on all ranks
   StepOperations step;             ///< of all ranks
   double rank_products = 0.0;      ///< of the rank with the most
+
+  std::vector<StepForecast> scaling;  ///< one for each number of ranks
 };
 
 /// UsageError when the group depends on the memory of a card and that is not given, DeviceError when there

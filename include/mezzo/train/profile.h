@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mezzo/train/inputs.h"
+#include "mezzo/train/step_time.h"
 
 namespace mezzo {
 
@@ -35,6 +36,7 @@ struct WorkTally {
   double products = 0.0;   ///< operations of base products
   double low_rank = 0.0;   ///< of the low-rank terms added to them
   double attention = 0.0;  ///< of scores and weighted sums
+  double bytes = 0.0;      ///< that norms and moves of rows read and write, each number once
 };
 using WorkTallies = std::array<WorkTally, work_kinds>;
 WorkTally total_of(const WorkTallies& tallies);
@@ -61,6 +63,8 @@ struct ProfileResult {
   double host = 0.0;           ///< seconds of profiled_step outside of all operations
   double peak = 0.0;           ///< operations a second of one large product alone
   std::int64_t peak_size = 0;  ///< its rows, columns and inner size
+  double copy = 0.0;           ///< bytes a second, read and written, of rows gathered in their own order
+  StepParts parts = {};        ///< medians, nothing timed within
 };
 
 /// Takes steps on one rank: forwards, estimate, update, hash where due. Nothing is written, evaluated or

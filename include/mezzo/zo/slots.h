@@ -15,6 +15,9 @@ namespace mezzo {
 class SlotTable {
  public:
   SlotTable(std::int64_t probes, std::int64_t slices, int ranks);
+  static std::int64_t words_of(std::int64_t probes, std::int64_t slices, int ranks) {
+    return 4 * probes * slices + 3 * ranks;
+  }
 
   void clear();
   void set(std::int64_t probe, std::int64_t slice, std::uint64_t seed, double loss_sum, double weight);
@@ -40,7 +43,7 @@ class SlotTable {
 
  private:
   /// The first control word of a rank.
-  std::size_t control(int rank) const { return static_cast<std::size_t>(4 * probes_ * slices_ + 3 * rank); }
+  std::size_t control(int rank) const { return static_cast<std::size_t>(words_of(probes_, slices_, rank)); }
 
   std::int64_t probes_;
   std::int64_t slices_;

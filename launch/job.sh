@@ -1,0 +1,237 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # run_job's results are for the scripts that source this
+# What local.sh, hosts.sh and slurm.sbatch share: start a job, hand signals on in the way that lets its step end, end it
+# within bounds, and say in one line and one exit code what became of it (docs/launching.md). To be sourced.
+
+readonly MEZZO_DONE=0 MEZZO_ERROR=1 MEZZO_USAGE=2 MEZZO_STOPPED=75
+
+# Seconds. A rank whose message came out leaves at once, and Open MPI brings the others down in two seconds.
+readonly JOB_LEAVE_WITHIN=3    # from Mezzo's message, or from the launcher's on a rank, to the launcher's end
+readonly JOB_GONE_WITHIN=2     # from the launcher's end to that of its processes, and then to their last line
+readonly JOB_ASK_AGAIN_AFTER=5 # a request to stop that came before a rank could take note of it is lost
+
+job_error() { printf 'mezzo: error: %s\n' "$*" >&2; }
+job_usage_error() {
+  job_error "$* (see --help)"
+  exit "$MEZZO_USAGE"
+}
+
+# The executable: $MEZZO, or the release build that these scripts lie beside.
+find_mezzo() { # FOLDER_OF_THE_SCRIPTS
+  local mezzo="${MEZZO:-$1/../build/release/src/cli/mezzo}"
+  if [ ! -x "$mezzo" ] || [ -d "$mezzo" ]; then
+    job_error "no executable $mezzo: build it (cmake --preset release && cmake --build --preset release --target mezzo)," \
+      "or name another one in the environment variable MEZZO"
+    return "$MEZZO_USAGE"
+  fi
+  # Ranks on other hosts start in folders of their own.
+  printf '%s/%s\n' "$(cd "$(dirname "$mezzo")" && pwd)" "$(basename "$mezzo")"
+}
+
+# The options of mpirun that every job has, in the array `mpirun`.
+find_mpirun() {
+  if ! command -v mpirun >/dev/null; then
+    job_error "no mpirun on the PATH: install Open MPI (Debian, Ubuntu: openmpi-bin), or run mezzo without a launcher on one rank"
+    return "$MEZZO_USAGE"
+  fi
+  # Mezzo divides a host's cores among the ranks there (runtime.threads: auto). Open MPI would bind each of one or two
+  # ranks to a single core, and more ranks to a socket each, threads and all.
+  mpirun=(mpirun --bind-to none)
+  if [ "$(id -u)" -eq 0 ]; then mpirun+=(--allow-run-as-root); fi # as in containers; mpirun refuses otherwise
+}
+
+# ---- what the launcher prints ---------------------------------------------------------------------------------------
+
+# Copies the job's standard error, which it reads, line by line. Leaves notes for the script in files: `said` once Mezzo
+# has printed its error, `death` with "RANK HOST SIGNAL NAME" of the first rank that was ended by a signal, `left` with
+# the exit code of the first rank that left before any died (srun), `lost` with the host of a daemon that mpirun lost, `folder`
+# with the run's folder. The launcher's banners on these and on exit codes are
+# left out: the script says the same in a line.
+job_filter() { # FOLDER_FOR_NOTES
+  trap '' INT TERM HUP USR1 USR2 PIPE # the last line has to get through
+  local notes="$1" line banner='' inside=false
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [[ "$line" =~ ^-{60,}$ ]]; then
+      if ! $inside; then
+        inside=true
+        banner="$line"
+        continue
+      fi
+      inside=false
+      job_note_banner "$notes" "$banner"$'\n'"$line"
+    elif $inside && [[ "$line" != 'mezzo: '* ]]; then
+      banner+=$'\n'"$line"
+    else
+      job_note_line "$notes" "$line"
+    fi
+  done
+  if $inside; then printf '%s\n' "$banner"; fi
+}
+
+job_note_line() { # FOLDER_FOR_NOTES LINE
+  local task='^srun: error: ([^ ]+): tasks? ([0-9]+)[^:]*: (Killed|Terminated|Segmentation fault|Aborted|Bus error|Floating point exception|Illegal instruction|Hangup|Interrupt|User defined signal 1|CPU time limit exceeded)'
+  local code='^srun: error: [^ ]+: tasks? [0-9][^:]*: Exited with exit code ([0-9]+)'
+  local node='^srun: error: Node failure on ([^ ]+)'
+  case "$2" in
+    'mezzo: error: '*) : >"$1/said" ;;
+    'mpirun: Forwarding signal '*) return ;;
+    '  output_dir: '*) # of the resolved config, where the path is absolute
+      if [ ! -e "$1/folder" ]; then printf '%s\n' "${2#  output_dir: }" >"$1/folder"; fi
+      ;;
+    'srun: error: '*)
+      if [ ! -e "$1/left" ] && [[ "$2" =~ $code ]]; then
+        printf '%s\n' "${BASH_REMATCH[1]}" >"$1/left"
+      elif [ ! -e "$1/left" ] && [ ! -e "$1/death" ] && [[ "$2" =~ $task ]]; then
+        printf '%s %s %s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "$(job_signal_number "${BASH_REMATCH[3]}")" >"$1/death"
+      elif [ ! -e "$1/lost" ] && [[ "$2" =~ $node ]]; then
+        printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"
+      fi
+      ;;
+  esac
+  printf '%s\n' "$2"
+}
+
+job_note_banner() { # FOLDER_FOR_NOTES TEXT
+  local text="${2//$'\n'/ }"
+  local death='noticed that process rank ([0-9]+) .*on node ([^ ]+) exited on +signal ([0-9]+)'
+  local lost='lost communication with a remote daemon.* Remote daemon: +[^ ]+ on node ([^ ]+)'
+  if [[ "$text" =~ $death ]]; then
+    if [ ! -e "$1/death" ]; then printf '%s\n' "${BASH_REMATCH[*]:1:3}" >"$1/death"; fi
+  elif [[ "$text" =~ $lost ]]; then
+    if [ ! -e "$1/lost" ]; then printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"; fi
+  elif [[ "$text" != *'a non-zero exit code. Per user-direction, the job has been aborted'* &&
+    "$text" != *'processes exited with non-zero status, thus causing'* && "$text" != *'MPI_ABORT was invoked on rank'* ]]; then
+    printf '%s\n' "$2"
+  fi
+}
+
+job_signal_number() { # NAME as strsignal gives it
+  case "$1" in
+    Hangup) echo 1 ;; Interrupt) echo 2 ;; 'Illegal instruction') echo 4 ;; Aborted) echo 6 ;; 'Bus error') echo 7 ;;
+    'Floating point exception') echo 8 ;; Killed) echo 9 ;; 'User defined signal 1') echo 10 ;;
+    'Segmentation fault') echo 11 ;; 'CPU time limit exceeded') echo 24 ;; *) echo 15 ;;
+  esac
+}
+
+job_signal_name() { # NUMBER
+  case "$1" in
+    1) echo Hangup ;; 2) echo Interrupt ;; 4) echo 'Illegal instruction' ;; 6) echo Aborted ;; 7) echo 'Bus error' ;;
+    8) echo 'Floating point exception' ;; 9) echo Killed ;; 11) echo 'Segmentation fault' ;; 15) echo Terminated ;;
+    *) echo "SIG$(kill -l "$1")" ;;
+  esac
+}
+
+# Whether a signal is the process's own doing: a bug, which the same command would only meet again.
+job_is_crash() { # NUMBER
+  case "$1" in 4 | 5 | 6 | 7 | 8 | 11 | 31) return 0 ;; *) return 1 ;; esac
+}
+
+# ---- the job --------------------------------------------------------------------------------------------------------
+
+# The launcher and what it has started on this host: it began a session, which ranks whose mpirun has died are still in.
+job_session() { # PID_OF_THE_LAUNCHER
+  ps -o pid=,state= -s "$1" | while read -r pid state; do [ "$state" = Z ] || printf '%s\n' "$pid"; done
+}
+
+# Ends it at once. Daemons on other hosts and Slurm's steps notice.
+job_kill() { # PID_OF_THE_LAUNCHER
+  # shellcheck disable=SC2046  # several numbers, or none
+  kill -KILL $(job_session "$1") 2>/dev/null || true
+}
+
+# Runs a launcher's command to its end. TERM, INT, HUP and USR1 to the script ask the ranks to stop; a second one of TERM
+# or INT ends the job at once. Leaves Mezzo's exit code in `job_code`, the run's folder, if it got that far, in `job_folder`.
+run_job() { # COMMAND ...
+  local notes launcher filter pipe never status
+  local asked=0 asked_at='' hurry=0 leave_at=''
+  notes="$(mktemp -d "${TMPDIR:-/tmp}/mezzo-job.XXXXXX")"
+  # shellcheck disable=SC2064  # the folder's name now
+  trap "rm -rf '$notes'" EXIT
+  trap 'asked=1; hurry=$((hurry + 1))' INT TERM
+  trap 'asked=1' HUP USR1
+
+  exec {never}<> <(:) # a pipe that says nothing: reading it with a time limit is a sleep without a process
+  exec {pipe}> >(job_filter "$notes" >&2)
+  filter=$!
+  # A session of its own: the terminal's INT is for this script, which passes on what the ranks need. Should the script
+  # be killed, its death is the launcher's signal to bring the ranks down.
+  local shield=(setsid)
+  if setpriv --pdeathsig TERM true 2>/dev/null; then shield+=(setpriv --pdeathsig TERM); fi
+  "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {never}<&- &
+  launcher=$!
+  exec {pipe}>&-
+
+  while kill -0 "$launcher" 2>/dev/null; do
+    if [ "$hurry" -ge 2 ]; then
+      asked=2
+      job_kill "$launcher"
+      break
+    fi
+    # USR1 is what mpirun and srun hand on to the ranks; TERM to mpirun kills them two seconds later.
+    if [ "$asked" -eq 1 ] && { [ -z "$asked_at" ] || [ $((SECONDS - asked_at)) -ge "$JOB_ASK_AGAIN_AFTER" ]; }; then
+      asked_at="$SECONDS"
+      kill -USR1 "$launcher" 2>/dev/null || true
+    fi
+    # A launcher that cannot reach one of its hosts would wait for it longer than anybody wants to.
+    if [ -z "$leave_at" ]; then
+      if [ -e "$notes/said" ] || [ -e "$notes/death" ] || [ -e "$notes/lost" ]; then
+        leave_at=$((SECONDS + JOB_LEAVE_WITHIN))
+      fi
+    elif [ "$SECONDS" -ge "$leave_at" ]; then
+      job_kill "$launcher"
+      break
+    fi
+    read -rt 0.2 -u "$never" || true
+  done
+  status=0
+  wait "$launcher" 2>/dev/null || status=$?
+  trap '' INT TERM HUP USR1
+  local gone_by=$((SECONDS + JOB_GONE_WITHIN))
+  while [ -n "$(job_session "$launcher")" ]; do
+    if [ "$SECONDS" -ge "$gone_by" ]; then job_kill "$launcher"; fi
+    read -rt 0.1 -u "$never" || true
+  done
+  local drained_by=$((SECONDS + JOB_GONE_WITHIN))
+  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do read -rt 0.05 -u "$never" || true; done
+  exec {never}<&-
+
+  job_folder=''
+  if [ -e "$notes/folder" ]; then job_folder="$(<"$notes/folder")"; fi
+  job_conclude "$notes" "$(basename "$1")" "$status" "$asked"
+  rm -rf "$notes"
+  trap - EXIT INT TERM HUP USR1
+}
+
+# Makes one exit code, and one line where Mezzo has not printed one, of what is known about the job's end.
+job_conclude() { # FOLDER_FOR_NOTES LAUNCHER STATUS TIMES_ASKED_TO_STOP
+  local notes="$1" launcher="$2" status="$3" asked="$4" said=false rank='' host='' signal=0 what
+  local on='committed steps are kept, and the same command goes on'
+  if [ -e "$notes/said" ]; then said=true; fi
+  # srun has the highest code of all ranks, and 137 of those that it has itself ended because of the first.
+  if [ -e "$notes/left" ] && [ "$status" -gt 128 ]; then status="$(<"$notes/left")"; fi
+  if [ -e "$notes/death" ]; then read -r rank host signal <"$notes/death"; fi
+  job_code="$MEZZO_STOPPED"
+
+  if [ "$asked" -eq 2 ]; then
+    printf 'mezzo: warning: ended at once, at the second signal; %s\n' "$on" >&2
+  elif [ "$signal" -ne 0 ] && job_is_crash "$signal"; then
+    job_code="$MEZZO_ERROR"
+    what="rank $rank on $host crashed with signal $signal ($(job_signal_name "$signal")), which is a bug in it or in a library"
+    if $said; then printf 'mezzo: warning: %s\n' "$what" >&2; else job_error "$what"; fi
+  elif case "$status" in "$MEZZO_DONE" | "$MEZZO_STOPPED") true ;; "$MEZZO_ERROR" | "$MEZZO_USAGE") $said ;; *) false ;; esac then
+    job_code="$status"
+  elif $said; then
+    : # which rank is missing
+  elif [ "$asked" -eq 1 ]; then
+    printf 'mezzo: warning: stopped before all ranks could take note of it; %s\n' "$on" >&2
+  elif [ "$signal" -ne 0 ]; then
+    job_error "rank $rank on $host was ended by signal $signal ($(job_signal_name "$signal")); $on"
+  elif [ -e "$notes/lost" ]; then
+    job_error "the host $(<"$notes/lost") was lost; $on"
+  elif [ "$status" -gt 128 ]; then
+    job_error "$launcher was ended by signal $((status - 128)) ($(job_signal_name $((status - 128)))); $on"
+  else
+    job_code="$MEZZO_ERROR"
+    job_error "$launcher ended with status $status before Mezzo did; what it said is above"
+  fi
+}
