@@ -41,11 +41,11 @@ class Gemm {
   /// Room that choose() needs for x, a weight, y twice and a counter.
   static std::size_t search_bytes(const GemmShape& shape, std::int64_t rows);
   bool chosen(const GemmShape& shape) const { return algorithms_.contains(shape); }
-  /// Times the library's candidates over `rows` rows of random data with cold caches and takes the fastest
-  /// that passes the check. DeviceError when none does.
+  /// Times the library's candidates, and variations of the fastest of them, over `rows` rows of random data
+  /// with cold caches and takes the fastest that passes the check. DeviceError when none does.
   void choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;
-  /// How many candidates the library offered in the search where they were fewest; none before a search.
+  /// How many candidates were timed in the search where they were fewest; none before a search.
   std::optional<int> fewest_candidates() const { return fewest_candidates_; }
 
   /// The chosen algorithms as text, by shape: part of a run's record.
@@ -59,9 +59,11 @@ class Gemm {
 
   cublasStatus_t launch(const GemmShape& shape, const GemmOperands& operands,
                         const Algorithm& algorithm) const;
-  std::vector<Algorithm> candidates(const Search& search) const;
+  std::vector<Algorithm> candidates(const Search& search) const;  ///< that the library offers
+  /// The same algorithm with other clusters and orders of blocks, as far as the library has them.
+  std::vector<Algorithm> variations(const Search& search, const Algorithm& algorithm) const;
   bool passes(const Search& search, const Algorithm& algorithm) const;
-  double seconds(const Search& search, const Algorithm& algorithm) const;
+  double seconds(const Search& search, const Algorithm& algorithm, int repetitions) const;
   std::string store_key(const GemmShape& shape) const;
 
   cudaStream_t stream_;

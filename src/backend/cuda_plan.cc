@@ -9,7 +9,7 @@ namespace {
 /// Scratch for W x of a range of rows: in fp32, where a range stays near the cache, and of gate | up in bf16,
 /// where it is long enough for products at full speed. Bytes.
 constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
-constexpr std::int64_t most_gated = std::int64_t{384} << 20;
+constexpr std::int64_t most_gated = std::int64_t{1} << 30;
 constexpr std::int64_t most_scored = std::int64_t{1} << 30;
 constexpr std::int64_t scored_bytes_a_row = 32 << 10;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
@@ -124,16 +124,16 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
       const std::int64_t floats = cuda::head_sums(product.out());
       const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);
       sizes.accumulators = std::max(sizes.accumulators, std::min(reads, most) * floats);
-      continue;  // score() takes no tails
     }
     const std::int64_t floats = aligned_floats(std::max(product.out(), product.stored_rows));
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
     };
+    const bool stores_logits = planned.scored && !fused_head_;
     // The logits of many rows are worth more room: the head's weight is read again for every range.
     const std::int64_t logits = std::clamp(rows * scored_bytes_a_row, most_accumulators, most_scored);
     sizes.accumulators =
-        std::max(sizes.accumulators, range_floats(planned.scored ? logits : most_accumulators));
+        std::max(sizes.accumulators, range_floats(stores_logits ? logits : most_accumulators));
     if (planned.epilogue.gated && dtype_ == DType::bf16)
       sizes.accumulators = std::max(sizes.accumulators, range_floats(2 * most_gated) / 2);
     if (!product.perturbed()) continue;

@@ -252,7 +252,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   const auto plan = [&](const RandomModel& model) {
     return plan_group(*model.decoder, *model.backend, shape, options.directions,
                       {.probes = probes,
-                       .ranks = exchange.size(),
+                       .share = (probes + exchange.size() - 1) / exchange.size(),
                        .memory = model.backend->memory_available(),
                        .paired = true},
                       options.probes_per_forward);

@@ -37,31 +37,33 @@ std::vector<Probe> probes_of(const Config& config, std::uint64_t step) {
 class Planner {
  public:
   /// All must outlive it. `free`: bytes for activations and scratch.
-  Planner(const Config& config, const Decoder& decoder, const DevicePlan& device, const RunEstimate& run,
-          std::size_t free)
-      : config_(config), decoder_(decoder), device_(device), run_(run), free_(free) {}
+  Planner(const Config& config, const WorkInputs& inputs, const Decoder& decoder, const DevicePlan& device,
+          const RunEstimate& run, std::size_t free)
+      : config_(config), inputs_(inputs), decoder_(decoder), device_(device), run_(run), free_(free) {}
 
   GroupPlan plan(int ranks) const { return plan(ranks, config_.zo.probes_per_forward); }
   GroupReason reason(int ranks) const {
     if (config_.zo.probes_per_forward) return GroupReason::asked;
-    const GroupPlan fair = plan(ranks, fair_share(limits(ranks)));
+    const GroupPlan fair = plan(ranks, limits(ranks).share);
     return fair.activation_bytes + fair.scratch_bytes <= free_ ? GroupReason::fair_share
                                                                : GroupReason::memory;
   }
 
  private:
   GroupLimits limits(int ranks) const {
+    const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
     return {.probes = run_.probes,
-            .slices = run_.slices,
-            .ranks = ranks,
+            .share =
+                largest_share(config_.train, *inputs_.train, inputs_.task.loss(), run_.probes, paired, ranks),
             .memory = free_,
-            .paired = config_.zo.estimator == EstimatorKind::two_sided};
+            .paired = paired};
   }
   GroupPlan plan(int ranks, std::optional<std::int64_t> group) const {
     return plan_group(decoder_, device_, run_.largest, config_.zo.directions, limits(ranks), group);
   }
 
   const Config& config_;
+  const WorkInputs& inputs_;
   const Decoder& decoder_;
   const DevicePlan& device_;
   const RunEstimate& run_;
@@ -208,7 +210,7 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
   };
   const bool automatic = !config.zo.probes_per_forward;
   estimate.memory = memory_of(options, automatic);
-  const Planner planner(config, decoder, *device, estimate, free_of(estimate, automatic));
+  const Planner planner(config, inputs, decoder, *device, estimate, free_of(estimate, automatic));
   const int ranks = options.ranks.front();
   estimate.plan = planner.plan(ranks);
   estimate.reason = planner.reason(ranks);

@@ -71,12 +71,7 @@ std::vector<std::int64_t> cut(const Loads& loads, std::int64_t parts, std::int64
 
 }  // namespace
 
-std::int64_t fair_share(const GroupLimits& limits) {
-  return std::clamp<std::int64_t>(divided_up(limits.probes * limits.slices, limits.ranks), 1, limits.probes);
-}
-
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes) {
-  const std::int64_t fair = fair_share(limits);
   // bytes() grows with the group: the largest that fits, by bisection.
   if (bytes(1) > limits.memory) {
     throw DeviceError(
@@ -85,14 +80,14 @@ std::int64_t choose_group(const GroupLimits& limits, const std::function<std::si
         bytes(1) >> 20, limits.memory >> 20);
   }
   std::int64_t fits = 1;
-  std::int64_t too_large = fair + 1;
+  std::int64_t too_large = limits.share + 1;
   while (too_large - fits > 1) {
     const std::int64_t middle = fits + (too_large - fits) / 2;
     (bytes(middle) <= limits.memory ? fits : too_large) = middle;
   }
   // Equal groups: as many as `fits` makes necessary, no larger than they need be.
-  const std::int64_t groups = divided_up(fair, fits);
-  const std::int64_t group = divided_up(fair, groups);
+  const std::int64_t groups = divided_up(limits.share, fits);
+  const std::int64_t group = divided_up(limits.share, groups);
   const bool room_for_pairs = limits.paired && groups > 1 && group % 2 == 1 && group < fits;
   return room_for_pairs ? group + 1 : group;
 }
@@ -213,6 +208,34 @@ std::vector<WorkItem> items_of(const StepUnits& units, WorkShare share, std::int
     first += count;
   }
   return items;
+}
+
+StepUnits units_of(std::span<const std::vector<const Example*>> slices, TaskLoss loss, std::int64_t probes,
+                   bool paired) {
+  StepUnits units{.probes = probes, .slice_tokens = {}, .paired = paired};
+  for (const std::vector<const Example*>& slice : slices) {
+    std::int64_t tokens = 0;
+    for (const Example* example : slice) tokens += packed_tokens(*example, loss == TaskLoss::options);
+    units.slice_tokens.push_back(tokens);
+  }
+  return units;
+}
+
+std::int64_t largest_share(const TrainConfig& config, const ExampleStream& stream, TaskLoss loss,
+                           std::int64_t probes, bool paired, int ranks) {
+  constexpr std::int64_t most_steps = 1000;
+  const bool one_slice =
+      config.gradient_accumulation_steps * config.batch_slices == 1;  // all steps are alike
+  const std::int64_t steps = one_slice ? 1 : std::min(config.max_steps, most_steps);
+  std::int64_t largest = 0;
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const StepUnits units =
+        units_of(slices_of(config, stream, static_cast<std::uint64_t>(step)), loss, probes, paired);
+    for (const WorkShare& share : share_out(units, ranks)) {
+      for (const WorkItem& item : items_of(units, share, probes)) largest = std::max(largest, item.probes);
+    }
+  }
+  return largest;
 }
 
 std::int64_t load_of(const StepUnits& units, WorkShare share) {

@@ -30,13 +30,7 @@ std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, Nois
 }
 
 StepUnits StepItems::units() const {
-  StepUnits units{.probes = static_cast<std::int64_t>(probes.size()), .slice_tokens = {}, .paired = paired};
-  for (const std::vector<const Example*>& slice : slices) {
-    std::int64_t tokens = 0;
-    for (const Example* example : slice) tokens += packed_tokens(*example, loss == TaskLoss::options);
-    units.slice_tokens.push_back(tokens);
-  }
-  return units;
+  return units_of(slices, loss, static_cast<std::int64_t>(probes.size()), paired);
 }
 
 void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work,

@@ -76,7 +76,7 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
   const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
   plan = plan_group(decoder, backend, largest, config.zo.directions,
                     {.probes = probes,
-                     .slices = slices,
+                     .share = probes,
                      .memory = backend.memory_available(),
                      .paired = config.zo.estimator == EstimatorKind::two_sided},
                     config.zo.probes_per_forward);

@@ -431,13 +431,15 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
   slots_.emplace(probes, slices, exchange_.size());
   if (first_step >= max_steps()) return;
-  const GroupPlan plan = plan_group(*decoder_, *backend_, largest_, config_.zo.directions,
-                                    {.probes = probes,
-                                     .slices = slices,
-                                     .ranks = exchange_.size(),
-                                     .memory = backend_->memory_available(),
-                                     .paired = config_.zo.estimator == EstimatorKind::two_sided},
-                                    config_.zo.probes_per_forward);
+  const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
+  const GroupPlan plan =
+      plan_group(*decoder_, *backend_, largest_, config_.zo.directions,
+                 {.probes = probes,
+                  .share = largest_share(config_.train, *inputs_->train, inputs_->task.loss(), probes, paired,
+                                         exchange_.size()),
+                  .memory = backend_->memory_available(),
+                  .paired = paired},
+                 config_.zo.probes_per_forward);
   group_ = plan.group;
   planned_bytes_ = plan.activation_bytes + plan.scratch_bytes;
   runner_->reserve(largest_, plan.group, plan.directions);

@@ -13,25 +13,22 @@ namespace {
 
 std::size_t linear(std::int64_t group) { return 10 + 100 * static_cast<std::size_t>(group); }
 
-GroupLimits limits(std::int64_t probes, std::int64_t slices, std::int64_t ranks, std::size_t memory) {
-  return {.probes = probes, .slices = slices, .ranks = ranks, .memory = memory, .paired = true};
+GroupLimits limits(std::int64_t share, std::size_t memory) {
+  return {.probes = 40, .share = share, .memory = memory, .paired = true};
 }
 
-TEST(Planner, GivesEveryRankWork) {
-  EXPECT_EQ(choose_group(limits(16, 1, 1, 1 << 20), linear), 16);
-  EXPECT_EQ(choose_group(limits(16, 1, 2, 1 << 20), linear), 8);
-  EXPECT_EQ(choose_group(limits(16, 1, 5, 1 << 20), linear), 4);
-  EXPECT_EQ(choose_group(limits(40, 1, 16, 1 << 20), linear), 3);  // one forward of 3, not 2 and 1
-  EXPECT_EQ(choose_group(limits(16, 4, 2, 1 << 20), linear), 16);  // slices are work too
-  EXPECT_EQ(choose_group(limits(2, 1, 8, 1 << 20), linear), 1);
+TEST(Planner, AShareThatFitsIsOneForward) {
+  for (const std::int64_t share : {1, 2, 3, 8, 13, 40}) {
+    EXPECT_EQ(choose_group(limits(share, 1 << 20), linear), share);  // 3: not 2 and 1
+  }
 }
 
 TEST(Planner, FitsAndBalances) {
-  EXPECT_EQ(choose_group(limits(16, 1, 1, 1500), linear), 8);   // 14 fit: two groups of 8, not 14 and 2
-  EXPECT_EQ(choose_group(limits(18, 1, 1, 1300), linear), 10);  // 12 fit: 10 and 8, in pairs, not 9 and 9
-  EXPECT_EQ(choose_group(limits(18, 1, 1, 910), linear), 9);    // 9 fit: three forwards would be more
-  EXPECT_EQ(choose_group(limits(16, 1, 1, 110), linear), 1);
-  EXPECT_THROW(choose_group(limits(16, 1, 1, 109), linear), DeviceError);
+  EXPECT_EQ(choose_group(limits(16, 1500), linear), 8);   // 14 fit: two groups of 8, not 14 and 2
+  EXPECT_EQ(choose_group(limits(18, 1300), linear), 10);  // 12 fit: 10 and 8, in pairs, not 9 and 9
+  EXPECT_EQ(choose_group(limits(18, 910), linear), 9);    // 9 fit: three forwards would be more
+  EXPECT_EQ(choose_group(limits(16, 110), linear), 1);
+  EXPECT_THROW(choose_group(limits(16, 109), linear), DeviceError);
 }
 
 using Ends = std::vector<std::int64_t>;
@@ -130,6 +127,42 @@ TEST(Shares, ThousandsOfRanks) {
   EXPECT_EQ(largest_load(units, 1024), 3 << 12);  // 2560 units
   EXPECT_EQ(largest_load(units, 2560), 1 << 12);
   EXPECT_EQ(largest_load(units, 4096), 1 << 12);
+}
+
+/// An example of `tokens` tokens.
+Example example_of(std::size_t tokens) {
+  return {.prompt = std::vector<std::int32_t>(tokens, 5), .options = {{1}, {2}}, .label = 0};
+}
+
+TEST(Shares, TheLargestOfARunIsFoundBeforeIt) {
+  TrainConfig config;
+  config.batch_size = 2;
+  config.batch_slices = 2;
+  config.gradient_accumulation_steps = 1;
+  config.max_steps = 5;
+  const auto share = [&](std::vector<Example> examples, std::int64_t probes, int ranks) {
+    const ExampleStream stream(std::move(examples), 1, 0);
+    return largest_share(config, stream, TaskLoss::options, probes, true, ranks);
+  };
+  // Slices alike: 8 probes of each of two.
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 1), 8);
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 2), 8);
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 4), 4);
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 6), 3);
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 100), 1);
+  // One three times as long: 4 of the short one's units are not more than 2 of the long one's.
+  EXPECT_EQ(share({example_of(10), example_of(30)}, 4, 3), 4);
+  EXPECT_EQ(share({example_of(10), example_of(10)}, 4, 3), 3);
+}
+
+TEST(Shares, UnitsAreTokens) {
+  const Example a = example_of(10);
+  Example b = example_of(4);
+  b.options = {{1, 2}, {2}};  // 5 tokens of the first option's sequence; the second reads the same
+  const std::vector<std::vector<const Example*>> slices = {{&a, &b}, {&b}};
+  const StepUnits units = units_of(slices, TaskLoss::options, 6, true);
+  EXPECT_EQ(units.slice_tokens, (Ends{15, 5}));
+  EXPECT_EQ(units.count(), 12);
 }
 
 /// (slice, first probe, probes) of each forward.

@@ -26,7 +26,7 @@ class ProductFloor {
  public:
   virtual ~ProductFloor() = default;
   virtual void run() = 0;  ///< all products once; waits
-  /// From how many algorithms the library let choose, for the product where they were fewest; none where it
+  /// How many of the library's algorithms were timed, for the product where they were fewest; none where it
   /// does not let choose.
   virtual std::optional<int> fewest_candidates() const { return {}; }
 };

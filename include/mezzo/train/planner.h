@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "mezzo/core/config.h"
@@ -15,17 +16,14 @@ namespace mezzo {
 /// What decides how many probes one forward evaluates.
 struct GroupLimits {
   std::int64_t probes = 0;  ///< of a step
-  std::int64_t slices = 1;
-  std::int64_t ranks = 1;
-  std::size_t memory = 0;  ///< bytes that activations and scratch may take
-  bool paired = true;      ///< two_sided: both signs of a direction share their noise
+  std::int64_t share = 0;   ///< of these, the most that a rank has of one slice
+  std::size_t memory = 0;   ///< bytes that activations and scratch may take
+  bool paired = true;       ///< two_sided: both signs of a direction share their noise
 };
 
-/// Most probes that a rank has of one slice, where slices are alike.
-std::int64_t fair_share(const GroupLimits& limits);
-/// Probes a forward: a rank's fair share where that fits, else even groups of it, in as few forwards as the
-/// memory allows and in pairs where that makes no more of them. `bytes(group)` is what a forward of that many
-/// probes takes. DeviceError when not even one probe fits.
+/// Probes a forward: a rank's share where that fits, else even groups of it, in as few forwards as the memory
+/// allows and in pairs where that makes no more of them. `bytes(group)` is what a forward of that many probes
+/// takes. DeviceError when not even one probe fits.
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes);
 
 /// What a rank's forwards take.
@@ -79,6 +77,13 @@ struct WorkItem {
 /// The forwards of a share, slice after slice: as few as groups of at most `group` probes allow, of even
 /// size, in whole pairs where that makes no more of them.
 std::vector<WorkItem> items_of(const StepUnits& units, WorkShare share, std::int64_t group);
+/// Those of a step: `slices` as slices_of() cuts them.
+StepUnits units_of(std::span<const std::vector<const Example*>> slices, TaskLoss loss, std::int64_t probes,
+                   bool paired);
+/// The most probes that a rank has of one slice, in the first thousand steps of a run. (A rank that has more
+/// in a later step takes one forward more.)
+std::int64_t largest_share(const TrainConfig& config, const ExampleStream& stream, TaskLoss loss,
+                           std::int64_t probes, bool paired, int ranks);
 /// Sum of the units' loads.
 std::int64_t load_of(const StepUnits& units, WorkShare share);
 
