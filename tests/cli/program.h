@@ -44,7 +44,8 @@ struct Launch {
   std::string environment = {};  ///< "NAME=value ..."
   double kill_after = 0.0;       ///< seconds until SIGKILL to the whole job; 0: never
   int signal = SIGKILL;
-  std::string kill_once = {};  ///< a file that must hold something before the signal is sent
+  std::string program = MEZZO_PROGRAM;  ///< of every rank
+  std::string kill_once = {};           ///< a file that must hold something before the signal is sent
 };
 
 /// Whether this build can run several ranks.
@@ -55,7 +56,7 @@ inline Outcome run(const ScratchFolder& scratch, const std::string& arguments, c
   const std::string base = scratch / fmt::format("call-{}", count++);
   // MPI's leaks (tests/CMakeLists.txt) are those of several ranks.
   std::string command = launch.ranks > 1 ? "" : "ASAN_OPTIONS=detect_leaks=1 ";
-  command += MEZZO_PROGRAM;
+  command += launch.program;
   if (launch.ranks > 1) command = fmt::format("{} -np {} {}", MEZZO_MPIRUN, launch.ranks, command);
   command = fmt::format("cd {} && exec env {} {} {} >{}.out 2>{}.err </dev/null", MEZZO_SOURCE_DIR,
                         launch.environment, command, arguments, base, base);

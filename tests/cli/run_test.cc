@@ -115,6 +115,33 @@ TEST_F(RunTest, RestsAfterItsEnd) {
   EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
 }
 
+/// What a job says of which rank 1 is started by `command` ("$@" are mezzo's arguments), rank 0 as usual.
+Outcome with_other_rank(const ScratchFolder& scratch, const std::string& command) {
+  const std::string program = scratch / "rank.sh";
+  write_file(program, fmt::format("#!/bin/sh\n[ $OMPI_COMM_WORLD_RANK = 0 ] && exec {} \"$@\"\n{}\n",
+                                  MEZZO_PROGRAM, command));
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  return run(scratch, train(scratch / "run"), {.ranks = 2, .program = program});
+}
+
+TEST_F(RunTest, RanksThatDoNotAgreeAreNamedBeforeTheyLoad) {
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI";
+  const Outcome config = with_other_rank(scratch_, fmt::format("exec {} \"$@\" train.seed=7", MEZZO_PROGRAM));
+  EXPECT_EQ(config.status, 2) << config.err;
+  ASSERT_EQ(config.errors().size(), 1u) << config.err;
+  EXPECT_NE(config.errors()[0].find("the resolved config of rank 1 on "), std::string::npos) << config.err;
+  EXPECT_NE(config.errors()[0].find("found seed: 7, expected seed: 42"), std::string::npos) << config.err;
+
+  // The same program to all appearance: a byte behind the executable's end changes nothing that it does.
+  const Outcome binary = with_other_rank(scratch_, fmt::format("cp {0} {1}; printf x >> {1}; exec {1} \"$@\"",
+                                                               MEZZO_PROGRAM, scratch_ / "other"));
+  EXPECT_EQ(binary.status, 2) << binary.err;
+  ASSERT_EQ(binary.errors().size(), 1u) << binary.err;
+  EXPECT_NE(binary.errors()[0].find("the SHA-256 of the mezzo executable of rank 1 on "), std::string::npos)
+      << binary.err;
+  EXPECT_EQ(binary.err.find("loaded"), std::string::npos) << binary.err;
+}
+
 TEST_F(RunTest, OtherIdentityIsRefused) {
   final_hash("run");
   const std::string before = read_all(scratch_ / "run/trajectory");
