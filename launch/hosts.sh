@@ -65,11 +65,6 @@ ranks="${ranks:-$slots}"
 
 mezzo="$(find_mezzo "$folder")"
 find_mpirun
-# mpirun and its daemons notice within 22 s that they are cut off from each other, instead of eight minutes: before Mezzo
-# gives up a start of which it cannot say who is missing, and so that a host that has lost the others is left clean.
-export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
-export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-3}"
-export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-4}"
 # What changes how the ranks run has to be the same on all hosts.
 for variable in LD_LIBRARY_PATH OPENBLAS_CORETYPE $(compgen -e | grep -E '^(NCCL|MEZZO)_' || true); do
   if [ -n "${!variable:-}" ]; then mpirun+=(-x "$variable"); fi

@@ -38,6 +38,11 @@ find_mpirun() {
   # ranks to a single core, and more ranks to a socket each, threads and all.
   mpirun=(mpirun --bind-to none)
   if [ "$(id -u)" -eq 0 ]; then mpirun+=(--allow-run-as-root); fi # as in containers; mpirun refuses otherwise
+  # mpirun and its daemons notice within 22 s that they are cut off from each other, instead of eight minutes: before Mezzo
+  # gives up a start of which it cannot say who is missing, and so that a host that has lost the others is left clean.
+  export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
+  export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-3}"
+  export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-4}"
 }
 
 # ---- what the launcher prints ---------------------------------------------------------------------------------------
