@@ -20,6 +20,7 @@
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/run.h"
 #include "mezzo/train/speed_watch.h"
+#include "mezzo/train/start.h"
 #include "mezzo/zo/estimator.h"
 #include "mezzo/zo/schedule.h"
 #include "mezzo/zo/slots.h"
@@ -34,42 +35,6 @@ double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - st
 
 /// A rank that lives may take this many times as long as such work ever took here.
 constexpr double stuck_factor = 10.0;
-
-/// What rank 0 found in the run's folder, and all ranks do.
-struct Decision {
-  bool resume = false;
-  bool finished = false;          ///< nothing is left to do
-  std::uint64_t step = 0;         ///< steps done
-  std::uint64_t valid_bytes = 0;  ///< of the trajectory, up to `step`
-
-  std::string text() const { return fmt::format("{:d} {:d} {} {}", resume, finished, step, valid_bytes); }
-  static Decision from_text(const std::string& text) {
-    Decision decision;
-    int resume = 0;
-    int finished = 0;
-    if (std::sscanf(text.c_str(), "%d %d %lu %lu", &resume, &finished, &decision.step,
-                    &decision.valid_bytes) != 4) {
-      throw CommError("rank 0 sent \"{}\" where its decision on the run's folder was expected", text);
-    }
-    decision.resume = resume != 0;
-    decision.finished = finished != 0;
-    return decision;
-  }
-};
-
-/// Whether a folder's trajectory holds a finished step, or begins behind one. Reads one record at most.
-bool has_finished_steps(const RunFolder& folder) {
-  return std::filesystem::exists(folder.trajectory()) && scan_trajectory(folder.trajectory(), 1).end_step > 0;
-}
-
-/// Removes the snapshots for which `drop` holds, with the checksums beside them.
-void remove_snapshots(const RunFolder& folder, const std::function<bool(const SnapshotFile&)>& drop) {
-  for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
-    if (!drop(file)) continue;
-    std::filesystem::remove(file.path);
-    std::filesystem::remove(sha256_sidecar_path(file.path));
-  }
-}
 
 /// Warns once when the loss has risen far above where it began.
 class DivergenceWatch {
@@ -133,14 +98,12 @@ class Trainer {
 
   void open();
   void make_header();
-  Decision look_at_folder();
-  Decision decide_resume(const std::string& snapshot);
-  std::uint64_t begin_folder();
+  RunStart look_at_folder();
   void choose_algorithms(const std::map<std::string, std::string>& recorded);
-  void build(const Decision& decision);
+  void build(const RunStart& start);
   void choose_groups(std::uint64_t first_step);
   void open_transport();
-  void open_record(const Decision& decision);
+  void open_record(const RunStart& start);
   void print_start(std::uint64_t first_step);
   bool do_step(std::uint64_t step);
   void watch_speed(std::uint64_t step, const StepUnits& units, std::span<const WorkShare> shares);
@@ -254,109 +217,19 @@ void Trainer::make_header() {
   header_.initial_adapter = inputs_->start.has_value();
 }
 
-/// Rank 0 alone looks; everybody gets its decision.
-Decision Trainer::look_at_folder() {
-  Decision decision;
+/// Rank 0 alone looks, at a folder that it locks; everybody gets what it found.
+RunStart Trainer::look_at_folder() {
+  RunStart start;
   together(exchange_, starting_, [&] {
     if (!leads()) return;
     std::error_code error;
     std::filesystem::create_directories(folder_.snapshots(), error);
     if (error) throw IoError("train.output_dir: cannot create {}: {}", folder_.snapshots(), error.message());
     lock_.emplace(folder_.path);
-    remove_temporary_files(folder_.path);
-    remove_temporary_files(folder_.snapshots());
-    const bool has_steps = has_finished_steps(folder_) || !list_snapshots(folder_.snapshots()).empty();
-    const ResumeFrom& from = config_.train.resume_from_checkpoint;
-    switch (from.kind) {
-      case ResumeFrom::Kind::automatic:
-        if (options_.overwrite || !has_steps) break;
-        if (!std::filesystem::exists(folder_.trajectory())) {
-          throw InputError(
-              "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
-              "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
-              folder_.path);
-        }
-        decision = decide_resume("");
-        break;
-      case ResumeFrom::Kind::never:
-        if (has_steps && !options_.overwrite) {
-          throw UsageError(
-              "{}: holds a run's finished steps; train.resume_from_checkpoint=never needs --overwrite to "
-              "replace them",
-              folder_.path);
-        }
-        break;
-      case ResumeFrom::Kind::snapshot:
-        decision = decide_resume(from.path);
-        break;
-    }
-    if (!decision.resume) decision.valid_bytes = begin_folder();
-    decision.finished = decision.resume && decision.step >= max_steps() &&
-                        std::filesystem::exists(folder_.adapter()) &&
-                        std::filesystem::exists(folder_.snapshot(decision.step));
+    start = start_run(config_, *inputs_, folder_, options_.overwrite, header_,
+                      [&](const std::string& text) { log_.warning("{}", text); });
   });
-  return Decision::from_text(agree(exchange_, leads() ? decision.text() : "", starting_)[0]);
-}
-
-Decision Trainer::decide_resume(const std::string& snapshot_path) {
-  std::optional<std::uint64_t> last_step;
-  if (!snapshot_path.empty()) {
-    const Snapshot snapshot = read_snapshot(snapshot_path);
-    check_identity(snapshot.header, header_, snapshot_path);
-    last_step = snapshot.state.step;
-    const auto own = std::filesystem::path(folder_.snapshots());
-    if (std::filesystem::path(snapshot_path).parent_path() != own) {
-      // Another run's snapshot begins this one, which keeps a copy so that it can be replayed by itself.
-      if (!options_.overwrite && has_finished_steps(folder_)) {
-        throw UsageError(
-            "{}: holds a run's finished steps; starting from {} needs --overwrite to replace them",
-            folder_.path, snapshot_path);
-      }
-      header_.start_step = snapshot.state.step;
-      header_.initial_adapter = false;
-      const std::uint64_t bytes = begin_folder();
-      write_snapshot(folder_.start_snapshot(), header_, snapshot.state);
-      return {.resume = true, .step = *last_step, .valid_bytes = bytes};
-    }
-  }
-  const TrajectoryScan all = scan_trajectory(folder_.trajectory());
-  check_identity(all.header, header_, folder_.path);
-  if (all.end.kind != RecordEnd::Kind::clean) log_.warning("{}", all.end.reason);
-  header_ = all.header;
-  if (!last_step) return {.resume = true, .step = all.end_step, .valid_bytes = all.valid_bytes};
-  if (all.end_step > *last_step && !options_.overwrite) {
-    throw UsageError(
-        "{}: has {} finished steps; going back to step {} needs --overwrite to drop the later ones",
-        folder_.path, all.end_step, *last_step);
-  }
-  const TrajectoryScan part = scan_trajectory(folder_.trajectory(), last_step);
-  if (part.end_step != *last_step) {
-    throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(),
-                     part.end_step, *last_step);
-  }
-  remove_snapshots(folder_, [&](const SnapshotFile& file) { return file.step > *last_step; });
-  return {.resume = true, .step = part.end_step, .valid_bytes = part.valid_bytes};
-}
-
-/// A fresh run: what an earlier one left under the same names goes, then the new one's first files come.
-/// Returns the length of its trajectory, which holds no step yet.
-std::uint64_t Trainer::begin_folder() {
-  remove_snapshots(folder_, [](const SnapshotFile&) { return true; });
-  for (const std::string& path :
-       {folder_.trajectory(), folder_.metrics(), folder_.adapter(), folder_.initial_adapter(),
-        folder_.start_snapshot(), sha256_sidecar_path(folder_.start_snapshot())}) {
-    if (inputs_->start && path == folder_.initial_adapter())
-      continue;  // it may be the very adapter to start from
-    std::filesystem::remove_all(path);
-  }
-  write_file_atomically(folder_.config(), to_yaml(config_));
-  if (inputs_->start) {
-    write_adapter(folder_.initial_adapter(), inputs_->files.description, inputs_->adapter,
-                  inputs_->start->values, config_.model.path);
-  }
-  const std::string header = header_.to_json();
-  return RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())))
-      .bytes();
+  return RunStart::from_text(agree(exchange_, leads() ? start.text() : "", starting_)[0]);
 }
 
 // ---- the weights and the work ---------------------------------------------------------------------------
@@ -368,16 +241,16 @@ void Trainer::choose_algorithms(const std::map<std::string, std::string>& record
   choose_together(exchange_, *backend_, sizes.workload(largest_, 1, 1), recorded, starting_);
 }
 
-void Trainer::build(const Decision& decision) {
+void Trainer::build(const RunStart& start) {
   exchange_.doing(Phase::loading, 0);
-  if (decision.resume) choose_algorithms(header_.fingerprint);  // rank 0 has read the record
+  if (start.resume) choose_algorithms(header_.fingerprint);  // rank 0 has read the record
   together(exchange_, starting_, [&] {
     // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
     header_ = scan_trajectory(folder_.trajectory(), 0).header;
-    const RunState state = nearest_state(folder_, header_, decision.step,
+    const RunState state = nearest_state(folder_, header_, start.step,
                                          [&](const std::string& text) { log_.warning("{}", text); });
     trainables_ = make_trainables(*backend_, header_.trainables, state.values);
-    replay_records(folder_.trajectory(), header_, state.step, decision.step, *backend_, trainables_);
+    replay_records(folder_.trajectory(), header_, state.step, start.step, *backend_, trainables_);
     decoder_.emplace(*backend_, inputs_->files.description, &header_.adapter, &trainables_);
     runner_.emplace(*backend_, *decoder_);
     if (!inputs_->validation.empty()) evaluator_.emplace(inputs_->validation, inputs_->task);
@@ -391,7 +264,7 @@ void Trainer::build(const Decision& decision) {
     const double seconds = seconds_since(loading);
     log_.info("loaded {} MiB of weights in {:.1f} s, {:.1f} GB/s", bytes >> 20, seconds,
               1e-9 * static_cast<double>(bytes) / seconds);
-    choose_groups(decision.step);
+    choose_groups(start.step);
   });
   exchange_.doing(Phase::starting, 0);
   check_same(exchange_, "the backend", nlohmann::json(backend_->fingerprint()).dump(1), starting_);
@@ -437,18 +310,18 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
 }
 
-void Trainer::open_record(const Decision& decision) {
+void Trainer::open_record(const RunStart& start) {
   together(exchange_, starting_, [&] {
     if (!leads()) return;
     write_file_atomically(folder_.config(), to_yaml(config_));
-    trajectory_.emplace(RecordWriter(folder_.trajectory(), decision.valid_bytes),
+    trajectory_.emplace(RecordWriter(folder_.trajectory(), start.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
     bool evaluated = false;
     const JsonLinesCut cut = truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
       if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned() ||
-          line["step"].get<std::uint64_t>() > decision.step)
+          line["step"].get<std::uint64_t>() > start.step)
         return false;
-      evaluated = evaluated || (line["step"] == decision.step && line.contains("eval_loss"));
+      evaluated = evaluated || (line["step"] == start.step && line.contains("eval_loss"));
       return true;
     });
     if (cut.malformed > 0) {
@@ -457,7 +330,7 @@ void Trainer::open_record(const Decision& decision) {
     }
     metrics_.emplace(folder_.metrics());
     const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
-    evaluation_due_ = !evaluated && decision.step % interval == 0;
+    evaluation_due_ = !evaluated && start.step % interval == 0;
   });
   const std::vector<std::string> due = agree(exchange_, evaluation_due_ ? "due" : "", starting_);
   evaluation_due_ = !due[0].empty();
@@ -641,22 +514,22 @@ TrainResult Trainer::run() {
   together(exchange_, starting_, [&] { backend_ = make_backend(placement_.backend_options()); });
   choose_algorithms({});
   header_.fingerprint = backend_->fingerprint();
-  const Decision decision = look_at_folder();
-  if (decision.finished) {
-    log_.info("{}: the run has finished its {} steps", folder_.path, decision.step);
+  const RunStart start = look_at_folder();
+  if (start.finished) {
+    log_.info("{}: the run has finished its {} steps", folder_.path, start.step);
     return TrainResult::already_finished;
   }
   std::istringstream resolved(to_yaml(config_));
   for (std::string line; std::getline(resolved, line);) log_.info("{}", line);
-  build(decision);
+  build(start);
   open_transport();
-  open_record(decision);
-  print_start(decision.step);
+  open_record(start);
+  print_start(start.step);
 
   began_ = Clock::now();
-  if (evaluation_due_) evaluate(decision.step);
+  if (evaluation_due_) evaluate(start.step);
   bool stopped = false;
-  std::uint64_t done = decision.step;
+  std::uint64_t done = start.step;
   while (done < max_steps() && !stopped) {
     stopped = do_step(done);
     ++done;
