@@ -152,6 +152,34 @@ TEST_F(RunTest, OtherIdentityIsRefused) {
   EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
 }
 
+TEST_F(RunTest, SnapshotOfAnotherRunBeginsThisOne) {
+  const std::string expected = final_hash("first");
+  const std::string from = "train.resume_from_checkpoint=" + (scratch_ / "first/snapshots/step-5.h5");
+  EXPECT_EQ(final_hash("second", from), expected);
+  // It stands alone from then on.
+  std::filesystem::remove_all(scratch_ / "first");
+  EXPECT_EQ(
+      run(scratch_, fmt::format("replay {} --step 5 --adapter {}", scratch_ / "second", scratch_ / "five"))
+          .status,
+      0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "five"), hash_of(scratch_, scratch_ / "second/start.h5"));
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "second"), expected);
+}
+
+TEST_F(RunTest, GoingBackNeedsOverwrite) {
+  const std::string expected = final_hash("run");
+  const std::string before = read_all(scratch_ / "run/trajectory");
+  const std::string back = "train.resume_from_checkpoint=" + (scratch_ / "run/snapshots/step-5.h5");
+  const Outcome refused = run(scratch_, train(scratch_ / "run", back));
+  EXPECT_EQ(refused.status, 2);
+  ASSERT_EQ(refused.errors().size(), 1u) << refused.err;
+  EXPECT_NE(refused.errors()[0].find("going back to step 5 needs --overwrite"), std::string::npos)
+      << refused.err;
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
+  EXPECT_EQ(final_hash("run", back + " --overwrite"), expected);
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
+}
+
 TEST_F(RunTest, KilledAtAnyMomentItGoesOnToTheSameBits) {
   const std::string expected = final_hash("whole");
   // Moments from the start to the end of a run, as long as it takes here.
