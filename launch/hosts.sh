@@ -65,9 +65,6 @@ ranks="${ranks:-$slots}"
 
 mezzo="$(find_mezzo "$folder")"
 find_mpirun
-# mpirun and its daemons notice within half a minute that they are cut off from each other, instead of eight: a host that
-# has lost the others is left clean. The ranks themselves notice earlier (runtime.timeout_s) and end the job.
-mpirun+=(--mca oob_tcp_keepalive_time 15 --mca oob_tcp_keepalive_intvl 5 --mca oob_tcp_keepalive_probes 3)
 # What changes how the ranks run has to be the same on all hosts.
 for variable in LD_LIBRARY_PATH OPENBLAS_CORETYPE $(compgen -e | grep -E '^(NCCL|MEZZO)_' || true); do
   if [ -n "${!variable:-}" ]; then mpirun+=(-x "$variable"); fi

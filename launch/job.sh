@@ -18,7 +18,7 @@ job_usage_error() {
 
 # The executable: $MEZZO, or the release build that these scripts lie beside.
 find_mezzo() { # FOLDER_OF_THE_SCRIPTS
-  local mezzo="${MEZZO:-$1/../build/release/src/cli/mezzo}"
+  local mezzo="${MEZZO:-$(dirname "$1")/build/release/src/cli/mezzo}"
   if [ ! -x "$mezzo" ] || [ -d "$mezzo" ]; then
     job_error "no executable $mezzo: build it (cmake --preset release && cmake --build --preset release --target mezzo)," \
       "or name another one in the environment variable MEZZO"
@@ -38,17 +38,21 @@ find_mpirun() {
   # ranks to a single core, and more ranks to a socket each, threads and all.
   mpirun=(mpirun --bind-to none)
   if [ "$(id -u)" -eq 0 ]; then mpirun+=(--allow-run-as-root); fi # as in containers; mpirun refuses otherwise
+  # mpirun and its daemons notice within 22 s that they are cut off from each other, instead of eight minutes: before Mezzo
+  # gives up a start of which it cannot say who is missing, and so that a host that has lost the others is left clean.
+  export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-10}"
+  export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-3}"
+  export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-4}"
 }
 
 # ---- what the launcher prints ---------------------------------------------------------------------------------------
 
 # Copies the job's standard error, which it reads, line by line. Leaves notes for the script in files: `said` once Mezzo
-# has printed its error, `death` with "RANK HOST SIGNAL NAME" of the first rank that was ended by a signal, `left` with
-# the exit code of the first rank that left before any died (srun), `lost` with the host of a daemon that mpirun lost, `folder`
-# with the run's folder. The launcher's banners on these and on exit codes are
-# left out: the script says the same in a line.
+# has printed its error, `death` with "RANK HOST SIGNAL" of the first rank that was ended by a signal, `left` with the exit
+# code of the first rank that left before any died (srun), `lost` with the host of a daemon that was lost, `folder` with the
+# run's folder. The launcher's banners on deaths and exit codes are left out: the script says the same in a line.
 job_filter() { # FOLDER_FOR_NOTES
-  trap '' INT TERM HUP USR1 USR2 PIPE # the last line has to get through
+  trap '' INT TERM HUP USR1 PIPE # the last line has to get through
   local notes="$1" line banner='' inside=false
   while IFS= read -r line || [ -n "$line" ]; do
     if [[ "$line" =~ ^-{60,}$ ]]; then
@@ -187,7 +191,7 @@ run_job() { # COMMAND ...
   wait "$launcher" 2>/dev/null || status=$?
   trap '' INT TERM HUP USR1
   local gone_by=$((SECONDS + JOB_GONE_WITHIN))
-  while [ -n "$(job_session "$launcher")" ]; do
+  while [ -n "$(job_session "$launcher")" ] && [ "$SECONDS" -lt $((gone_by + JOB_GONE_WITHIN)) ]; do
     if [ "$SECONDS" -ge "$gone_by" ]; then job_kill "$launcher"; fi
     read -rt 0.1 -u "$never" || true
   done
@@ -228,7 +232,7 @@ job_conclude() { # FOLDER_FOR_NOTES LAUNCHER STATUS TIMES_ASKED_TO_STOP
     job_error "rank $rank on $host was ended by signal $signal ($(job_signal_name "$signal")); $on"
   elif [ -e "$notes/lost" ]; then
     job_error "the host $(<"$notes/lost") was lost; $on"
-  elif [ "$status" -gt 128 ]; then
+  elif [ "$status" -gt 128 ] && [ "$status" -le 192 ]; then
     job_error "$launcher was ended by signal $((status - 128)) ($(job_signal_name $((status - 128)))); $on"
   else
     job_code="$MEZZO_ERROR"

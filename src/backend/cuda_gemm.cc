@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "kernels/cuda/rows.h"
@@ -16,12 +15,9 @@
 namespace mezzo {
 namespace {
 
-constexpr int most_offered = 48;   // candidates that the library is asked for; it has fewer
-constexpr std::size_t varied = 3;  // of those, the fastest ones that are tried in variations too
+constexpr int most_candidates = 48;
 
-constexpr int timings = 3;  // of a candidate; the median counts
-constexpr int final_timings = 9;
-constexpr std::size_t finalists = 4;  // of many candidates the fastest may have been lucky
+constexpr int timings = 3;                                  // of a candidate; the median counts
 constexpr std::size_t cold_bytes = std::size_t{128} << 20;  // more than any card's cache
 
 using Description = HandleOwner<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
@@ -105,18 +101,6 @@ std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
   return (cols + unit - 1) / unit * unit;
 }
 
-/// A product as the library is told of it.
-struct Problem {
-  Description description;
-  Layout w, x, y;
-
-  Problem(const GemmShape& shape, const GemmOperands& o)
-      : description(describe(shape, o.bias)),
-        w(layout(shape.in, shape.n, shape.k, o.weight_stride)),
-        x(layout(shape.in, o.rows, shape.k, o.x_stride)),
-        y(layout(shape.out, o.rows, shape.n, o.y_stride)) {}
-};
-
 /// Where the operands of a search lie in its scratch; x is at 0, the weight behind it.
 struct SearchLayout {
   std::int64_t rows;        // timed
@@ -187,7 +171,6 @@ struct Gemm::Search {
             .y_stride = sizes.y_stride,
             .bias = base + sizes.bias};
   }
-  GemmOperands timed() const { return operands(0, sizes.rows, sizes.y); }
 };
 
 Gemm::Gemm(cudaStream_t stream, Buffer workspace, Choice choice, std::string store)
@@ -207,7 +190,12 @@ std::size_t Gemm::search_bytes(const GemmShape& shape, std::int64_t rows) {
 }
 
 std::vector<Gemm::Algorithm> Gemm::candidates(const Search& search) const {
-  const Problem problem(search.shape, search.timed());
+  const GemmShape& shape = search.shape;
+  const SearchLayout& sizes = search.sizes;
+  const Description description = describe(shape, workspace_.data());
+  const Layout w = layout(shape.in, shape.n, shape.k, sizes.x_stride);
+  const Layout x = layout(shape.in, sizes.rows, shape.k, sizes.x_stride);
+  const Layout y = layout(shape.out, sizes.rows, shape.n, sizes.y_stride);
   cublasLtMatmulPreference_t raw = nullptr;
   MEZZO_CUBLAS(cublasLtMatmulPreferenceCreate(&raw));
   const Preference preference(raw);
@@ -222,11 +210,11 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const Search& search) const {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     set(attribute, static_cast<std::uint32_t>(vector_bytes));
   }
-  std::array<cublasLtMatmulHeuristicResult_t, most_offered> found{};
+  std::array<cublasLtMatmulHeuristicResult_t, most_candidates> found{};
   int count = 0;
-  MEZZO_CUBLAS(cublasLtMatmulAlgoGetHeuristic(handle_.get(), problem.description.get(), problem.w.get(),
-                                              problem.x.get(), problem.y.get(), problem.y.get(),
-                                              preference.get(), most_offered, found.data(), &count));
+  MEZZO_CUBLAS(cublasLtMatmulAlgoGetHeuristic(handle_.get(), description.get(), w.get(), x.get(), y.get(),
+                                              y.get(), preference.get(), most_candidates, found.data(),
+                                              &count));
   std::vector<Algorithm> algorithms;
   for (int i = 0; i < count; ++i) {
     const auto& result = found[static_cast<std::size_t>(i)];
@@ -240,35 +228,15 @@ std::vector<Gemm::Algorithm> Gemm::candidates(const Search& search) const {
   return algorithms;
 }
 
-std::vector<Gemm::Algorithm> Gemm::variations(const Search& search, const Algorithm& algorithm) const {
-  const Problem problem(search.shape, search.timed());
-  std::vector<Algorithm> algorithms;
-  const auto add = [&](cublasLtMatmulAlgoConfigAttributes_t attribute, auto value) {
-    Algorithm variation = algorithm;
-    cublasLtMatmulHeuristicResult_t result{};
-    if (cublasLtMatmulAlgoConfigSetAttribute(&variation, attribute, &value, sizeof(value)) ==
-            CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulAlgoCheck(handle_.get(), problem.description.get(), problem.w.get(), problem.x.get(),
-                                problem.y.get(), problem.y.get(), &variation,
-                                &result) == CUBLAS_STATUS_SUCCESS &&
-        result.workspaceSize <= workspace_.bytes()) {
-      algorithms.push_back(variation);
-    }
-  };
-  // Most of these the library refuses, and says so.
-  for (int cluster = 0; cluster < CUBLASLT_CLUSTER_SHAPE_END; ++cluster)
-    add(CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, static_cast<std::uint16_t>(cluster));
-  for (const std::uint32_t swizzling : {0u, 1u}) add(CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, swizzling);
-  return algorithms;
-}
-
 cublasStatus_t Gemm::launch(const GemmShape& shape, const GemmOperands& o, const Algorithm& algorithm) const {
-  const Problem problem(shape, o);
+  const Description description = describe(shape, o.bias);
+  const Layout w = layout(shape.in, shape.n, shape.k, o.weight_stride);
+  const Layout x = layout(shape.in, o.rows, shape.k, o.x_stride);
+  const Layout y = layout(shape.out, o.rows, shape.n, o.y_stride);
   const float one = 1.0f;
   const float zero = 0.0f;
-  return cublasLtMatmul(handle_.get(), problem.description.get(), &one, o.weight, problem.w.get(), o.x,
-                        problem.x.get(), &zero, o.y, problem.y.get(), o.y, problem.y.get(), &algorithm,
-                        workspace_.data(), workspace_.bytes(), stream_);
+  return cublasLtMatmul(handle_.get(), description.get(), &one, o.weight, w.get(), o.x, x.get(), &zero, o.y,
+                        y.get(), o.y, y.get(), &algorithm, workspace_.data(), workspace_.bytes(), stream_);
 }
 
 void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
@@ -303,13 +271,13 @@ bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
   return found == 0;
 }
 
-double Gemm::seconds(const Search& search, const Algorithm& algorithm, int repetitions) const {
+double Gemm::seconds(const Search& search, const Algorithm& algorithm) const {
   cudaEvent_t raw[2] = {};
   for (cudaEvent_t& event : raw) MEZZO_CUDA(cudaEventCreate(&event));
   const Event begin(raw[0]), end(raw[1]);
-  const GemmOperands all = search.timed();
+  const GemmOperands all = search.operands(0, search.sizes.rows, search.sizes.y);
   std::vector<float> times;
-  for (int i = 0; i <= repetitions; ++i) {
+  for (int i = 0; i <= timings; ++i) {
     // Writing all that lies behind x drives weight and x out of the cache.
     MEZZO_CUDA(
         cudaMemsetAsync(search.base + search.sizes.y, 0, search.sizes.bytes - search.sizes.y, stream_));
@@ -325,8 +293,8 @@ double Gemm::seconds(const Search& search, const Algorithm& algorithm, int repet
   return 1e-3 * static_cast<double>(times[times.size() / 2]);
 }
 
-std::string Gemm::store_key(const GemmShape& shape) const {
-  return fmt::format("{} / cuBLASLt {} / {}", card_, cublasLtGetVersion(), text_of(shape));
+std::string Gemm::store_key(const GemmShape& shape, std::int64_t rows) const {
+  return fmt::format("{} / cuBLASLt {} / {} / {} rows", card_, cublasLtGetVersion(), text_of(shape), rows);
 }
 
 void Gemm::choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes) {
@@ -348,7 +316,7 @@ void Gemm::choose(const GemmShape& shape, std::int64_t rows, void* scratch, std:
   std::map<std::string, std::string> stored;
   if (!store_.empty()) stored = read_store(store_);
   for (const auto& [entries, key] : {std::pair(&std::as_const(kept_), text_of(shape)),
-                                     std::pair(&std::as_const(stored), store_key(shape))}) {
+                                     std::pair(&std::as_const(stored), store_key(shape, rows))}) {
     const auto found = entries->find(key);
     if (found == entries->end()) continue;
     const std::optional<Algorithm> algorithm = algorithm_from(found->second);
@@ -358,35 +326,20 @@ void Gemm::choose(const GemmShape& shape, std::int64_t rows, void* scratch, std:
     }
   }
 
-  // The library offers few (8 on an H100); others in their neighbourhood are up to a tenth faster.
   std::vector<std::pair<double, Algorithm>> timed;
-  std::set<std::string> tried;
-  const auto time_all = [&](const std::vector<Algorithm>& algorithms) {
-    for (const Algorithm& algorithm : algorithms) {
-      if (!tried.insert(hex_of(algorithm)).second) continue;
-      const double time = seconds(search, algorithm, timings);
-      if (time > 0.0) timed.emplace_back(time, algorithm);
-    }
-    std::ranges::stable_sort(timed, {}, &std::pair<double, Algorithm>::first);
-  };
-  time_all(candidates(search));
-  std::vector<Algorithm> more;
-  for (std::size_t i = 0; i < std::min(varied, timed.size()); ++i) {
-    const std::vector<Algorithm> variations_of_one = variations(search, timed[i].second);
-    more.insert(more.end(), variations_of_one.begin(), variations_of_one.end());
-  }
-  time_all(more);
-  const auto last = timed.begin() + static_cast<std::ptrdiff_t>(std::min(finalists, timed.size()));
-  for (auto each = timed.begin(); each != last; ++each)
-    each->first = seconds(search, each->second, final_timings);
-  std::stable_sort(timed.begin(), last, [](const auto& a, const auto& b) { return a.first < b.first; });
-  const auto count = static_cast<int>(timed.size());
+  const std::vector<Algorithm> offered = candidates(search);
+  const auto count = static_cast<int>(offered.size());
   fewest_candidates_ = std::min(count, fewest_candidates_.value_or(count));
+  for (const Algorithm& algorithm : offered) {
+    const double time = seconds(search, algorithm);
+    if (time > 0.0) timed.emplace_back(time, algorithm);
+  }
+  std::ranges::stable_sort(timed, {}, &std::pair<double, Algorithm>::first);
   fill_bias();  // the timing has written over it
   for (const auto& [time, algorithm] : timed) {
     if (choice_ == Choice::same_bits && !passes(search, algorithm)) continue;
     algorithms_[shape] = algorithm;
-    if (!store_.empty()) add_to_store(store_, store_key(shape), hex_of(algorithm));
+    if (!store_.empty()) add_to_store(store_, store_key(shape, rows), hex_of(algorithm));
     return;
   }
   throw DeviceError(

@@ -41,8 +41,8 @@ class Gemm {
   /// Room that choose() needs for x, a weight, y twice and a counter.
   static std::size_t search_bytes(const GemmShape& shape, std::int64_t rows);
   bool chosen(const GemmShape& shape) const { return algorithms_.contains(shape); }
-  /// Times the library's candidates, and variations of the fastest of them, over `rows` rows of random data
-  /// with cold caches and takes the fastest that passes the check. DeviceError when none does.
+  /// Times the library's candidates over `rows` rows of random data with cold caches and takes the fastest
+  /// that passes the check. DeviceError when none does.
   void choose(const GemmShape& shape, std::int64_t rows, void* scratch, std::size_t scratch_bytes);
   void run(const GemmShape& shape, const GemmOperands& operands) const;
   /// How many candidates were timed in the search where they were fewest; none before a search.
@@ -59,12 +59,10 @@ class Gemm {
 
   cublasStatus_t launch(const GemmShape& shape, const GemmOperands& operands,
                         const Algorithm& algorithm) const;
-  std::vector<Algorithm> candidates(const Search& search) const;  ///< that the library offers
-  /// The same algorithm with other clusters and orders of blocks, as far as the library has them.
-  std::vector<Algorithm> variations(const Search& search, const Algorithm& algorithm) const;
+  std::vector<Algorithm> candidates(const Search& search) const;
   bool passes(const Search& search, const Algorithm& algorithm) const;
-  double seconds(const Search& search, const Algorithm& algorithm, int repetitions) const;
-  std::string store_key(const GemmShape& shape) const;
+  double seconds(const Search& search, const Algorithm& algorithm) const;
+  std::string store_key(const GemmShape& shape, std::int64_t rows) const;
 
   cudaStream_t stream_;
   Buffer workspace_;

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <exception>
+#include <istream>
 #include <new>
+#include <sstream>
 #include <thread>
 
 #include "error_line.h"
@@ -17,6 +19,13 @@ namespace {
 ExitCode code_of(const std::exception& error) {
   const auto* own = dynamic_cast<const Error*>(&error);
   return own != nullptr ? own->exit_code() : ExitCode::error;
+}
+
+/// Without the blanks that it begins with; "nothing" behind the last one.
+std::string next_line(std::istream& text) {
+  std::string line;
+  if (!std::getline(text >> std::ws, line)) return "nothing";
+  return line;
 }
 
 std::string text_of(const std::exception& error) {
@@ -43,6 +52,26 @@ std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Pati
   std::vector<std::string> texts(size);
   for (std::size_t r = 0; r < size; ++r) texts[r] = get_text(std::span(words).subspan(begin[r]), bytes[r]);
   return texts;
+}
+
+void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience) {
+  const std::vector<std::string> all = agree(exchange, mine, patience);
+  for (int rank = 1; rank < exchange.size(); ++rank) {
+    const std::string& other = all[static_cast<std::size_t>(rank)];
+    if (other == all[0]) continue;
+    std::istringstream found(other);
+    std::istringstream expected(all[0]);
+    std::string found_line;
+    std::string expected_line;
+    do {
+      found_line = next_line(found);
+      expected_line = next_line(expected);
+    } while (found_line == expected_line);
+    throw JobFailed({.code = ExitCode::usage,
+                     .message = fmt::format("{} of {} differs from that of {}: found {}, expected {}", what,
+                                            exchange.name_of_rank(rank), exchange.name_of_rank(0), found_line,
+                                            expected_line)});
+  }
 }
 
 void check_together(Exchange& exchange, const std::optional<Failure>& mine, Patience patience) {

@@ -133,7 +133,6 @@ class Trainer {
 
   void open();
   void make_header();
-  void check_same_everywhere(const std::string& what, const std::string& mine);
   Decision look_at_folder();
   Decision decide_resume(const std::string& snapshot);
   std::uint64_t begin_folder();
@@ -196,8 +195,8 @@ void Trainer::open() {
     inputs_.emplace(config_, ConfigUse::train, folder_.initial_adapter());
     largest_ = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
   });
-  check_same_everywhere("the resolved config", to_yaml(config_));
-  check_same_everywhere("the device", placement_.device_name() + " " + placement_.dtype_name());
+  check_same(exchange_, "the resolved config", to_yaml(config_), starting_);
+  check_same(exchange_, "the device", placement_.device_name() + " " + placement_.dtype_name(), starting_);
   check_own_devices(exchange_, placement_, starting_);
   if (exchange_.size() == 1) return;
   std::string binary;
@@ -206,22 +205,9 @@ void Trainer::open() {
     binary = sha256_of_file("/proc/self/exe");
     tokenizer = sha256_of_file(config_.model.path + "/tokenizer.json");
   });
-  check_same_everywhere("the SHA-256 of the mezzo executable", binary);
-  check_same_everywhere("the SHA-256 of tokenizer.json", tokenizer);
-  check_same_everywhere("the MPI library", exchange_.library());
-}
-
-void Trainer::check_same_everywhere(const std::string& what, const std::string& mine) {
-  const std::vector<std::string> all = agree(exchange_, mine, starting_);
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    if (all[rank] != all[0]) {
-      throw JobFailed(
-          {.code = ExitCode::usage,
-           .message = fmt::format("{} of rank {} on {} differs from rank 0's on {}: found {}, expected {}",
-                                  what, rank, exchange_.host(static_cast<int>(rank)), exchange_.host(0),
-                                  all[rank], all[0])});
-    }
-  }
+  check_same(exchange_, "the SHA-256 of the mezzo executable", binary, starting_);
+  check_same(exchange_, "the SHA-256 of tokenizer.json", tokenizer, starting_);
+  check_same(exchange_, "the MPI library", exchange_.library(), starting_);
 }
 
 void Trainer::make_header() {
@@ -245,7 +231,7 @@ void Trainer::make_header() {
                                 "{}, expected {}",
                                 exchange_.name_of_rank(rank), exchange_.name_of_rank(0), other, hashes[0])});
   }
-  check_same_everywhere("the data's SHA-256", train_hash + " " + validation_hash);
+  check_same(exchange_, "the data's SHA-256", train_hash + " " + validation_hash, starting_);
 
   header_.identity.push_back({"model.hash", header_.base_hash});
   for (IdentityEntry entry : identity(config_)) {
@@ -408,7 +394,7 @@ void Trainer::build(const Decision& decision) {
     choose_groups(decision.step);
   });
   exchange_.doing(Phase::starting, 0);
-  check_same_everywhere("the backend", nlohmann::json(backend_->fingerprint()).dump());
+  check_same(exchange_, "the backend", nlohmann::json(backend_->fingerprint()).dump(1), starting_);
   for (const auto& [key, value] : backend_->fingerprint()) {
     const auto found = header_.fingerprint.find(key);
     if (found != header_.fingerprint.end() && found->second != value) {
@@ -426,7 +412,7 @@ void Trainer::open_transport() {
   const std::size_t words = slots_->words().size();
   transport_ = make_transport(exchange_, *backend_, words, starting_);
   const std::string library = transport_ ? transport_->library() : exchange_.library();
-  check_same_everywhere("the library between ranks", library);
+  check_same(exchange_, "the library between ranks", library, starting_);
   log_.info("exchange of {} words over {} by {} ranks: {:.1f} us", words, library, exchange_.size(),
             exchange_microseconds(exchange_, transport_.get(), words, starting_));
 }
@@ -632,7 +618,8 @@ void Trainer::write_final_adapter() {
 }
 
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
-  check_same_everywhere("the hash of the trainables", fmt::format("{:016x}", backend_->hash(trainables_)));
+  check_same(exchange_, "the hash of the trainables", fmt::format("{:016x}", backend_->hash(trainables_)),
+             starting_);
   save(steps_done);
   if (leads()) {
     trajectory_->close();

@@ -121,6 +121,26 @@ TEST(Agree, EmptyTextsAreTexts) {
   EXPECT_EQ(texts, std::vector<std::string>(static_cast<std::size_t>(test::exchange().size())));
 }
 
+TEST(CheckSame, NamesTheFirstLinesThatDiffer) {
+  Exchange& exchange = test::exchange();
+  EXPECT_NO_THROW(check_same(exchange, "the config", "seed: 1\nsteps: 2\n", kTimeout));
+  if (exchange.size() == 1) GTEST_SKIP() << "needs a second rank";
+  const auto said = [&](const std::string& of_rank_1) -> std::string {
+    try {
+      check_same(exchange, "the config", exchange.rank() == 1 ? of_rank_1 : "seed: 1\n  steps: 2\n",
+                 kTimeout);
+    } catch (const JobFailed& failed) {
+      EXPECT_EQ(failed.exit_code(), ExitCode::usage);
+      return failed.what();
+    }
+    return "nothing thrown";
+  };
+  const std::string who =
+      fmt::format("the config of rank 1 on {0} differs from that of rank 0 on {0}: ", exchange.host());
+  EXPECT_EQ(said("seed: 1\n  steps: 3\n"), who + "found steps: 3, expected steps: 2");
+  EXPECT_EQ(said("seed: 1\n"), who + "found nothing, expected steps: 2");
+}
+
 TEST(Together, GoesOnWhenNobodyFails) {
   bool ran = false;
   together(test::exchange(), kTimeout, [&] { ran = true; });

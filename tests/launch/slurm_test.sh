@@ -53,7 +53,7 @@ printed() { [ "$(grep -cE "$2" "$scratch/err")" -ge "$1" ]; }
 
 case "$1" in
   preempted) # three times, in the middle of the run
-    submit run train.max_steps=80
+    submit run train.max_steps=80 zo.directions=20
     for times in 1 2 3; do
       wait_for 60 'progress' printed $((times * 15)) '^step '
       sbatch -Q -p high -N 2 -n 8 -o /dev/null --wrap 'sleep 1'
@@ -62,7 +62,7 @@ case "$1" in
     wait_for 120 'end' state_is COMPLETED
     [ "$(errors)" -eq 0 ] || fail "a message"
     printed 3 '^going on from step ' || fail "it did not go on"
-    start undisturbed 1 train.max_steps=80
+    start undisturbed 1 train.max_steps=80 zo.directions=20
     ended 0
     [ "$(hash_of run)" = "$(hash_of undisturbed)" ] || fail "other trainables than those of an undisturbed run"
     ;;

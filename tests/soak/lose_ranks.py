@@ -20,7 +20,7 @@ import time
 import job
 
 TIMEOUT = 5.0  # runtime.timeout_s
-START = 25.0  # until Mezzo gives up a start in which a rank is silent
+START = 30.0  # within which Mezzo names a rank that is silent while the job starts
 LEAVE = 5.0
 NAMESPACES = job.ROOT / "tests/launch/namespaces.sh"
 os.environ["MEZZO_TEST_HOSTS"] = "soak"
