@@ -44,6 +44,7 @@ constexpr auto kTakeOver = 500ms;
 constexpr auto kStagger = 50ms;
 constexpr auto kStaggerMost = 1s;
 constexpr auto kEnd = 2s;
+constexpr auto kPrint = 200ms;
 // MPI looks at the network only while it is called: what has long been sent needs a moment to be found.
 constexpr auto kSettle = 20ms;
 // MPI's own start and end wait for all ranks and cannot be given up.
@@ -177,7 +178,11 @@ ExchangeResult MpiExchange::sum(std::span<std::uint64_t> words, Patience patienc
 
 void MpiExchange::abort(ExitCode code, const std::string& message) {
   signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
-  if (!said_by_another(code, message)) write_error_line(message);
+  if (!said_by_another(code, message)) {
+    write_error_line(message);
+    // mpirun may leave in a hurry once it has seen the status, with the line still on its way through it.
+    std::this_thread::sleep_for(kPrint);
+  }
   end_job(code);
 }
 
@@ -515,9 +520,9 @@ std::vector<std::string> gather_hosts(MPI_Comm comm, int size) {
 
 /// Says that the job does not come up, and which ranks of this host are to blame as far as that can be seen.
 [[noreturn]] void give_up_start(const Launch& launch) {
-  // Rank 0 speaks, or the next one that can: the launcher ends the others when it leaves, within about two
-  // seconds.
-  std::this_thread::sleep_for(std::min(launch.rank, 20) * 3500ms);
+  // Rank 0 speaks, or rank 1 where it cannot, still within half a minute; the others only if neither does:
+  // the launcher ends them when one has left, which takes it some seconds on a busy machine.
+  if (launch.rank > 0) std::this_thread::sleep_for(3500ms + std::min(launch.rank - 1, 20) * 6s);
   const std::vector<int> stopped = stopped_local_ranks(launch);
   std::string who = "a rank on another host, or one that was never started";
   for (std::size_t i = 0; i < stopped.size(); ++i) {
@@ -526,6 +531,7 @@ std::vector<std::string> gather_hosts(MPI_Comm comm, int size) {
   }
   write_error_line(
       fmt::format("the job has not come up within {:g} s: MPI_Init waits for {}", kStart.count(), who));
+  std::this_thread::sleep_for(kPrint);
   std::_Exit(static_cast<int>(ExitCode::stopped));
 }
 
