@@ -77,7 +77,13 @@ job_note_line() { # FOLDER_FOR_NOTES LINE
   local code='^srun: error: [^ ]+: tasks? [0-9][^:]*: Exited with exit code ([0-9]+)'
   local node='^srun: error: Node failure on ([^ ]+)'
   case "$2" in
-    'mezzo: error: '*) : >"$1/said" ;;
+    'mezzo: error: '*)
+      if [ -e "$1/said" ]; then # two ranks that spoke at the same moment: the first is the job's message
+        printf 'mezzo: warning: then: %s\n' "${2#mezzo: error: }"
+        return
+      fi
+      : >"$1/said"
+      ;;
     'mpirun: Forwarding signal '*) return ;;
     '  output_dir: '*) # of the resolved config, where the path is absolute
       if [ ! -e "$1/folder" ]; then printf '%s\n' "${2#  output_dir: }" >"$1/folder"; fi

@@ -54,6 +54,13 @@ mpirun noticed that process rank 2 with PID 0 on node host-b exited on signal 9 
 $dashes
 END
 
+expect "two ranks spoke at the same moment" 75 mpirun 75 "mezzo: error: rank 1 on host-a was not heard for 5 s
+mezzo: warning: then: rank 1 on host-a was not heard for 6 s
+" <<END
+mezzo: error: rank 1 on host-a was not heard for 5 s
+mezzo: error: rank 1 on host-a was not heard for 6 s
+END
+
 expect "a crash is not a reason to go on" 1 mpirun 139 "mezzo: error: rank 0 on host-a crashed with signal 11 (Segmentation fault), which is a bug in it or in a library
 " <<END
 $dashes
