@@ -198,6 +198,18 @@ void check_residual_norm(const View& h_in, std::span<const View> deltas, const V
   }
 }
 
+void check_attention(const DeviceBatch& batch, const AttentionShape& shape, const View& q, const View& k,
+                     const View& v, const View& query_rows, const View& out) {
+  const std::int64_t tokens = batch.tokens.cols;
+  const std::int64_t queries = query_rows ? query_rows.cols : tokens;
+  check_shape("attention", "q", q, queries, shape.heads * shape.head_dim);
+  check_shape("attention", "k", k, tokens, shape.kv_heads * shape.head_dim);
+  check_shape("attention", "v", v, tokens, shape.kv_heads * shape.head_dim);
+  check_shape("attention", "out", out, queries, shape.heads * shape.head_dim);
+  if (query_rows) check_indices("attention", "query_rows", query_rows, tokens);
+  for (const View& input : {q, k, v}) check_sharing("attention", out, input);
+}
+
 void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit) {
   const auto* index = indices.as<std::int32_t>();
   for (std::int64_t i = 0; i < indices.cols; ++i) {

@@ -66,6 +66,9 @@ void check_shape(const char* operation, const char* operand, const View& view, s
 void check_sharing(const char* operation, const View& output, const View& input);
 /// What residual_norm was given: every shape h_in's; h_out, where stored, shared exactly if x is.
 void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x);
+/// What attention was given: a row of q and out for each query row (each token where there are none).
+void check_attention(const DeviceBatch& batch, const AttentionShape& shape, const View& q, const View& k,
+                     const View& v, const View& query_rows, const View& out);
 /// Every element of `indices` (one row of i32) is in [0, limit).
 void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit);
 

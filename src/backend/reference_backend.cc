@@ -141,14 +141,8 @@ class ReferenceBackend final : public HostBackend {
       rotate(table, batch, *rope, query_rows, shape.head_dim, q);
       rotate(table, batch, *rope, View{}, shape.head_dim, k);
     }
-    const std::int64_t tokens = batch.tokens.cols;
-    const std::int64_t queries = query_rows ? query_rows.cols : tokens;
-    check_shape("attention", "q", q, queries, shape.heads * shape.head_dim);
-    check_shape("attention", "k", k, tokens, shape.kv_heads * shape.head_dim);
-    check_shape("attention", "v", v, tokens, shape.kv_heads * shape.head_dim);
-    check_shape("attention", "out", out, queries, shape.heads * shape.head_dim);
-    if (query_rows) check_indices("attention", "query_rows", query_rows, tokens);
-    for (const View& input : {q, k, v}) check_sharing("attention", out, input);
+    check_attention(batch, shape, q, k, v, query_rows, out);
+    const std::int64_t queries = out.rows;
 
     const auto* offsets = batch.offsets.as<std::int32_t>();
     const std::int64_t group = shape.heads / shape.kv_heads;

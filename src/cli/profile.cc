@@ -135,7 +135,8 @@ VerbAction add_profile(CLI::App& verb) {
   auto arguments = std::make_shared<Arguments>();
   verb.add_option("config", arguments->config, "YAML config")->required();
   verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
-  verb.add_option("--steps", arguments->steps, "steps to take, behind one that does not count")
+  verb.add_option("--steps", arguments->steps,
+                  "steps to take, behind one that does not count, and times that each part is measured")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_flag("--json", arguments->json, "as JSON on standard output");

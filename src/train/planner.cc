@@ -88,8 +88,7 @@ std::int64_t choose_group(const GroupLimits& limits, const std::function<std::si
   // Equal groups: as many as `fits` makes necessary, no larger than they need be.
   const std::int64_t groups = divided_up(limits.share, fits);
   const std::int64_t group = divided_up(limits.share, groups);
-  const bool room_for_pairs = limits.paired && groups > 1 && group % 2 == 1 && group < fits;
-  return room_for_pairs ? group + 1 : group;
+  return limits.paired && group % 2 == 1 && group < fits ? group + 1 : group;
 }
 
 GroupPlan plan_group(const Decoder& decoder, const DevicePlan& device, const BatchShape& largest,

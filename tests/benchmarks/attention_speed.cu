@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "device_array.cuh"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/flash_attention.h"
 
@@ -22,40 +23,6 @@ namespace {
 using namespace mezzo;
 using namespace mezzo::cuda;
 using bf16 = __nv_bfloat16;
-
-void must(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  std::printf("%s: %s\n", what, cudaGetErrorString(status));
-  std::exit(1);
-}
-
-/// An array in device memory.
-template <typename T>
-struct Array {
-  T* data = nullptr;
-  std::size_t size = 0;
-
-  explicit Array(std::size_t n) : size(n) {
-    must(cudaMalloc(&data, std::max<std::size_t>(n, 1) * sizeof(T)), "malloc");
-  }
-  explicit Array(const std::vector<T>& from) : Array(from.size()) {
-    must(cudaMemcpy(data, from.data(), size * sizeof(T), cudaMemcpyHostToDevice), "copy");
-  }
-  Array(Array&& from) : data(from.data), size(from.size) { from.data = nullptr; }
-  ~Array() { cudaFree(data); }
-  std::vector<T> read() const {
-    std::vector<T> to(size);
-    must(cudaMemcpy(to.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost), "copy back");
-    return to;
-  }
-};
-
-std::uint64_t mix(std::uint64_t x) {  // splitmix64
-  x += 0x9e3779b97f4a7c15ull;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-  return x ^ (x >> 31);
-}
 
 // ---- a case
 // -----------------------------------------------------------------------------------------------------
