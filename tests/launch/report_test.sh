@@ -15,7 +15,6 @@ expect() { # NAME CODE LAUNCHER STATUS EXPECTED_STANDARD_ERROR; the launcher's w
   printf '#!/bin/sh\ncat "%s" >&2\nexit %s\n' "$scratch/words" "$4" >"$scratch/$3"
   chmod +x "$scratch/$3"
   run_job "$scratch/$3" 2>"$scratch/err"
-  trap 'rm -rf "$scratch"' EXIT
   if [ "$job_code" -ne "$code" ] || ! diff <(printf '%s' "$5") "$scratch/err"; then
     echo "FAILED: $name: code $job_code, expected $code" >&2
     failures=$((failures + 1))
