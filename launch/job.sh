@@ -47,13 +47,13 @@ find_mpirun() {
 
 # ---- what the launcher prints ---------------------------------------------------------------------------------------
 
-# Copies the job's standard error, which it reads, line by line. Leaves notes for the script in files: `said` once Mezzo
-# has printed its error, `death` with "RANK HOST SIGNAL" of the first rank that was ended by a signal, `left` with the exit
-# code of the first rank that left before any died (srun), `lost` with the host of a daemon that was lost, `folder` with the
-# run's folder. The launcher's banners on deaths and exit codes are left out: the script says the same in a line.
-job_filter() { # FOLDER_FOR_NOTES
+# Copies the job's standard error, which it reads, line by line, and sends notes to run_job: `said` once Mezzo has printed its
+# error, `death RANK HOST SIGNAL` of the first rank that was ended by a signal, `left CODE` of the first rank that left before
+# any died (srun), `lost HOST` of a daemon that was lost, `folder PATH` of the run. The launcher's banners on deaths and exit
+# codes are left out: the script says the same in a line.
+job_filter() {
   trap '' INT TERM HUP USR1 PIPE # the last line has to get through
-  local notes="$1" line banner='' inside=false
+  local line banner='' inside=false said=false death=false left=false lost=false folder=false
   while IFS= read -r line || [ -n "$line" ]; do
     if [[ "$line" =~ ^-{60,}$ ]]; then
       if ! $inside; then
@@ -62,50 +62,66 @@ job_filter() { # FOLDER_FOR_NOTES
         continue
       fi
       inside=false
-      job_note_banner "$notes" "$banner"$'\n'"$line"
+      job_see_banner "$banner"$'\n'"$line"
     elif $inside && [[ "$line" != 'mezzo: '* ]]; then
       banner+=$'\n'"$line"
     else
-      job_note_line "$notes" "$line"
+      job_see_line "$line"
     fi
   done
   if $inside; then printf '%s\n' "$banner"; fi
 }
 
-job_note_line() { # FOLDER_FOR_NOTES LINE
+# Notes are short, so that each comes through the pipe in one piece.
+job_note() { printf '%s\n' "$*" >&"$job_notes"; }
+
+job_see_line() { # LINE
   local task='^srun: error: ([^ ]+): tasks? ([0-9]+)[^:]*: (Killed|Terminated|Segmentation fault|Aborted|Bus error|Floating point exception|Illegal instruction|Hangup|Interrupt|User defined signal 1|CPU time limit exceeded)'
   local code='^srun: error: [^ ]+: tasks? [0-9][^:]*: Exited with exit code ([0-9]+)'
   local node='^srun: error: Node failure on ([^ ]+)'
-  case "$2" in
-    'mezzo: error: '*) : >"$1/said" ;;
+  case "$1" in
+    'mezzo: error: '*)
+      if $said; then # two ranks that spoke at the same moment: the first is the job's message
+        printf 'mezzo: warning: then: %s\n' "${1#mezzo: error: }"
+        return
+      fi
+      said=true
+      job_note said
+      ;;
     'mpirun: Forwarding signal '*) return ;;
     '  output_dir: '*) # of the resolved config, where the path is absolute
-      if [ ! -e "$1/folder" ]; then printf '%s\n' "${2#  output_dir: }" >"$1/folder"; fi
+      $folder || job_note folder "${1#  output_dir: }"
+      folder=true
       ;;
     'srun: error: '*)
-      if [ ! -e "$1/left" ] && [[ "$2" =~ $code ]]; then
-        printf '%s\n' "${BASH_REMATCH[1]}" >"$1/left"
-      elif [ ! -e "$1/left" ] && [ ! -e "$1/death" ] && [[ "$2" =~ $task ]]; then
-        printf '%s %s %s\n' "${BASH_REMATCH[2]}" "${BASH_REMATCH[1]}" "$(job_signal_number "${BASH_REMATCH[3]}")" >"$1/death"
-      elif [ ! -e "$1/lost" ] && [[ "$2" =~ $node ]]; then
-        printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"
+      if [[ "$1" =~ $code ]]; then
+        $left || $death || job_note left "${BASH_REMATCH[1]}"
+        left=true
+      elif [[ "$1" =~ $task ]]; then
+        $left || $death || job_note death "${BASH_REMATCH[2]} ${BASH_REMATCH[1]} $(job_signal_number "${BASH_REMATCH[3]}")"
+        death=true
+      elif [[ "$1" =~ $node ]]; then
+        $lost || job_note lost "${BASH_REMATCH[1]}"
+        lost=true
       fi
       ;;
   esac
-  printf '%s\n' "$2"
+  printf '%s\n' "$1"
 }
 
-job_note_banner() { # FOLDER_FOR_NOTES TEXT
-  local text="${2//$'\n'/ }"
-  local death='noticed that process rank ([0-9]+) .*on node ([^ ]+) exited on +signal ([0-9]+)'
-  local lost='lost communication with a remote daemon.* Remote daemon: +[^ ]+ on node ([^ ]+)'
-  if [[ "$text" =~ $death ]]; then
-    if [ ! -e "$1/death" ]; then printf '%s\n' "${BASH_REMATCH[*]:1:3}" >"$1/death"; fi
-  elif [[ "$text" =~ $lost ]]; then
-    if [ ! -e "$1/lost" ]; then printf '%s\n' "${BASH_REMATCH[1]}" >"$1/lost"; fi
+job_see_banner() { # TEXT
+  local text="${1//$'\n'/ }"
+  local ended='noticed that process rank ([0-9]+) .*on node ([^ ]+) exited on +signal ([0-9]+)'
+  local gone='lost communication with a remote daemon.* Remote daemon: +[^ ]+ on node ([^ ]+)'
+  if [[ "$text" =~ $ended ]]; then
+    $death || job_note death "${BASH_REMATCH[*]:1:3}"
+    death=true
+  elif [[ "$text" =~ $gone ]]; then
+    $lost || job_note lost "${BASH_REMATCH[1]}"
+    lost=true
   elif [[ "$text" != *'a non-zero exit code. Per user-direction, the job has been aborted'* &&
     "$text" != *'processes exited with non-zero status, thus causing'* && "$text" != *'MPI_ABORT was invoked on rank'* ]]; then
-    printf '%s\n' "$2"
+    printf '%s\n' "$1"
   fi
 }
 
@@ -143,25 +159,36 @@ job_kill() { # PID_OF_THE_LAUNCHER
   kill -KILL $(job_session "$1") 2>/dev/null || true
 }
 
+# Takes a note from the filter, if one comes within the seconds: a sleep without a process, too.
+job_take_note() { # SECONDS
+  local note
+  read -rt "$1" -u "$job_notes" note || return 1
+  case "$note" in
+    said) said=true ;;
+    'death '*) death="${note#death }" ;;
+    'left '*) left="${note#left }" ;;
+    'lost '*) lost="${note#lost }" ;;
+    'folder '*) job_folder="${note#folder }" ;;
+  esac
+}
+
 # Runs a launcher's command to its end. TERM, INT, HUP and USR1 to the script ask the ranks to stop; a second one of TERM
 # or INT ends the job at once. Leaves Mezzo's exit code in `job_code`, the run's folder, if it got that far, in `job_folder`.
 run_job() { # COMMAND ...
-  local notes launcher filter pipe never status
+  local launcher filter pipe status=0 said=false death='' left='' lost=''
   local asked=0 asked_at='' hurry=0 leave_at=''
-  notes="$(mktemp -d "${TMPDIR:-/tmp}/mezzo-job.XXXXXX")"
-  # shellcheck disable=SC2064  # the folder's name now
-  trap "rm -rf '$notes'" EXIT
   trap 'asked=1; hurry=$((hurry + 1))' INT TERM
   trap 'asked=1' HUP USR1
 
-  exec {never}<> <(:) # a pipe that says nothing: reading it with a time limit is a sleep without a process
-  exec {pipe}> >(job_filter "$notes" >&2)
+  job_folder=''
+  exec {job_notes}<> <(:)
+  exec {pipe}> >(job_filter >&2)
   filter=$!
   # A session of its own: the terminal's INT is for this script, which passes on what the ranks need. Should the script
   # be killed, its death is the launcher's signal to bring the ranks down.
   local shield=(setsid)
   if setpriv --pdeathsig TERM true 2>/dev/null; then shield+=(setpriv --pdeathsig TERM); fi
-  "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {never}<&- &
+  "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {job_notes}>&- &
   launcher=$!
   exec {pipe}>&-
 
@@ -178,42 +205,37 @@ run_job() { # COMMAND ...
     fi
     # A launcher that cannot reach one of its hosts would wait for it longer than anybody wants to.
     if [ -z "$leave_at" ]; then
-      if [ -e "$notes/said" ] || [ -e "$notes/death" ] || [ -e "$notes/lost" ]; then
+      if $said || [ -n "$death$lost" ]; then
         leave_at=$((SECONDS + JOB_LEAVE_WITHIN))
       fi
     elif [ "$SECONDS" -ge "$leave_at" ]; then
       job_kill "$launcher"
       break
     fi
-    read -rt 0.2 -u "$never" || true
+    job_take_note 0.2 || true
   done
-  status=0
   wait "$launcher" 2>/dev/null || status=$?
   trap '' INT TERM HUP USR1
   local gone_by=$((SECONDS + JOB_GONE_WITHIN))
   while [ -n "$(job_session "$launcher")" ] && [ "$SECONDS" -lt $((gone_by + JOB_GONE_WITHIN)) ]; do
     if [ "$SECONDS" -ge "$gone_by" ]; then job_kill "$launcher"; fi
-    read -rt 0.1 -u "$never" || true
+    job_take_note 0.1 || true
   done
   local drained_by=$((SECONDS + JOB_GONE_WITHIN))
-  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do read -rt 0.05 -u "$never" || true; done
-  exec {never}<&-
-
-  job_folder=''
-  if [ -e "$notes/folder" ]; then job_folder="$(<"$notes/folder")"; fi
-  job_conclude "$notes" "$(basename "$1")" "$status" "$asked"
-  rm -rf "$notes"
-  trap - EXIT INT TERM HUP USR1
+  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do job_take_note 0.05 || true; done
+  while job_take_note 0.01; do :; done
+  exec {job_notes}>&-
+  job_conclude "$(basename "$1")"
+  trap - INT TERM HUP USR1
 }
 
-# Makes one exit code, and one line where Mezzo has not printed one, of what is known about the job's end.
-job_conclude() { # FOLDER_FOR_NOTES LAUNCHER STATUS TIMES_ASKED_TO_STOP
-  local notes="$1" launcher="$2" status="$3" asked="$4" said=false rank='' host='' signal=0 what
+# Makes one exit code, and one line where Mezzo has not printed one, of what run_job knows about the job's end.
+job_conclude() { # LAUNCHER
+  local launcher="$1" rank='' host='' signal=0 what
   local on='committed steps are kept, and the same command goes on'
-  if [ -e "$notes/said" ]; then said=true; fi
   # srun has the highest code of all ranks, and 137 of those that it has itself ended because of the first.
-  if [ -e "$notes/left" ] && [ "$status" -gt 128 ]; then status="$(<"$notes/left")"; fi
-  if [ -e "$notes/death" ]; then read -r rank host signal <"$notes/death"; fi
+  if [ -n "$left" ] && [ "$status" -gt 128 ]; then status="$left"; fi
+  if [ -n "$death" ]; then read -r rank host signal <<<"$death"; fi
   job_code="$MEZZO_STOPPED"
 
   if [ "$asked" -eq 2 ]; then
@@ -230,8 +252,8 @@ job_conclude() { # FOLDER_FOR_NOTES LAUNCHER STATUS TIMES_ASKED_TO_STOP
     printf 'mezzo: warning: stopped before all ranks could take note of it; %s\n' "$on" >&2
   elif [ "$signal" -ne 0 ]; then
     job_error "rank $rank on $host was ended by signal $signal ($(job_signal_name "$signal")); $on"
-  elif [ -e "$notes/lost" ]; then
-    job_error "the host $(<"$notes/lost") was lost; $on"
+  elif [ -n "$lost" ]; then
+    job_error "the host $lost was lost; $on"
   elif [ "$status" -gt 128 ] && [ "$status" -le 192 ]; then
     job_error "$launcher was ended by signal $((status - 128)) ($(job_signal_name $((status - 128)))); $on"
   else

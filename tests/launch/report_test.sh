@@ -15,7 +15,6 @@ expect() { # NAME CODE LAUNCHER STATUS EXPECTED_STANDARD_ERROR; the launcher's w
   printf '#!/bin/sh\ncat "%s" >&2\nexit %s\n' "$scratch/words" "$4" >"$scratch/$3"
   chmod +x "$scratch/$3"
   run_job "$scratch/$3" 2>"$scratch/err"
-  trap 'rm -rf "$scratch"' EXIT
   if [ "$job_code" -ne "$code" ] || ! diff <(printf '%s' "$5") "$scratch/err"; then
     echo "FAILED: $name: code $job_code, expected $code" >&2
     failures=$((failures + 1))
@@ -52,6 +51,13 @@ mezzo: error: rank 2 on host-b was not heard for 5 s
 $dashes
 mpirun noticed that process rank 2 with PID 0 on node host-b exited on signal 9 (Killed).
 $dashes
+END
+
+expect "two ranks spoke at the same moment" 75 mpirun 75 "mezzo: error: rank 1 on host-a was not heard for 5 s
+mezzo: warning: then: rank 1 on host-a was not heard for 6 s
+" <<END
+mezzo: error: rank 1 on host-a was not heard for 5 s
+mezzo: error: rank 1 on host-a was not heard for 6 s
 END
 
 expect "a crash is not a reason to go on" 1 mpirun 139 "mezzo: error: rank 0 on host-a crashed with signal 11 (Segmentation fault), which is a bug in it or in a library

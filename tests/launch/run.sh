@@ -35,6 +35,7 @@ small=(configs/quickstart.yaml train.batch_size=6 train.batch_slices=2 train.sav
 start() { # RUN RANKS OVERRIDE ...
   local run="$1" ranks="$2"
   shift 2
+  : >"$scratch/err" # the job makes it only once it has started
   "${launcher[@]}" -n "$ranks" "${small[@]}" train.output_dir="$scratch/$run" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null &
   script=$!
 }

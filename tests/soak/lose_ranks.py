@@ -34,6 +34,7 @@ class Soak:
         self.scratch = job.scratch(options)
         self.longest = b""  # trajectory of all runs so far: each one's is a beginning of it, or the other way round
         self.failures = []
+        self.second_lines = 0  # jobs in which two ranks spoke
         self.times = {}  # (deed, "start" or "run"): seconds from the deed to the script's end
 
     def check(self, holds, run, what):
@@ -76,6 +77,7 @@ class Soak:
         self.check(code == 75, run, f"exit code {code}")
         self.check(took <= bound, run, f"ended {took:.1f} s after the deed, at most {bound:g} are allowed")
         self.check(len(errors) == 1, run, f"{len(errors)} messages")
+        self.second_lines += "\nmezzo: warning: then: " in started.text()
         if not cut:
             self.check(any(f"rank {victim} " in line for line in errors), run, f"rank {victim} is not named: {errors}")
         else:
@@ -117,7 +119,8 @@ def main():
             subprocess.run([NAMESPACES, "down"], check=True)
     for (deed, when), times in sorted(soak.times.items()):
         print(f"{deed} in the {when}: {len(times)} jobs, median {statistics.median(times):.2f} s, worst {max(times):.2f} s")
-    print(f"{options.count} jobs (runtime.timeout_s {TIMEOUT:g}), {len(soak.failures)} failures")
+    print(f"{options.count} jobs (runtime.timeout_s {TIMEOUT:g}), {len(soak.failures)} failures; "
+          f"two ranks spoke in {soak.second_lines}")
     return 1 if soak.failures else 0
 
 
