@@ -159,10 +159,14 @@ job_kill() { # PID_OF_THE_LAUNCHER
   kill -KILL $(job_session "$1") 2>/dev/null || true
 }
 
-# Takes a note from the filter, if one comes within the seconds: a sleep without a process, too.
-job_take_note() { # SECONDS
+# Sleeps on a pipe that says nothing, which needs no process and ends when a signal comes.
+job_sleep() { read -rt "$1" -u "$job_never" || true; } # SECONDS
+
+# Takes a note from the filter, if there is one. A read with a time limit would lose what it had read when the limit struck.
+job_take_note() {
   local note
-  read -rt "$1" -u "$job_notes" note || return 1
+  read -t 0 -u "$job_notes" || return 1
+  IFS= read -r -u "$job_notes" note
   case "$note" in
     said) said=true ;;
     'death '*) death="${note#death }" ;;
@@ -181,18 +185,19 @@ run_job() { # COMMAND ...
   trap 'asked=1' HUP USR1
 
   job_folder=''
-  exec {job_notes}<> <(:)
+  exec {job_never}<> <(:) {job_notes}<> <(:)
   exec {pipe}> >(job_filter >&2)
   filter=$!
   # A session of its own: the terminal's INT is for this script, which passes on what the ranks need. Should the script
   # be killed, its death is the launcher's signal to bring the ranks down.
   local shield=(setsid)
   if setpriv --pdeathsig TERM true 2>/dev/null; then shield+=(setpriv --pdeathsig TERM); fi
-  "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {job_notes}>&- &
+  "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {job_notes}>&- {job_never}>&- &
   launcher=$!
   exec {pipe}>&-
 
   while kill -0 "$launcher" 2>/dev/null; do
+    while job_take_note; do :; done
     if [ "$hurry" -ge 2 ]; then
       asked=2
       job_kill "$launcher"
@@ -212,19 +217,19 @@ run_job() { # COMMAND ...
       job_kill "$launcher"
       break
     fi
-    job_take_note 0.2 || true
+    job_sleep 0.2
   done
   wait "$launcher" 2>/dev/null || status=$?
   trap '' INT TERM HUP USR1
   local gone_by=$((SECONDS + JOB_GONE_WITHIN))
   while [ -n "$(job_session "$launcher")" ] && [ "$SECONDS" -lt $((gone_by + JOB_GONE_WITHIN)) ]; do
     if [ "$SECONDS" -ge "$gone_by" ]; then job_kill "$launcher"; fi
-    job_take_note 0.1 || true
+    job_sleep 0.1
   done
   local drained_by=$((SECONDS + JOB_GONE_WITHIN))
-  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do job_take_note 0.05 || true; done
-  while job_take_note 0.01; do :; done
-  exec {job_notes}>&-
+  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do job_sleep 0.05; done
+  while job_take_note; do :; done
+  exec {job_notes}>&- {job_never}>&-
   job_conclude "$(basename "$1")"
   trap - INT TERM HUP USR1
 }

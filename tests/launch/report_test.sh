@@ -137,4 +137,24 @@ mezzo: error: the host node-2 was lost$go_on
 srun: error: Node failure on node-2
 END
 
+# No note is lost, however they come.
+exec {job_never}<> <(:) {job_notes}<> <(:)
+(
+  for _ in {1..3000}; do job_note left 7; done
+  job_note lost host-b
+) &
+lost='' wrong=0 whole=0
+until [ -n "$lost" ]; do
+  left=''
+  job_sleep 0.00005
+  if job_take_note; then
+    if [ "$left" = 7 ]; then whole=$((whole + 1)); elif [ -z "$lost" ]; then wrong=$((wrong + 1)); fi
+  fi
+done
+wait
+if [ "$whole" -ne 3000 ] || [ "$wrong" -ne 0 ]; then
+  echo "FAILED: $whole notes of 3000 came whole, $wrong otherwise" >&2
+  failures=$((failures + 1))
+fi
+
 [ "$failures" -eq 0 ]
