@@ -260,7 +260,8 @@ job_conclude() { # LAUNCHER
   elif [ -n "$lost" ]; then
     job_error "the host $lost was lost; $on"
   elif [ "$status" -gt 128 ] && [ "$status" -le 192 ]; then
-    job_error "$launcher was ended by signal $((status - 128)) ($(job_signal_name $((status - 128)))); $on"
+    # The launcher itself, or a rank that it has not named: it hands on such a status.
+    job_error "$launcher or one of its ranks was ended by signal $((status - 128)) ($(job_signal_name $((status - 128)))); $on"
   else
     job_code="$MEZZO_ERROR"
     job_error "$launcher ended with status $status before Mezzo did; what it said is above"

@@ -51,7 +51,7 @@ case "$1" in
     ;;
   stop_at_start)
     start run 2 "${endless[@]}"
-    sleep 0.2
+    until pgrep -P "$script" -x mpirun >/dev/null; do sleep 0.02; done
     began=$SECONDS
     kill -TERM "$script"
     ended 75 10
@@ -101,7 +101,7 @@ case "$1" in
     under_way run
     kill -KILL "$(pgrep -P "$script" -x mpirun)"
     ended 75 7
-    one_error 'mpirun was ended by signal 9'
+    one_error 'mpirun or one of its ranks was ended by signal 9'
     same_as_undisturbed run
     ;;
   killed_script) # its ranks do not go on behind its back
