@@ -2,9 +2,7 @@
 // bf16.
 #include <cmath>
 
-#include "mezzo/model/decoder.h"
-#include "mezzo/model/family.h"
-#include "model_test.h"
+#include "golden.h"
 
 namespace mezzo {
 namespace {
@@ -15,6 +13,8 @@ struct Case {
   std::string model;
   bool fp32;
 };
+std::string name_of(const Case& c) { return c.model + (c.fp32 ? "_fp32" : "_bf16"); }
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
 
 class CudaGoldens : public ::testing::TestWithParam<Case> {
  protected:
@@ -40,8 +40,7 @@ class CudaGoldens : public ::testing::TestWithParam<Case> {
       worst = std::max(worst, std::abs(double{got[i]} - want[i]) / scale);
     }
     EXPECT_LE(worst, tolerance());
-    fmt::print("{} {}: worst relative error {:.2e}\n", GetParam().model, GetParam().fp32 ? "fp32" : "bf16",
-               worst);
+    fmt::print("{}: worst relative error {:.2e}\n", name_of(GetParam()), worst);
   }
 
   std::unique_ptr<Backend> backend;
@@ -72,40 +71,13 @@ TEST_P(CudaGoldens, LogitsAreThoseOfTransformers) {
 }
 
 TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
-  const std::string directory = model_directory(GetParam().model);
-  const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
-  const ModelFiles files(directory);
-  const Adapter adapter = read_adapter(directory + "/adapter", files.description);
-  const Trainables trainables = make_trainables(*backend, adapter.specs, adapter.values);
-  Decoder decoder(*backend, files.description, &adapter.config, &trainables);
-  decoder.load(files, {});
-  const NoiseKind noise =
-      expected.metadata().at("noise") == "gaussian" ? NoiseKind::gaussian : NoiseKind::rademacher;
-  const auto seeds = integers<std::uint64_t>(expected, "seeds");
-  const auto directions = integers<std::uint32_t>(expected, "directions");
-  const std::vector<float> epsilons = floats(expected, "epsilons");
-  std::vector<Probe> probes;
-  for (std::size_t p = 0; p < seeds.size(); ++p) {
-    probes.push_back({.seed = seeds[p], .direction = directions[p], .epsilon = epsilons[p]});
-  }
-  DeviceBatch batch;
-  backend->upload(golden_batch(expected, false, every), batch);
-  decoder.reserve(batch.shape, std::ssize(probes), 2);
-  decoder.begin(batch);
-  const auto questions = static_cast<std::size_t>(batch.shape.questions);
-  const auto evaluate = [&](std::span<const Probe> group) {
-    ProbeTable table;
-    backend->upload(group, noise, table);
-    std::vector<float> values(group.size() * questions);
-    const Buffer buffer = backend->allocate(values.size() * sizeof(float));
-    View out = dense(buffer.data(), DType::f32, 1, batch.shape.questions);
-    out.probe_stride = batch.shape.questions;
-    decoder.evaluate(table, out);
-    backend->read(values, out, table.count());
-    return values;
-  };
+  Golden golden(std::move(backend), GetParam().model);
+  const std::vector<Probe>& probes = golden.probes;
+  golden.begin(golden_batch(golden.expected, false, every), std::ssize(probes));
+  const auto questions = static_cast<std::size_t>(golden.batch.shape.questions);
+  const auto evaluate = [&](std::span<const Probe> group) { return golden.evaluate(group); };
   const std::vector<float> together = evaluate(probes);
-  expect_close(together, floats(expected, "logprobs"));
+  expect_close(together, floats(golden.expected, "logprobs"));
   EXPECT_EQ(evaluate(probes), together);
   for (std::size_t p = 0; p < probes.size(); ++p) {
     const std::vector<float> alone = evaluate({&probes[p], 1});
@@ -124,19 +96,12 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
 }
 
 TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
-  const std::string directory = model_directory(GetParam().model);
-  const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
-  const ModelFiles files(directory);
-  const Adapter adapter = read_adapter(directory + "/adapter", files.description);
-  const Trainables trainables = make_trainables(*backend, adapter.specs, adapter.values);
-  Decoder decoder(*backend, files.description, &adapter.config, &trainables);
-  decoder.load(files, {});
-  DeviceBatch batch;
-  backend->upload(golden_batch(expected, false, every), batch);
-  decoder.reserve(batch.shape, 4, 2);
-  decoder.begin(batch);
+  Golden golden(std::move(backend), GetParam().model);
+  golden.begin(golden_batch(golden.expected, false, every), 4);
+  const DeviceBatch& batch = golden.batch;
+  Decoder& decoder = golden.decoder;
   const auto count = static_cast<std::size_t>(4 * batch.shape.questions);
-  const Buffer buffer = backend->allocate(count * sizeof(float));
+  const Buffer buffer = golden.backend->allocate(count * sizeof(float));
   View out = dense(buffer.data(), DType::f32, 1, batch.shape.questions);
   out.probe_stride = batch.shape.questions;
   ProbeTable kept;
@@ -144,10 +109,10 @@ TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
     std::vector<Probe> probes;
     for (std::uint32_t p = 0; p < 4; ++p)
       probes.push_back({.seed = seed + p / 2, .direction = p / 2, .epsilon = p % 2 == 0 ? 0.1f : -0.1f});
-    backend->upload(probes, NoiseKind::gaussian, table);
+    golden.backend->upload(probes, NoiseKind::gaussian, table);
     std::vector<float> values(count);
     decoder.evaluate(table, out);
-    backend->read(values, out, 4);
+    golden.backend->read(values, out, 4);
     return values;
   };
   // Tables of their own, kept side by side: no two calls in a row are alike.
@@ -169,9 +134,7 @@ INSTANTIATE_TEST_SUITE_P(Models, CudaGoldens, ::testing::ValuesIn([] {
                            }
                            return cases;
                          }()),
-                         [](const auto& which) {
-                           return which.param.model + (which.param.fp32 ? "_fp32" : "_bf16");
-                         });
+                         [](const auto& which) { return name_of(which.param); });
 
 }  // namespace
 }  // namespace mezzo

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include "golden.h"
 #include "mezzo/io/files.h"
 #include "mezzo/model/family.h"
-#include "model_test.h"
 
 namespace mezzo {
 namespace {
@@ -54,59 +54,13 @@ struct Case {
   DeviceKind device;
   int threads = 1;
 };
-
-/// A golden model with its adapter on a backend.
-class Golden {
- public:
-  explicit Golden(const Case& which)
-      : backend(make_backend({.device = which.device, .threads = which.threads})),
-        directory(model_directory(which.model)),
-        expected(Safetensors::open(directory + "/expected.safetensors")),
-        files(directory),
-        adapter(read_adapter(directory + "/adapter", files.description)),
-        trainables(make_trainables(*backend, adapter.specs, adapter.values)),
-        decoder(*backend, files.description, &adapter.config, &trainables),
-        noise(expected.metadata().at("noise") == "gaussian" ? NoiseKind::gaussian : NoiseKind::rademacher) {
-    decoder.load(files, {});
-    const auto seeds = integers<std::uint64_t>(expected, "seeds");
-    const auto directions = integers<std::uint32_t>(expected, "directions");
-    const std::vector<float> epsilons = floats(expected, "epsilons");
-    for (std::size_t p = 0; p < seeds.size(); ++p) {
-      probes.push_back({.seed = seeds[p], .direction = directions[p], .epsilon = epsilons[p]});
-    }
-  }
-
-  void begin(const PackedBatch& packed, std::int64_t most_probes) {
-    backend->upload(packed, batch);
-    decoder.reserve(batch.shape, most_probes, 2);
-    decoder.begin(batch);
-  }
-
-  /// log-probabilities of a group, [P][Q].
-  std::vector<float> evaluate(std::span<const Probe> group) {
-    ProbeTable table;
-    backend->upload(group, noise, table);
-    const std::int64_t questions = batch.shape.questions;
-    std::vector<float> values(group.size() * static_cast<std::size_t>(questions));
-    const Buffer buffer = backend->allocate(values.size() * sizeof(float));
-    View out = dense(buffer.data(), DType::f32, 1, questions);
-    out.probe_stride = questions;
-    decoder.evaluate(table, out);
-    backend->read(values, out, table.count());
-    return values;
-  }
-
-  std::unique_ptr<Backend> backend;
-  std::string directory;
-  Safetensors expected;
-  ModelFiles files;
-  Adapter adapter;
-  Trainables trainables;
-  Decoder decoder;
-  NoiseKind noise;
-  std::vector<Probe> probes;
-  DeviceBatch batch;
-};
+std::string name_of(const Case& c) {
+  return c.model + (c.device == DeviceKind::reference ? "_reference" : "_cpu");
+}
+void PrintTo(const Case& c, std::ostream* out) { *out << name_of(c); }
+Golden golden_of(const Case& c) {
+  return Golden(make_backend({.device = c.device, .threads = c.threads}), c.model);
+}
 
 constexpr auto every = [](std::int32_t) { return true; };
 constexpr auto some = [](std::int32_t row) { return row % 3 == 1; };
@@ -122,7 +76,7 @@ TEST_P(DecoderGoldens, LogitsAreThoseOfTransformers) {
 }
 
 TEST_P(DecoderGoldens, PerturbedProbesAreThoseOfPeft) {
-  Golden golden(GetParam());
+  Golden golden = golden_of(GetParam());
   golden.begin(golden_batch(golden.expected, false, every), std::ssize(golden.probes));
   const std::vector<float> got = golden.evaluate(golden.probes);
   const std::vector<float> want = floats(golden.expected, "logprobs");
@@ -143,7 +97,7 @@ TEST_P(DecoderGoldens, PerturbedProbesAreThoseOfPeft) {
 }
 
 TEST_P(DecoderGoldens, GroupsAndRepetitionChangeNoBit) {
-  Golden golden(GetParam());
+  Golden golden = golden_of(GetParam());
   golden.begin(golden_batch(golden.expected, false, some), std::ssize(golden.probes));
   const std::vector<float> together = golden.evaluate(golden.probes);
   EXPECT_EQ(golden.evaluate(golden.probes), together);
@@ -157,7 +111,7 @@ TEST_P(DecoderGoldens, GroupsAndRepetitionChangeNoBit) {
 }
 
 TEST_P(DecoderGoldens, ReadingFewerRowsGivesTheSameAnswers) {
-  Golden golden(GetParam());
+  Golden golden = golden_of(GetParam());
   const PackedBatch all = golden_batch(golden.expected, false, every);
   const PackedBatch fewer = golden_batch(golden.expected, false, some);
   golden.begin(all, std::ssize(golden.probes));
@@ -174,7 +128,7 @@ TEST_P(DecoderGoldens, ReadingFewerRowsGivesTheSameAnswers) {
 }
 
 TEST_P(DecoderGoldens, MemoryIsWhatWasPlanned) {
-  Golden golden(GetParam());
+  Golden golden = golden_of(GetParam());
   const PackedBatch packed = golden_batch(golden.expected, false, some);
   for (const std::int64_t probes : {1, 5}) {
     golden.begin(packed, probes);
@@ -219,15 +173,12 @@ INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
                            }
                            return cases;
                          }()),
-                         [](const auto& which) {
-                           return which.param.model +
-                                  (which.param.device == DeviceKind::reference ? "_reference" : "_cpu");
-                         });
+                         [](const auto& which) { return name_of(which.param); });
 
 TEST(Decoder, ThreadsChangeNoBit) {
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2}) {
-    Golden golden({"llama_grouped", DeviceKind::cpu, threads});
+    Golden golden = golden_of({"llama_grouped", DeviceKind::cpu, threads});
     golden.begin(golden_batch(golden.expected, false, some), std::ssize(golden.probes));
     results.push_back(golden.evaluate(golden.probes));
   }

@@ -1,0 +1,62 @@
+#pragma once
+#include "mezzo/model/decoder.h"
+#include "mezzo/model/lora.h"
+#include "mezzo/model/model_files.h"
+#include "model_test.h"
+
+namespace mezzo::testing {
+
+/// A golden model with its adapter on a backend.
+class Golden {
+ public:
+  Golden(std::unique_ptr<Backend> on, const std::string& model)
+      : backend(std::move(on)),
+        directory(model_directory(model)),
+        expected(Safetensors::open(directory + "/expected.safetensors")),
+        files(directory),
+        adapter(read_adapter(directory + "/adapter", files.description)),
+        trainables(make_trainables(*backend, adapter.specs, adapter.values)),
+        decoder(*backend, files.description, &adapter.config, &trainables),
+        noise(expected.metadata().at("noise") == "gaussian" ? NoiseKind::gaussian : NoiseKind::rademacher) {
+    decoder.load(files, {});
+    const auto seeds = integers<std::uint64_t>(expected, "seeds");
+    const auto directions = integers<std::uint32_t>(expected, "directions");
+    const std::vector<float> epsilons = floats(expected, "epsilons");
+    for (std::size_t p = 0; p < seeds.size(); ++p) {
+      probes.push_back({.seed = seeds[p], .direction = directions[p], .epsilon = epsilons[p]});
+    }
+  }
+
+  void begin(const PackedBatch& packed, std::int64_t most_probes) {
+    backend->upload(packed, batch);
+    decoder.reserve(batch.shape, most_probes, 2);
+    decoder.begin(batch);
+  }
+
+  /// log-probabilities of a group, [P][Q].
+  std::vector<float> evaluate(std::span<const Probe> group) {
+    ProbeTable table;
+    backend->upload(group, noise, table);
+    const std::int64_t questions = batch.shape.questions;
+    std::vector<float> values(group.size() * static_cast<std::size_t>(questions));
+    const Buffer buffer = backend->allocate(values.size() * sizeof(float));
+    View out = dense(buffer.data(), DType::f32, 1, questions);
+    out.probe_stride = questions;
+    decoder.evaluate(table, out);
+    backend->read(values, out, table.count());
+    return values;
+  }
+
+  std::unique_ptr<Backend> backend;
+  std::string directory;
+  Safetensors expected;
+  ModelFiles files;
+  Adapter adapter;
+  Trainables trainables;
+  Decoder decoder;
+  NoiseKind noise;
+  std::vector<Probe> probes;
+  DeviceBatch batch;
+};
+
+}  // namespace mezzo::testing
