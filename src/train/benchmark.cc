@@ -23,7 +23,7 @@ constexpr double epsilon = 1e-2;
 constexpr float learning_rate = 1e-4f;
 constexpr float weight_scale = 0.02f;
 constexpr int warm_up = 2;
-constexpr Patience choosing{Seconds(20), Seconds(600)};
+constexpr Patience patience{Seconds(20), Seconds(600)};
 
 struct TableModel {
   const char* name;
@@ -151,19 +151,16 @@ void BenchmarkStep::run() {
                         .paired = true};
   const StepUnits units = items.units();
   const auto rank = static_cast<std::size_t>(exchange_.rank());
-  slots_.clear();
-  slots_.set_work_seconds(
-      exchange_.rank(), seconds_of([&] {
-        evaluate_items(runner_, items, items_of(units, share_out(units, exchange_.size())[rank], work_.group),
-                       [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
-                         slots_.set(probe, slice, probes_[static_cast<std::size_t>(probe)].seed, loss.sum,
-                                    loss.weight);
-                       });
-      }));
+  evaluate_items(runner_, items, items_of(units, share_out(units, exchange_.size())[rank], work_.group),
+                 exchange_.rank(), slots_);
   require_complete(exchange_, exchange_.sum(slots_.words(), patience, transport_.get()));
   coefficients_ = estimator_->estimate(slots_.losses(probes_, static_cast<std::int64_t>(step_))).coefficients;
   apply();
   backend_.synchronize();
+}
+
+double BenchmarkStep::exchange() {
+  return exchange_seconds(exchange_, transport_.get(), slots_.words().size(), patience);
 }
 
 double BenchmarkStep::skew() const {
@@ -267,7 +264,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   BenchmarkResult result;
   {
     RandomModel model(options.backend, description, 0);
-    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1, 1), {}, choosing);
+    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
     result = {.device = model.backend->device(),
@@ -300,7 +297,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
     result.step = median_of(steps);
     result.hash = model.backend->hash(model.trainables);
     if (exchange.size() > 1) {
-      result.exchange = 1e-6 * step.exchange_time();
+      result.exchange = step.exchange();
       result.skew = median_of(skews);
     }
     if (floor) result.floor = median_of(floors);

@@ -1,6 +1,7 @@
 #include "mezzo/train/probe_runner.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace mezzo {
 
@@ -53,6 +54,17 @@ void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const
              loss_of(batch, scores.subspan(p * questions, questions)));
     }
   }
+}
+
+void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work, int rank,
+                    SlotTable& slots) {
+  slots.clear();
+  const auto start = std::chrono::steady_clock::now();
+  evaluate_items(runner, items, work, [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
+    slots.set(probe, slice, items.probes[static_cast<std::size_t>(probe)].seed, loss.sum, loss.weight);
+  });
+  slots.set_work_seconds(rank,
+                         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
 }
 
 }  // namespace mezzo

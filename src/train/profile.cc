@@ -98,14 +98,9 @@ void ProfiledRun::take(std::uint64_t step, StepSeconds& seconds) {
                         .noise = config.zo.noise,
                         .paired = config.zo.estimator == EstimatorKind::two_sided};
   const StepUnits units = items.units();
-  slots_->clear();
-  seconds.work = seconds_of([&] {
-    evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group),
-                   [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
-                     slots_->set(probe, slice, of_step[static_cast<std::size_t>(probe)].seed, loss.sum,
-                                 loss.weight);
-                   });
-  });
+  evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group), 0,
+                 *slots_);
+  seconds.work = slots_->work_seconds()[0];
   if (step % static_cast<std::uint64_t>(config.train.hash_steps) == 0) {
     seconds.hash = seconds_of([&] { static_cast<void>(backend.hash(trainables)); });
   }

@@ -30,7 +30,7 @@ std::unique_ptr<Transport> make_transport(Exchange& exchange, const Backend& bac
   return make_nccl_transport(exchange, backend.native_stream(), words, patience);
 }
 
-double exchange_microseconds(Exchange& exchange, Transport* transport, std::size_t words, Patience patience) {
+double exchange_seconds(Exchange& exchange, Transport* transport, std::size_t words, Patience patience) {
   constexpr int repetitions = 21;
   std::vector<std::uint64_t> zeros(words);
   std::vector<double> times;
@@ -38,7 +38,7 @@ double exchange_microseconds(Exchange& exchange, Transport* transport, std::size
     require_complete(exchange, exchange.sum({}, patience));
     const auto start = std::chrono::steady_clock::now();
     require_complete(exchange, exchange.sum(zeros, patience, transport));
-    if (i >= 0) times.push_back(1e6 * Seconds(std::chrono::steady_clock::now() - start).count());
+    if (i >= 0) times.push_back(Seconds(std::chrono::steady_clock::now() - start).count());
   }
   std::ranges::sort(times);
   return times[times.size() / 2];

@@ -287,7 +287,7 @@ void Trainer::open_transport() {
   const std::string library = transport_ ? transport_->library() : exchange_.library();
   check_same(exchange_, "the library between ranks", library, starting_);
   log_.info("exchange of {} words over {} by {} ranks: {:.1f} us", words, library, exchange_.size(),
-            exchange_microseconds(exchange_, transport_.get(), words, starting_));
+            1e6 * exchange_seconds(exchange_, transport_.get(), words, starting_));
 }
 
 void Trainer::choose_groups(std::uint64_t first_step) {
@@ -372,9 +372,9 @@ void Trainer::watch_speed(std::uint64_t step, const StepUnits& units, std::span<
   for (const WorkShare& share : shares) loads.push_back(load_of(units, share));
   if (const auto slow = speed_.see(slots_->work_seconds(), loads)) {
     log_.warning(
-        "step {}: rank {} on {} takes {:.2g} times as long for its work as the median rank, and every step "
+        "step {}: {} takes {:.2g} times as long for its work as the median rank, and every step "
         "waits for it (over the last {} steps)",
-        step + 1, slow->rank, exchange_.host(slow->rank), slow->factor, SpeedWatch::window);
+        step + 1, exchange_.name_of_rank(slow->rank), slow->factor, SpeedWatch::window);
   }
 }
 
@@ -391,14 +391,8 @@ bool Trainer::do_step(std::uint64_t step) {
                         .paired = config_.zo.estimator == EstimatorKind::two_sided};
   const StepUnits units = items.units();
   const std::vector<WorkShare> shares = share_out(units, exchange_.size());
-  slots_->clear();
-  const Clock::time_point work_start = Clock::now();
   evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),
-                 [&](std::int64_t probe, std::int64_t slice, SliceLoss loss) {
-                   slots_->set(probe, slice, probes[static_cast<std::size_t>(probe)].seed, loss.sum,
-                               loss.weight);
-                 });
-  slots_->set_work_seconds(exchange_.rank(), seconds_since(work_start));
+                 exchange_.rank(), *slots_);
   const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
   if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
   if (stop_.requested()) slots_->set_stop(exchange_.rank());
@@ -406,7 +400,7 @@ bool Trainer::do_step(std::uint64_t step) {
   const Clock::time_point exchange_start = Clock::now();
   require_complete(exchange_, exchange_.sum(slots_->words(), patience_for(longest_step_), transport_.get()));
   exchange_.doing(Phase::update, step + 1);
-  const double exchange_seconds = seconds_since(exchange_start);
+  const double exchanged = seconds_since(exchange_start);
   longest_step_ = std::max(longest_step_, Seconds(std::ranges::max(slots_->work_seconds())));
   if (hash_due) slots_->check_hashes(static_cast<std::int64_t>(step));
   const Estimate estimate = estimator_->estimate(slots_->losses(probes, static_cast<std::int64_t>(step)));
@@ -451,7 +445,7 @@ bool Trainer::do_step(std::uint64_t step) {
       work.resize(std::min(work.size(), static_cast<std::size_t>(units.count())));  // the others idle
       line["work_seconds_min"] = std::ranges::min(work);
       line["work_seconds_max"] = std::ranges::max(work);
-      line["exchange_seconds"] = exchange_seconds;
+      line["exchange_seconds"] = exchanged;
       if (estimate.dropped > 0) line["dropped_directions"] = estimate.dropped;
       metrics_->append(line);
     }

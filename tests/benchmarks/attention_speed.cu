@@ -444,23 +444,10 @@ __global__ void fill(bf16* x, std::size_t n, std::uint32_t seed) {
 /// Median of `repeats` times of `rounds` calls in a row, a call; in microseconds.
 template <typename Call>
 double time_of(int repeats, int rounds, Call call) {
-  cudaEvent_t begin, end;
-  must(cudaEventCreate(&begin), "event");
-  must(cudaEventCreate(&end), "event");
-  std::vector<double> times;
-  for (int i = 0; i < repeats + 2; ++i) {
-    must(cudaEventRecord(begin), "record");
+  const double ms = mezzo::time_of(repeats, [&] {
     for (int round = 0; round < rounds; ++round) call(round);
-    must(cudaEventRecord(end), "record");
-    must(cudaEventSynchronize(end), "wait");
-    float ms = 0.0f;
-    must(cudaEventElapsedTime(&ms, begin, end), "elapsed");
-    if (i >= 2) times.push_back(1000.0 * ms / rounds);
-  }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
-  return times[times.size() / 2];
+  });
+  return 1000.0 * ms / rounds;
 }
 
 std::string time_shape(int head_dim, int heads, int kv_heads, int length, bool old_too) {

@@ -44,4 +44,26 @@ inline __host__ __device__ std::uint64_t mix(std::uint64_t x) {  // splitmix64
   return x ^ (x >> 31);
 }
 
+/// Median of `repeats` calls behind two that do not count, in ms.
+template <typename Call>
+double time_of(int repeats, Call call) {
+  cudaEvent_t begin, end;
+  must(cudaEventCreate(&begin), "event");
+  must(cudaEventCreate(&end), "event");
+  std::vector<double> times;
+  for (int i = 0; i < repeats + 2; ++i) {
+    must(cudaEventRecord(begin), "record");
+    call();
+    must(cudaEventRecord(end), "record");
+    must(cudaEventSynchronize(end), "wait");
+    float ms = 0.0f;
+    must(cudaEventElapsedTime(&ms, begin, end), "elapsed");
+    if (i >= 2) times.push_back(ms);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
 }  // namespace mezzo

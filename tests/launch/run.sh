@@ -69,10 +69,10 @@ one_error() { # REGULAR EXPRESSION
   grep -E "^mezzo: error: $1" "$scratch/err" >/dev/null || fail "no message like: $1"
 }
 
-under_way() { # RUN: waits for its first step
+await() { # COMMAND ...: waits until it succeeds, which is when `began` is
   local i
   for ((i = 0; i < 1200; ++i)); do
-    if [ -s "$scratch/$1/metrics.jsonl" ]; then
+    if "$@"; then
       began=$SECONDS
       return
     fi
@@ -82,18 +82,8 @@ under_way() { # RUN: waits for its first step
   fail "no first step"
 }
 
-before_first_step() {
-  local i
-  for ((i = 0; i < 1200; ++i)); do
-    if grep '^first example' "$scratch/err" >/dev/null; then
-      began=$SECONDS
-      return
-    fi
-    kill -0 "$script" 2>/dev/null || fail "ended before its first step"
-    sleep 0.05
-  done
-  fail "not ready for a first step"
-}
+under_way() { await test -s "$scratch/$1/metrics.jsonl"; } # RUN: waits for its first step
+before_first_step() { await grep -q '^first example' "$scratch/err"; }
 
 hash_of() { "$MEZZO" info "$scratch/$1" --json | grep -o '"trainables_sha256":"[0-9a-f]*"'; }
 step_of() { "$MEZZO" info "$scratch/$1" --json | grep -o '"step":[0-9]*' | grep -o '[0-9]*'; }

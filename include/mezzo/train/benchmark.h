@@ -63,15 +63,10 @@ class BenchmarkStep {
   const BatchShape& shape() const { return shape_; }
   /// Seconds by which the ranks' evaluations differed in the last step.
   double skew() const;
-  /// Microseconds of the slots' exchange when all ranks come at once.
-  double exchange_time() {
-    return exchange_microseconds(exchange_, transport_.get(), slots_.words().size(), patience);
-  }
+  double exchange();  ///< seconds of the slots' exchange when all ranks come at once
   std::int64_t probes() const { return static_cast<std::int64_t>(probes_.size()); }
 
  private:
-  static constexpr Patience patience{Seconds(20), Seconds(600)};
-
   void apply();
 
   Backend& backend_;
@@ -140,8 +135,8 @@ struct BenchmarkResult {
   std::optional<double> floor = {};
   double floor_operations = 0.0;
   std::optional<int> floor_candidates = {};  ///< ProductFloor::fewest_candidates
-  std::optional<double> exchange = {};  ///< of several ranks that come at once
-  std::optional<double> skew = {};      ///< between the ranks' evaluations in a step
+  std::optional<double> exchange = {};       ///< of several ranks that come at once
+  std::optional<double> skew = {};           ///< between the ranks' evaluations in a step
 };
 
 /// On all ranks together. What is not a step on several ranks (one_by_one and all below it) is of one rank

@@ -7,6 +7,7 @@
 #include "mezzo/data/task.h"
 #include "mezzo/model/decoder.h"
 #include "mezzo/train/planner.h"
+#include "mezzo/zo/slots.h"
 
 namespace mezzo {
 
@@ -46,5 +47,9 @@ struct StepItems {
 /// Evaluates `work`, one forward an item, and hands on the loss of each (probe, slice).
 void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work,
                     const std::function<void(std::int64_t probe, std::int64_t slice, SliceLoss)>& result);
+/// Fills `slots`, cleared, with what `rank` has to bring to a step's exchange: those of its work and the
+/// seconds that it took.
+void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const WorkItem> work, int rank,
+                    SlotTable& slots);
 
 }  // namespace mezzo

@@ -19,7 +19,7 @@ void choose_together(Exchange& exchange, Backend& backend, const Workload& workl
 std::unique_ptr<Transport> make_transport(Exchange& exchange, const Backend& backend, std::size_t words,
                                           Patience patience);
 
-/// Median microseconds of a sum of `words` words to which all ranks come at the same time.
-double exchange_microseconds(Exchange& exchange, Transport* transport, std::size_t words, Patience patience);
+/// Median seconds of a sum of `words` words to which all ranks come at the same time.
+double exchange_seconds(Exchange& exchange, Transport* transport, std::size_t words, Patience patience);
 
 }  // namespace mezzo
