@@ -1,6 +1,7 @@
 #include "mezzo/core/log.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <pty.h>
 #include <unistd.h>
 
@@ -106,10 +107,17 @@ TEST(Log, StatusStaysBelowMessagesOnATerminal) {
     log.status("50%");
     log.info("line");
   }
-  std::array<char, 256> buffer;
-  const ssize_t got = ::read(controller, buffer.data(), buffer.size());
-  ASSERT_GT(got, 0);
-  EXPECT_EQ(std::string(buffer.data(), static_cast<std::size_t>(got)), "50%\r\x1b[Kline\r\n50%\r\x1b[K");
+  const std::string expected = "50%\r\x1b[Kline\r\n50%\r\x1b[K";
+  // The kernel hands a terminal's bytes on in its own time and pieces.
+  std::string text;
+  pollfd readable{.fd = controller, .events = POLLIN, .revents = 0};
+  while (text.size() < expected.size() && ::poll(&readable, 1, 10'000) == 1) {
+    std::array<char, 256> buffer;
+    const ssize_t got = ::read(controller, buffer.data(), buffer.size());
+    ASSERT_GT(got, 0);
+    text.append(buffer.data(), static_cast<std::size_t>(got));
+  }
+  EXPECT_EQ(text, expected);
   std::fclose(stream);
   ::close(controller);
 }
