@@ -46,7 +46,7 @@ VerbAction add_eval(CLI::App& verb) {
       model = load_model(inputs->files, source ? &*source : nullptr, placement);
     });
     ProbeRunner runner(*model->backend, *model->decoder);
-    runner.reserve(evaluator->largest(), 1, 1);
+    runner.reserve(evaluator->largest(), 1);
     const Evaluation result = evaluator->run(runner, exchange, patience);
     if (exchange.rank() != 0) return ExitCode::done;
     if (arguments->json) {

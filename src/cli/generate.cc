@@ -121,7 +121,7 @@ VerbAction add_generate(CLI::App& verb) {
                              .reads = 1,
                              .questions = 0,
                              .longest = static_cast<std::int64_t>(longest)},
-                            1, 1);
+                            1);
     const Buffer buffer =
         backend.allocate(static_cast<std::size_t>(vocabulary) * size_of(backend.activation_dtype()));
     View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);

@@ -50,7 +50,7 @@ VerbAction add_score(CLI::App& verb) {
       batches.push_back(pack({&one, 1}, TaskLoss::language_model, false).packed);
       largest = largest_of(largest, shape_of(batches.back()));
     }
-    runner.reserve(largest, 1, 1);
+    runner.reserve(largest, 1);
     for (const PackedBatch& batch : batches) {
       runner.begin(batch);
       const Probe unperturbed;

@@ -598,10 +598,9 @@ std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t pr
   return measured.arena.high_water();
 }
 
-Workload Decoder::workload(const BatchShape& largest, std::int64_t probes, std::int64_t directions) const {
+Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
   Workload workload{.largest = largest,
                     .probes = probes,
-                    .directions = directions,
                     .products = {},
                     .attention = Forward::attention_shape(description_)};
   for (const Layer& layer : weights_->layers) {
@@ -614,16 +613,16 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes, std::
   return workload;
 }
 
-void Decoder::reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions) {
+void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   if (largest.longest > description_.max_positions) {
     throw InputError("a sequence has {} tokens, but the model has {} positions", largest.longest,
                      description_.max_positions);
   }
   for (const Reservation& before : reserved_) {
-    if (before.covers({largest, probes, directions})) return;
+    if (before.covers({largest, probes})) return;
   }
   // One arena serves every reservation: the rotary table is as long as the longest sequence of any.
-  reserved_.push_back({largest, probes, directions});
+  reserved_.push_back({largest, probes});
   std::int64_t longest = 0;
   for (const Reservation& each : reserved_) longest = std::max(longest, each.largest.longest);
   std::size_t bytes = 0;
@@ -639,15 +638,14 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes, std::int64
   forward_->before_begin = forward_->arena.mark();
   const Probe unperturbed{};
   backend().upload({&unperturbed, 1}, NoiseKind::gaussian, forward_->one_probe);
-  backend().prepare(workload(largest, probes, directions));
+  backend().prepare(workload(largest, probes));
 }
 
 bool Decoder::Reservation::covers(const Reservation& other) const {
   return other.largest.tokens <= largest.tokens && other.largest.sequences <= largest.sequences &&
          other.largest.reads <= largest.reads && other.largest.questions <= largest.questions &&
          other.largest.longest <= largest.longest &&
-         (largest.leaves_rows_unread() || !other.largest.leaves_rows_unread()) && other.probes <= probes &&
-         other.directions <= directions;
+         (largest.leaves_rows_unread() || !other.largest.leaves_rows_unread()) && other.probes <= probes;
 }
 
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->arena.high_water() : 0; }

@@ -78,7 +78,7 @@ double base_forward(const BackendOptions& options, const Description& descriptio
   }
   const PackedBatch batch = pack(examples, work.loss, work.loss == TaskLoss::options).packed;
   ProbeRunner runner(*model.backend, *model.decoder);
-  runner.reserve(shape_of(batch), 1, 1);
+  runner.reserve(shape_of(batch), 1);
   const auto forward = [&] {
     const Probe unperturbed;
     runner.begin(batch);
@@ -138,7 +138,7 @@ BenchmarkStep::BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& tra
       slots_(probes(), 1, exchange.size()),
       coefficients_(static_cast<std::size_t>(work_.directions), 0.0f) {
   work_.group = std::min(work_.group, probes());
-  runner_.reserve(shape_, work_.group, std::min(work_.directions, work_.group / 2 + 1));
+  runner_.reserve(shape_, work_.group);
   transport_ = make_transport(exchange_, backend_, slots_.words().size(), patience);
 }
 
@@ -186,7 +186,7 @@ void BenchmarkStep::apply() {
 
 std::vector<FloorProduct> BenchmarkStep::floor() const {
   std::vector<FloorProduct> products;
-  for (const PlannedProduct& planned : decoder_.workload(shape_, work_.group, work_.directions).products) {
+  for (const PlannedProduct& planned : decoder_.workload(shape_, work_.group).products) {
     products.push_back({.rows = probes() * (planned.scored ? shape_.reads : shape_.tokens),
                         .out = planned.product->out(),
                         .in = planned.product->in()});
@@ -247,7 +247,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   ScratchTrajectory trajectory;
 
   const auto plan = [&](const RandomModel& model) {
-    return plan_group(*model.decoder, *model.backend, shape, options.directions,
+    return plan_group(*model.decoder, *model.backend, shape,
                       {.probes = probes,
                        .share = (probes + exchange.size() - 1) / exchange.size(),
                        .memory = model.backend->memory_available(),
@@ -264,7 +264,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   BenchmarkResult result;
   {
     RandomModel model(options.backend, description, 0);
-    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1, 1), {}, patience);
+    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
     result = {.device = model.backend->device(),

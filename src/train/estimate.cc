@@ -59,7 +59,7 @@ class Planner {
             .paired = paired};
   }
   GroupPlan plan(int ranks, std::optional<std::int64_t> group) const {
-    return plan_group(decoder_, device_, run_.largest, config_.zo.directions, limits(ranks), group);
+    return plan_group(decoder_, device_, run_.largest, limits(ranks), group);
   }
 
   const Config& config_;
@@ -111,7 +111,7 @@ void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder&
                       ProfiledBackend& backend, RunEstimate& estimate) {
   decoder.randomize(0, 0.0f);
   ProbeRunner runner(backend, decoder);
-  runner.reserve(estimate.largest, estimate.plan.group, estimate.plan.directions);
+  runner.reserve(estimate.largest, estimate.plan.group);
   backend.watch(ProfiledBackend::Watch::counts);
   std::int64_t forwards = 0;
   WorkTally all;
@@ -217,7 +217,7 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
   if (!inputs.validation.empty()) {
     const BatchShape shape = Evaluator(inputs.validation, inputs.task).largest();
     estimate.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
-    estimate.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1, 1));
+    estimate.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
   }
   const std::vector<CountedStep> steps = counted_steps(config, inputs);
   count_operations(steps, ranks, decoder, backend, estimate);

@@ -92,11 +92,11 @@ std::int64_t choose_group(const GroupLimits& limits, const std::function<std::si
 }
 
 GroupPlan plan_group(const Decoder& decoder, const DevicePlan& device, const BatchShape& largest,
-                     std::int64_t directions, const GroupLimits& limits, std::optional<std::int64_t> asked) {
+                     const GroupLimits& limits, std::optional<std::int64_t> asked) {
   const auto plan_of = [&](std::int64_t group) {
-    GroupPlan plan{.group = group, .directions = std::min(directions, limits.paired ? group / 2 + 1 : group)};
+    GroupPlan plan{.group = group};
     plan.activation_bytes = decoder.activation_bytes(largest, group);
-    plan.scratch_bytes = device.scratch_bytes(decoder.workload(largest, group, plan.directions));
+    plan.scratch_bytes = device.scratch_bytes(decoder.workload(largest, group));
     return plan;
   };
   if (asked) return plan_of(std::min(*asked, limits.probes));

@@ -5,8 +5,8 @@
 
 namespace mezzo {
 
-void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions) {
-  decoder_.reserve(largest, probes, directions);
+void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes) {
+  decoder_.reserve(largest, probes);
   const auto scores = static_cast<std::size_t>(std::max<std::int64_t>(1, probes * largest.questions));
   if (scores > result_.size()) {
     scores_ = backend_.allocate(scores * sizeof(float));

@@ -75,10 +75,10 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
   slots_.emplace(probes, slices, 1);
   const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
   plan = plan_group(
-      decoder, backend, largest, config.zo.directions,
+      decoder, backend, largest,
       {.probes = probes, .share = probes, .memory = backend.memory_available(), .paired = config.zo.paired()},
       config.zo.probes_per_forward);
-  runner.reserve(largest, plan.group, plan.directions);
+  runner.reserve(largest, plan.group);
 }
 
 ProfiledRun::StepSeconds ProfiledRun::step(std::uint64_t step) {

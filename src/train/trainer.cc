@@ -238,7 +238,7 @@ void Trainer::choose_algorithms(const std::map<std::string, std::string>& record
   const Trainables names = list_trainables(header_.trainables);
   const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
                       &names);
-  choose_together(exchange_, *backend_, sizes.workload(largest_, 1, 1), recorded, starting_);
+  choose_together(exchange_, *backend_, sizes.workload(largest_, 1), recorded, starting_);
 }
 
 void Trainer::build(const RunStart& start) {
@@ -297,7 +297,7 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   if (first_step >= max_steps()) return;
   const bool paired = config_.zo.paired();
   const GroupPlan plan =
-      plan_group(*decoder_, *backend_, largest_, config_.zo.directions,
+      plan_group(*decoder_, *backend_, largest_,
                  {.probes = probes,
                   .share = largest_share(config_.train, *inputs_->train, inputs_->task.loss(), probes, paired,
                                          exchange_.size()),
@@ -306,8 +306,8 @@ void Trainer::choose_groups(std::uint64_t first_step) {
                  config_.zo.probes_per_forward);
   group_ = plan.group;
   planned_bytes_ = plan.activation_bytes + plan.scratch_bytes;
-  runner_->reserve(largest_, plan.group, plan.directions);
-  if (evaluator_) runner_->reserve(evaluator_->largest(), 1, 1);
+  runner_->reserve(largest_, plan.group);
+  if (evaluator_) runner_->reserve(evaluator_->largest(), 1);
 }
 
 void Trainer::open_record(const RunStart& start) {

@@ -44,7 +44,6 @@ class Forward {
     const AttentionShape shape{5, 5, 32, 0.17f};
     Workload workload{.largest = batch.shape,
                       .probes = probes,
-                      .directions = probes,
                       .products = {&qkv.product, &gate_up.product, &head.product},
                       .attention = shape};
     backend->prepare(workload);
@@ -149,7 +148,6 @@ TEST(Company, SharedInputsGiveTheSameBits) {
     const auto backend = make_backend({.device = DeviceKind::cpu, .threads = 2});
     backend->prepare({.largest = {.tokens = rows, .sequences = 1, .reads = 1, .questions = 1, .longest = 1},
                       .probes = 3,
-                      .directions = 2,
                       .products = {&random.product},
                       .attention = {}});
     ProbeTable table;

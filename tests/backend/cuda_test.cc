@@ -126,7 +126,6 @@ class Cuda : public ::testing::TestWithParam<bool> {
         {.largest =
              {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = rows},
          .probes = probes,
-         .directions = probes,
          .products = std::move(products),
          .attention = {}});
   }
@@ -824,7 +823,6 @@ TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
       const Placed weight = place_f32(norm_weight, 1);
       cuda->prepare({.largest = batch.shape,
                      .probes = 5,
-                     .directions = 5,
                      .products = {&device_qkv.product, &device_gate_up.product, &device_down.product,
                                   &device_head.product},
                      .attention = {}});

@@ -23,7 +23,6 @@ class Operations : public ::testing::Test {
         {.largest =
              {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = longest},
          .probes = probes,
-         .directions = probes,
          .products = std::move(products),
          .attention = attention});
   }
@@ -452,7 +451,6 @@ TEST_F(Operations, ScratchIsWhatWasPlanned) {
   RandomProduct random(320, {320, 160, 160}, {8, 0, 8}, false, 1);
   Workload workload{.largest = {.tokens = 480, .sequences = 32, .reads = 32, .questions = 64, .longest = 40},
                     .probes = 16,
-                    .directions = 8,
                     .products = {&random.product},
                     .attention = {10, 5, 32, 1.0f}};
   const std::size_t planned = cpu->scratch_bytes(workload);

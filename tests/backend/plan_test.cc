@@ -10,7 +10,6 @@ TEST(DevicePlan, IsTheBackendsOwn) {
   const Workload workload{
       .largest = {.tokens = 65, .sequences = 3, .reads = 5, .questions = 7, .longest = 40},
       .probes = 4,
-      .directions = 2,
       .products = {&random.product},
       .attention = {.heads = 4, .kv_heads = 2, .head_dim = 8}};
   for (const DeviceKind kind : {DeviceKind::reference, DeviceKind::cpu, DeviceKind::cuda}) {

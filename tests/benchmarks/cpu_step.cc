@@ -113,7 +113,6 @@ class Step {
     shape_ = {heads, kv_heads, head_dim, 1.0f / std::sqrt(float(head_dim))};
     backend_->prepare({.largest = batch_.shape,
                        .probes = group,
-                       .directions = group,
                        .products = {&qkv_, &output_, &gate_up_, &down_, &head_},
                        .attention = shape_});
     const std::int64_t tokens = batch_.shape.tokens, reads = batch_.shape.reads;

@@ -28,7 +28,7 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
   decoder.load(files, {});
   ProbeRunner runner(*backend, decoder);
   constexpr std::int64_t group = 16;
-  runner.reserve(shape_of(batch.packed), group, group / 2);
+  runner.reserve(shape_of(batch.packed), group);
   runner.begin(batch.packed);
   const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon);
   const std::vector<Probe> probes = estimator->probes(direction_seeds(1, 0, directions));

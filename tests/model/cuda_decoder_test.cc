@@ -56,7 +56,7 @@ TEST_P(CudaGoldens, LogitsAreThoseOfTransformers) {
   decoder.load(files, {});
   DeviceBatch batch;
   backend->upload(golden_batch(expected, true, every), batch);
-  decoder.reserve(batch.shape, 1, 1);
+  decoder.reserve(batch.shape, 1);
   decoder.begin(batch);
   ProbeTable table;
   const Probe unperturbed{};
@@ -121,7 +121,7 @@ TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
   for (std::uint64_t seed = 0; seed < 4; ++seed) alone.push_back(evaluate(tables[seed], seed));
   EXPECT_NE(alone[0], alone[1]);
   for (std::uint64_t call = 0; call < 8; ++call) EXPECT_EQ(evaluate(kept, call % 4), alone[call % 4]) << call;
-  decoder.reserve(batch.shape, 8, 4);  // all scratch moves
+  decoder.reserve(batch.shape, 8);  // all scratch moves
   decoder.begin(batch);
   for (std::uint64_t call = 0; call < 5; ++call) EXPECT_EQ(evaluate(kept, call % 4), alone[call % 4]) << call;
 }

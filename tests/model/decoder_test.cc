@@ -25,7 +25,7 @@ std::vector<float> base_logits(Backend& backend, const std::string& directory, c
   decoder.load(files, {});
   DeviceBatch batch;
   backend.upload(packed, batch);
-  decoder.reserve(batch.shape, 1, 1);
+  decoder.reserve(batch.shape, 1);
   decoder.begin(batch);
   ProbeTable table;
   const Probe unperturbed{};
@@ -321,9 +321,7 @@ TEST(Decoder, SequencesLongerThanTheModelAreRefused) {
   const auto backend = make_backend({.device = DeviceKind::reference});
   Decoder decoder(*backend, description, nullptr, nullptr);
   expect_input_error(
-      [&] {
-        decoder.reserve({.tokens = 49, .sequences = 1, .reads = 1, .questions = 1, .longest = 49}, 1, 1);
-      },
+      [&] { decoder.reserve({.tokens = 49, .sequences = 1, .reads = 1, .questions = 1, .longest = 49}, 1); },
       {"49", "48"});
 }
 

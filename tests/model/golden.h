@@ -29,7 +29,7 @@ class Golden {
 
   void begin(const PackedBatch& packed, std::int64_t most_probes) {
     backend->upload(packed, batch);
-    decoder.reserve(batch.shape, most_probes, 2);
+    decoder.reserve(batch.shape, most_probes);
     decoder.begin(batch);
   }
 

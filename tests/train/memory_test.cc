@@ -56,9 +56,9 @@ TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
   const BatchShape shape = shape_of(batch);
   constexpr std::int64_t group = 8;
   ProbeRunner runner(*backend, decoder);
-  runner.reserve(shape, group, group / 2);
-  const std::size_t planned = decoder.activation_bytes(shape, group) +
-                              backend->scratch_bytes(decoder.workload(shape, group, group / 2));
+  runner.reserve(shape, group);
+  const std::size_t planned =
+      decoder.activation_bytes(shape, group) + backend->scratch_bytes(decoder.workload(shape, group));
   std::size_t peak[2];
   int run = 0;
   for (const std::int64_t directions : {4, 16}) {

@@ -81,7 +81,6 @@ struct PlannedProduct {
 struct Workload {
   BatchShape largest;                    ///< elementwise maximum over all slices
   std::int64_t probes = 1;               ///< most probes of a forward
-  std::int64_t directions = 1;           ///< most directions of a forward
   std::vector<PlannedProduct> products;  ///< every product that will run
   AttentionShape attention;
 };

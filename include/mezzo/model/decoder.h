@@ -3,7 +3,7 @@
 //
 //   Decoder decoder(backend, description, &adapter_config, &trainables);
 //   decoder.load(files, {});                       // weights: file -> device
-//   decoder.reserve(largest_shape, probes, directions);
+//   decoder.reserve(largest_shape, probes);
 //   for each slice { decoder.begin(batch);  for each group decoder.evaluate(table, scores); }
 #include <cstddef>
 #include <cstdint>
@@ -47,10 +47,10 @@ class Decoder {
   std::size_t weight_bytes() const;  ///< of the backend's memory, once loaded
   /// Of the arena that reserve() would make: exact, by the same code that runs the forward.
   std::size_t activation_bytes(const BatchShape& largest, std::int64_t probes) const;
-  Workload workload(const BatchShape& largest, std::int64_t probes, std::int64_t directions) const;
+  Workload workload(const BatchShape& largest, std::int64_t probes) const;
   /// Makes the arena and has the backend make its scratch. May be called for several workloads: one arena and
   /// one scratch serve them all.
-  void reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions);
+  void reserve(const BatchShape& largest, std::int64_t probes);
   std::size_t arena_high_water() const;
 
   /// The first layer of which an operation depends on the probe; layers() without an adapter.
@@ -70,7 +70,6 @@ class Decoder {
   struct Reservation {
     BatchShape largest;
     std::int64_t probes = 0;
-    std::int64_t directions = 0;
     bool covers(const Reservation& other) const;
   };
   struct Layer;

@@ -29,14 +29,13 @@ std::int64_t choose_group(const GroupLimits& limits, const std::function<std::si
 /// What a rank's forwards take.
 struct GroupPlan {
   std::int64_t group = 1;            ///< probes a forward
-  std::int64_t directions = 1;       ///< most directions of a forward
   std::size_t activation_bytes = 0;  ///< of the decoder's arena
   std::size_t scratch_bytes = 0;     ///< of the backend's
 };
-/// `asked` probes a forward (no more than there are), or as many as choose_group says. `directions`: of a
-/// step; `largest`: of its slices. Needs no device.
+/// `asked` probes a forward (no more than there are), or as many as choose_group says. `largest`: of a
+/// step's slices. Needs no device.
 GroupPlan plan_group(const Decoder& decoder, const DevicePlan& device, const BatchShape& largest,
-                     std::int64_t directions, const GroupLimits& limits, std::optional<std::int64_t> asked);
+                     const GroupLimits& limits, std::optional<std::int64_t> asked);
 
 /// The slices of step `step` (0-based), in order: they are cut by the config alone.
 std::vector<std::vector<const Example*>> slices_of(const TrainConfig& config, const ExampleStream& stream,

@@ -18,7 +18,7 @@ class ProbeRunner {
   ProbeRunner(Backend& backend, Decoder& decoder) : backend_(backend), decoder_(decoder) {}
 
   /// Makes room for slices and groups up to these sizes; may be called again for other ones.
-  void reserve(const BatchShape& largest, std::int64_t probes, std::int64_t directions);
+  void reserve(const BatchShape& largest, std::int64_t probes);
 
   void begin(const PackedBatch& batch);
   /// [P][Q] log-probabilities, valid until the next call. Waits for the backend.
