@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/instructions.cuh"
 
 // A block has a tile of 128 rows and 256 columns of logits at a time: one warpgroup loads x and W, two
 // multiply 64 rows each and then reduce the logits that they hold. Two blocks make a cluster: they have the
@@ -46,11 +47,6 @@ constexpr int alignment = 1024;  // of what is swizzled
 static_assert(sizeof(Stage) % alignment == 0);
 
 // ---- single instructions
-// ------------------------------------------------------------------------------------
-
-__device__ inline std::uint32_t shared_address(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
-}
 
 __device__ inline std::uint32_t rank_in_cluster() {
   std::uint32_t rank;
@@ -159,15 +155,7 @@ __device__ inline void multiply(float (&d)[128], std::uint64_t x, std::uint64_t 
 #undef MEZZO_32
 #undef MEZZO_8
 
-/// 2 ** x; exactly 1 at 0, 0 at -inf.
-__device__ inline float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // ---- tiles
-// --------------------------------------------------------------------------------------------------
 
 constexpr float log2_e = 1.44269504088896340736f;  // rounded: what divides by it divides by the same number
 
@@ -393,7 +381,6 @@ __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
 }
 
 // ---- answers
-// ------------------------------------------------------------------------------------------------
 
 constexpr int answer_warps = 8;
 
@@ -436,7 +423,6 @@ __global__ void __launch_bounds__(32 * answer_warps)
 }
 
 // ---- launches
-// -----------------------------------------------------------------------------------------------
 
 /// Boxes of 128 rows and one stage's columns; 0 beyond the matrix.
 cudaError_t map_of(CUtensorMap& map, const void* data, std::int64_t rows, std::int64_t columns,

@@ -1,15 +1,11 @@
 #include "kernels/cuda/low_rank.h"
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/instructions.cuh"
 #include "mezzo/core/noise.h"
 
 namespace mezzo::cuda {
 namespace {
-
-__device__ inline std::uint32_t pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
 
 /// The tail that owns `rank`, or -1 for a rank of the padding.
 __device__ inline int tail_of(const LowRanks& tails, std::int64_t rank) {
@@ -123,15 +119,12 @@ struct Stage {
 /// Where word `word` of a stage's row lies.
 __device__ inline int place_of(int row, int word) { return (word ^ (row % 8)) * 8; }
 
-__device__ inline std::uint32_t shared_address(const void* at) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(at));
-}
-
 /// 16 bytes from global to shared memory; zeros where not `valid`.
 __device__ inline void copy_word(void* to, const void* from, bool valid) {
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(bytes));
+               "r"(bytes)
+               : "memory");
 }
 
 /// Where s goes: into the columns behind x, or, where `s` is not null, as it is.
@@ -195,7 +188,7 @@ __global__ void __launch_bounds__(warps * 32)
                 factors + (plane * padded + rank0 + row % pass) * in + (inside ? 8 * word : 0) + from,
                 inside);
     }
-    asm volatile("cp.async.commit_group;");
+    commit_copies();
   };
 
   const int steps = static_cast<int>((in + tile_cols - 1) / tile_cols);
@@ -206,17 +199,17 @@ __global__ void __launch_bounds__(warps * 32)
       if (i < steps) {
         load(i, i * tile_cols, rank0);
       } else {
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
       }
     }
     for (int step = 0; step < steps; ++step) {
-      asm volatile("cp.async.wait_group %0;" ::"n"(stages - 2));
+      wait_copies<stages - 2>();
       __syncthreads();
       const int next = step + stages - 1;
       if (next < steps) {
         load(next % stages, next * tile_cols, rank0);
       } else {
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
       }
       const Stage<pass>& s = stage[step % stages];
 #pragma unroll
@@ -224,22 +217,13 @@ __global__ void __launch_bounds__(warps * 32)
         const int word0 = (second_half ? words / 2 : 0) + 2 * k;
         std::uint32_t a[4];
         const int a_row = first_of_warp + lane % 16;
-        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-                     : "r"(shared_address(&s.x[a_row][place_of(a_row, word0 + lane / 16)])));
+        load_matrices(a, shared_address(&s.x[a_row][place_of(a_row, word0 + lane / 16)]));
 #pragma unroll
         for (int tile = 0; tile < 3 * pass / 8; ++tile) {
-          float* const c = sum[tile / (pass / 8)][tile % (pass / 8)];
           std::uint32_t b[2];
           const int b_row = 8 * tile + lane % 8;
-          asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-                       : "=r"(b[0]), "=r"(b[1])
-                       : "r"(shared_address(&s.factor[b_row][place_of(b_row, word0 + lane / 8 % 2)])));
-          asm volatile(
-              "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-              "{%8, %9}, {%0, %1, %2, %3};"
-              : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+          load_matrices(b, shared_address(&s.factor[b_row][place_of(b_row, word0 + lane / 8 % 2)]));
+          multiply_add(sum[tile / (pass / 8)][tile % (pass / 8)], a, b[0], b[1]);
         }
       }
     }
