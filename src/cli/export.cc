@@ -1,4 +1,6 @@
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
@@ -46,10 +48,19 @@ VerbAction add_export(CLI::App& verb) {
     const std::string& base = arguments->model.empty() ? source.base_model : arguments->model;
     if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
     if (!arguments->adapter.empty()) {
-      write_adapter(target, read_description(base), source.config, source.state.values, base);
+      const Description description = read_description(base);
+      check_belongs(source.config, source.trainables, description, base);
+      write_adapter(target, description, source.config, source.state.values, base);
     } else {
-      export_merged(ModelFiles(base), source.config, source.state.values, dtype_from(arguments->dtype),
-                    target);
+      std::error_code missing;
+      if (std::filesystem::equivalent(base, target, missing)) {
+        throw UsageError("--merged: {} is the base model itself; expected another folder", target);
+      }
+      const ModelFiles files(base);
+      check_belongs(source.config, source.trainables, files.description, base);
+      warn_of_another_base(source, files, context.log);
+      export_merged(files, source.config, source.state.values, dtype_from(arguments->dtype), target,
+                    default_shard_bytes, arguments->overwrite);
     }
     context.log.info("{}: written", target);
     return ExitCode::done;

@@ -4,6 +4,8 @@
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
 #include "mezzo/model/family.h"
 
 namespace mezzo {
@@ -72,8 +74,13 @@ VerbAction add_info(CLI::App& verb) {
     if (const std::optional<AdapterSource> source = AdapterSource::find(path, context.log)) {
       json = {{"kind", source->kind}, {"path", path}};
       add_adapter(json, *source);
-    } else {
+    } else if (file_exists(path + "/config.json")) {
       json = describe_model(path);
+    } else {
+      throw InputError(
+          "{}: found none of config.json, adapter_config.json and trajectory, expected the folder of a "
+          "model, an adapter or a run, or a snapshot",
+          path);
     }
     if (arguments->json) {
       std::cout << json.dump() << '\n';

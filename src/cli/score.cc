@@ -58,7 +58,6 @@ VerbAction add_score(CLI::App& verb) {
       std::cout << nlohmann::json({{"logprobs", std::vector<float>(scores.begin(), scores.end())}}).dump()
                 << '\n';
     }
-    if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;
   };
 }
