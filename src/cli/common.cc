@@ -10,14 +10,25 @@
 
 namespace mezzo {
 
-AdapterSource AdapterSource::from_adapter(const std::string& directory) {
-  Adapter adapter = read_adapter(directory);
+namespace {
+
+AdapterSource source_of(Adapter adapter) {
   return {.kind = "adapter",
           .config = adapter.config,
           .trainables = std::move(adapter.specs),
           .base_model = adapter.base_model,
           .state = {.step = 0, .values = std::move(adapter.values)},
           .run = std::nullopt};
+}
+
+}  // namespace
+
+AdapterSource AdapterSource::from_adapter(const std::string& directory) {
+  return source_of(read_adapter(directory));
+}
+
+AdapterSource AdapterSource::from_adapter(const std::string& directory, const Description& description) {
+  return source_of(read_adapter(directory, description));
 }
 
 AdapterSource AdapterSource::from_snapshot(const std::string& file) {

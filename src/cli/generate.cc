@@ -114,7 +114,8 @@ VerbAction add_generate(CLI::App& verb) {
       throw UsageError("--prompt: {} tokens, but the model has {} positions", ids.size(), positions);
     }
     std::optional<AdapterSource> adapter;
-    if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
+    if (!arguments->adapter.empty())
+      adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
     const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
     Backend& backend = *model->backend;
 

@@ -152,5 +152,30 @@ TEST_F(InputTest, MergedModelIsReplacedWhereItIsAskedFor) {
       << foreign.err;
 }
 
+TEST_F(InputTest, AdaptersAreCheckedAgainstTheModelTheyAreFor) {
+  ASSERT_EQ(run(scratch_, train("data.validation=null")).status, 0);
+  const std::string adapter = scratch_ / "run/adapter";
+  const std::string records = scratch_ / "records.jsonl";
+  write_file(records, "{\"prompt\": \"a\", \"completion\": \" b\"}\n");
+  const std::string score = fmt::format("score configs/quickstart/llama2m {} --adapter {}", records, adapter);
+  const Outcome before = run(scratch_, score);
+  ASSERT_EQ(before.status, 0) << before.err;
+
+  // A target that this model lacks is passed over, as by PEFT and by lora.adapter.
+  const std::string config = adapter + "/adapter_config.json";
+  nlohmann::json json = nlohmann::json::parse(read_all(config));
+  json["target_modules"].push_back("c_attn");
+  write_file(config, json.dump());
+  EXPECT_EQ(run(scratch_, score).out, before.out);
+  EXPECT_EQ(run(scratch_, fmt::format("export {} --adapter {}", adapter, scratch_ / "copy")).status, 0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "copy"), hash_of(scratch_, adapter));
+  // What is wrong is said of the adapter's own file.
+  json["target_modules"] = {"c_attn"};
+  write_file(config, json.dump());
+  const Outcome none = run(scratch_, score);
+  EXPECT_EQ(none.status, 1);
+  EXPECT_NE(none.err.find(config + ": target_modules selects no module"), std::string::npos) << none.err;
+}
+
 }  // namespace
 }  // namespace mezzo::test

@@ -22,6 +22,8 @@ struct AdapterSource {
   std::optional<RunHeader> run;  ///< of a snapshot or a run
 
   static AdapterSource from_adapter(const std::string& directory);
+  /// The same, checked against the model that it is for.
+  static AdapterSource from_adapter(const std::string& directory, const Description& description);
   static AdapterSource from_snapshot(const std::string& file);
   /// A run's newest step: the nearest snapshot, then the trajectory's records. `log` is told of bad
   /// snapshots.
