@@ -83,7 +83,8 @@ VerbAction add_info(CLI::App& verb) {
           path);
     }
     if (arguments->json) {
-      std::cout << json.dump() << '\n';
+      // Paths are bytes, JSON is UTF-8.
+      std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
     } else {
       for (const auto& [key, value] : json.items()) {
         std::cout << fmt::format("{:<20} {}\n", key,

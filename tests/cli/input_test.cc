@@ -41,6 +41,9 @@ TEST_F(InputTest, CommandLine) {
   const std::string generate = "generate configs/quickstart/llama2m --prompt x ";
   expect_error(run(scratch_, generate + "--temperature nan"), 2, {"--temperature", "nan", "finite"});
   expect_error(run(scratch_, generate + "--seed -1"), 2, {"--seed", "-1", "whole number"});
+  std::filesystem::create_directory_symlink(MEZZO_SOURCE_DIR "/configs/quickstart/llama2m",
+                                            scratch_ / "latin-\xe9");
+  EXPECT_EQ(info(scratch_, scratch_ / "latin-\xe9").at("kind"), "model");
   expect_error(run(scratch_, "info " + (scratch_ / "nowhere")), 1, {"nowhere", "adapter_config.json"});
   EXPECT_EQ(run(scratch_, "--help").status, 0);
   EXPECT_EQ(run(scratch_, "train --help").status, 0);
