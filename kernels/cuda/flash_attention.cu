@@ -671,6 +671,22 @@ cudaError_t launch(const Attention& a, const Rotary& rotary, std::int64_t copies
   return cudaGetLastError();
 }
 
+/// f(the head's dimensions, rounded up to those that there is a kernel for).
+template <typename F>
+auto by_dims(std::int64_t head_dim, F f) {
+  if (head_dim <= 64) return f(std::integral_constant<int, 64>());
+  if (head_dim <= 80) return f(std::integral_constant<int, 80>());
+  if (head_dim <= 96) return f(std::integral_constant<int, 96>());
+  if (head_dim <= 128) return f(std::integral_constant<int, 128>());
+  return f(std::integral_constant<int, 256>());
+}
+
+std::size_t tile_bytes(std::int64_t head_dim) {
+  return by_dims(head_dim, []<int dims>(std::integral_constant<int, dims>) -> std::size_t {
+    return Shape<dims>::shared_bytes;
+  });
+}
+
 bool whole_words(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 bool whole_words(const Matrices& m) {
   return m.dtype == DType::bf16 && whole_words(m.data) && m.row_stride % 8 == 0 && m.copy_stride % 8 == 0;
@@ -678,13 +694,14 @@ bool whole_words(const Matrices& m) {
 
 }  // namespace
 
-bool flash_attend_fits(const Attention& a) {
+bool flash_attend_fits(const Attention& a, std::size_t shared_bytes) {
   const bool matrices = whole_words(a.q) && whole_words(a.k) && whole_words(a.v) && whole_words(a.out);
   const bool heads = a.kv_heads > 0 && a.heads % a.kv_heads == 0;
   const bool dims = a.head_dim > 0 && a.head_dim % 8 == 0 && a.head_dim <= 256;
   const bool grid = a.longest < std::numeric_limits<std::int32_t>::max() - tile_keys &&
                     a.sequences * a.heads * (a.longest / 128 + 1) < std::numeric_limits<std::int32_t>::max();
-  return matrices && heads && dims && grid && a.scale > 0.0f && std::isfinite(a.scale);
+  const bool room = dims && tile_bytes(a.head_dim) + sizeof(Block) <= shared_bytes;
+  return matrices && heads && room && grid && a.scale > 0.0f && std::isfinite(a.scale);
 }
 
 bool flash_rotary_fits(const Rotation& r) {
@@ -708,16 +725,15 @@ bool keys_first(const Attention& a, std::int64_t copies) {
 
 cudaError_t flash_attend(const Attention& a, const Rotary& rotary, std::int64_t copies, cudaStream_t stream) {
   if (a.queries == 0 || copies == 0) return cudaSuccess;
-  if (!flash_attend_fits(a) || copies > 65535) return cudaErrorInvalidValue;
+  constexpr auto any = std::numeric_limits<std::size_t>::max();  // a launch that does not fit says so itself
+  if (!flash_attend_fits(a, any) || copies > 65535) return cudaErrorInvalidValue;
   if (rotary.positions != nullptr &&
       (!flash_rotary_fits(rotary.rotation) || rotary.rotation.dims > a.head_dim)) {
     return cudaErrorInvalidValue;
   }
-  if (a.head_dim <= 64) return launch<64>(a, rotary, copies, stream);
-  if (a.head_dim <= 80) return launch<80>(a, rotary, copies, stream);
-  if (a.head_dim <= 96) return launch<96>(a, rotary, copies, stream);
-  if (a.head_dim <= 128) return launch<128>(a, rotary, copies, stream);
-  return launch<256>(a, rotary, copies, stream);
+  return by_dims(a.head_dim, [&]<int dims>(std::integral_constant<int, dims>) {
+    return launch<dims>(a, rotary, copies, stream);
+  });
 }
 
 }  // namespace mezzo::cuda

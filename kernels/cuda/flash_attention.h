@@ -20,8 +20,8 @@ struct Rotary {
 };
 
 /// Whether flash_attend takes these operands: all bf16; pointers, strides and head_dim multiples of 8
-/// elements.
-bool flash_attend_fits(const Attention& attention);
+/// elements; tiles that fit into `shared_bytes`, the most that a block may have on the card.
+bool flash_attend_fits(const Attention& attention, std::size_t shared_bytes);
 /// Whether it can rotate by these tables: rows of 16-byte words, dims a multiple of 16.
 bool flash_rotary_fits(const Rotation& rotation);
 /// Whether rotate() on k before flash_attend is quicker than Rotary::keys, which rotates a key once for each

@@ -10,8 +10,8 @@
 namespace mezzo {
 namespace {
 
-constexpr int oldest_capability = 80;
-const std::string algorithm_prefix = "gemm ";  // of the fingerprint's keys
+constexpr int oldest_capability = MEZZO_OLDEST_CAPABILITY;  // of the build, 10 * major + minor
+const std::string algorithm_prefix = "gemm ";               // of the fingerprint's keys
 
 }  // namespace
 
@@ -45,13 +45,21 @@ std::map<std::string, std::string> CudaBackend::fingerprint() const {
 
 void CudaBackend::keep(const std::map<std::string, std::string>& fingerprint) {
   std::map<std::string, std::string> record;
+  // Of another version of the library an algorithm's words mean nothing, or something else.
+  const auto library = fingerprint.find("cublaslt");
+  const bool same = library != fingerprint.end() && library->second == std::to_string(cublasLtGetVersion());
   for (const auto& [key, value] : fingerprint) {
-    if (key.starts_with(algorithm_prefix)) record[key.substr(algorithm_prefix.size())] = value;
+    if (same && key.starts_with(algorithm_prefix)) record[key.substr(algorithm_prefix.size())] = value;
   }
   gemm_->keep(record);
 }
 
-std::size_t CudaBackend::memory_available() const { return free_on_card(); }
+std::size_t CudaBackend::memory_available() const {
+  // What comes behind the plan has to fit, too: NCCL's buffers, kernels loaded at their first call, graphs.
+  constexpr std::size_t most_kept = std::size_t{1} << 30;
+  const std::size_t free = free_on_card();
+  return free - std::min(free / 16, most_kept);
+}
 
 void CudaBackend::choose(const Workload& workload) {
   if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
@@ -105,11 +113,15 @@ void CudaBackend::read(std::span<float> destination, View source, std::int64_t p
   if (source.dtype != DType::f32 && source.dtype != DType::bf16) {
     throw DeviceError("read: the source is of element type {}, expected F32 or BF16", name_of(source.dtype));
   }
-  grow(staging_, destination.size_bytes());
-  MEZZO_CUDA(cuda::to_dense(matrices(source), source.rows, source.cols, copies,
-                            static_cast<float*>(staging_.data()), stream()));
-  MEZZO_CUDA(cudaMemcpyAsync(destination.data(), staging_.data(), destination.size_bytes(),
-                             cudaMemcpyDeviceToHost, stream()));
+  const void* values = source.data;
+  if (source.dtype != DType::f32 || source.row_stride != source.cols || !is_flat(source)) {
+    grow(staging_, destination.size_bytes());
+    MEZZO_CUDA(cuda::to_dense(matrices(source), source.rows, source.cols, copies,
+                              static_cast<float*>(staging_.data()), stream()));
+    values = staging_.data();
+  }
+  MEZZO_CUDA(cudaMemcpyAsync(destination.data(), values, destination.size_bytes(), cudaMemcpyDeviceToHost,
+                             stream()));
   synchronize();
 }
 
@@ -269,8 +281,8 @@ std::string trouble_with(int index) {
   cudaDeviceProp card{};
   MEZZO_CUDA(cudaGetDeviceProperties(&card, index));
   if (card.major * 10 + card.minor < oldest_capability) {
-    return fmt::format("{} has compute capability {}.{}, expected 8.0 or later", card.name, card.major,
-                       card.minor);
+    return fmt::format("{} has compute capability {}.{}, but this build is for {}.{} or later", card.name,
+                       card.major, card.minor, oldest_capability / 10, oldest_capability % 10);
   }
   return "";
 }

@@ -88,7 +88,7 @@ void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, c
                                  .kv_heads = shape.kv_heads,
                                  .head_dim = shape.head_dim,
                                  .scale = shape.scale};
-  const bool flash = cuda::flash_attend_fits(operands);
+  const bool flash = cuda::flash_attend_fits(operands, card_.sharedMemPerBlockOptin);
   cuda::Rotary rotary;
   if (rope != nullptr) {
     const cuda::Rotation rotation = rotation_of("attention", *rope, shape.head_dim);

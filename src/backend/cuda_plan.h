@@ -98,9 +98,10 @@ class CudaPlan final : public DevicePlan {
   CudaSizes sizes_of(const Workload& workload) const;
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits.
   bool fused_head() const { return fused_head_; }
-  /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h).
+  /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h), which begin at `in`:
+  /// a row's bits would depend on its slot if blocks did not begin on the tensor cores' inner step.
   bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
-    return dtype_ == DType::bf16 && tail_ranks > 0 && in % unit_columns == 0;
+    return dtype_ == DType::bf16 && tail_ranks > 0 && in % cuda::inner_step == 0;
   }
 
  private:

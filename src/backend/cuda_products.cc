@@ -167,23 +167,15 @@ GemmShape CudaBackend::chosen(const Product& product, const GemmShape& shape) {
 void CudaBackend::plan(const PlannedProduct& planned) {
   if (planned.scored && plan_.fused_head()) return;
   const Product& product = *planned.product;
-  const std::vector<std::pair<std::size_t, std::size_t>> ranges = product_ranges(product);
-  const ProductRange all = range_of(product, 0, product.parts.size());
-  if (planned.scored || dtype_ == DType::f32 || !fits_directly(product, all)) {
-    for (const auto& [first, count] : ranges) {
-      const ProductRange range = range_of(product, first, count);
-      chosen(product, plain_shape(product, range));
-    }
-    return;
-  }
-  if (planned.epilogue.gated) {
-    chosen(product, direct_shape(product, all, dtype_, {}));
-    return;
-  }
-  for (const auto& [first, count] : ranges) {
+  const bool gated = planned.epilogue.gated;
+  for (const auto& [first, count] : product_ranges(product)) {
+    if (gated && count < product.parts.size()) continue;  // gate | up are asked for in one go
     const ProductRange range = range_of(product, first, count);
-    chosen(product, direct_shape(product, range, dtype_, planned.epilogue));
-    if (product.perturbed()) chosen(product, plain_shape(product, range));
+    const bool direct = !planned.scored && dtype_ == DType::bf16 && fits_directly(product, range) &&
+                        !(gated && range.ranks > 0);  // takes_gated()
+    if (direct) chosen(product, direct_shape(product, range, dtype_, gated ? Epilogue{} : planned.epilogue));
+    // The plain way too where x may be shared and y not.
+    if (!direct || (product.perturbed() && !gated)) chosen(product, plain_shape(product, range));
   }
 }
 
@@ -317,7 +309,7 @@ bool CudaBackend::prepare_tails(const ProbeTable& table, const Product& product,
   check_scratch("product", "factors", scratch_.factors, copies * range.factors);
   check_scratch("product", "tails", scratch_.s, copies * x.rows * range.ranks);
   const DeviceTable device(table);
-  const bool apart = plan_.takes_columns(product.in(), range.ranks);
+  const bool apart = dtype_ == DType::bf16 && product.in() % unit_columns == 0;
   auto* const factors = scratch_.factors.as<float>();
   cuda::Factors some;
   const auto launch = [&] {

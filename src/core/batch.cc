@@ -20,7 +20,8 @@ BatchShape largest_of(const BatchShape& a, const BatchShape& b) {
           .sequences = std::max(a.sequences, b.sequences),
           .reads = std::max(a.reads, b.reads),
           .questions = std::max(a.questions, b.questions),
-          .longest = std::max(a.longest, b.longest)};
+          .longest = std::max(a.longest, b.longest),
+          .mixed = a.leaves_rows_unread() || b.leaves_rows_unread()};
 }
 
 }  // namespace mezzo

@@ -184,7 +184,7 @@ struct Decoder::Forward {
       const std::int64_t index = block / blocks_per_layer();
       const Layer& layer = weights.layers[static_cast<std::size_t>(index)];
       const bool attention = block % blocks_per_layer() == 0;
-      const bool drops_rows = attention && index + 1 == d.layers && shape.reads < shape.tokens;
+      const bool drops_rows = attention && index + 1 == d.layers && shape.leaves_rows_unread();
       State out = in;
       if (!is_own || drops_rows) out = take_state(probes, drops_rows ? shape.reads : in.h.rows);
       is_own = true;
@@ -645,7 +645,9 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes, std::int64
 bool Decoder::Reservation::covers(const Reservation& other) const {
   return other.largest.tokens <= largest.tokens && other.largest.sequences <= largest.sequences &&
          other.largest.reads <= largest.reads && other.largest.questions <= largest.questions &&
-         other.largest.longest <= largest.longest && other.probes <= probes && other.directions <= directions;
+         other.largest.longest <= largest.longest &&
+         (largest.leaves_rows_unread() || !other.largest.leaves_rows_unread()) && other.probes <= probes &&
+         other.directions <= directions;
 }
 
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->arena.high_water() : 0; }

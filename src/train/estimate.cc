@@ -51,7 +51,7 @@ class Planner {
 
  private:
   GroupLimits limits(int ranks) const {
-    const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
+    const bool paired = config_.zo.paired();
     return {.probes = run_.probes,
             .share =
                 largest_share(config_.train, *inputs_.train, inputs_.task.loss(), run_.probes, paired, ranks),
@@ -100,7 +100,7 @@ std::vector<CountedStep> counted_steps(const Config& config, const WorkInputs& i
                   .slices = step.slices,
                   .loss = inputs.task.loss(),
                   .noise = config.zo.noise,
-                  .paired = config.zo.estimator == EstimatorKind::two_sided};
+                  .paired = config.zo.paired()};
     step.units = step.items.units();
   }
   return steps;

@@ -148,7 +148,10 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
                .sequences = sum_of_largest(&BatchShape::sequences),
                .reads = sum_of_largest(&BatchShape::reads),
                .questions = sum_of_largest(&BatchShape::questions)};
-    for (const BatchShape& shape : shapes) largest.longest = std::max(largest.longest, shape.longest);
+    for (const BatchShape& shape : shapes) {
+      largest.longest = std::max(largest.longest, shape.longest);
+      largest.mixed = largest.mixed || shape.leaves_rows_unread();
+    }
     return largest;
   }
   for (std::uint64_t step = 0; step < steps; ++step) {

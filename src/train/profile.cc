@@ -74,12 +74,10 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
   const std::int64_t slices = config.train.gradient_accumulation_steps * config.train.batch_slices;
   slots_.emplace(probes, slices, 1);
   const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
-  plan = plan_group(decoder, backend, largest, config.zo.directions,
-                    {.probes = probes,
-                     .share = probes,
-                     .memory = backend.memory_available(),
-                     .paired = config.zo.estimator == EstimatorKind::two_sided},
-                    config.zo.probes_per_forward);
+  plan = plan_group(
+      decoder, backend, largest, config.zo.directions,
+      {.probes = probes, .share = probes, .memory = backend.memory_available(), .paired = config.zo.paired()},
+      config.zo.probes_per_forward);
   runner.reserve(largest, plan.group, plan.directions);
 }
 
@@ -96,7 +94,7 @@ void ProfiledRun::take(std::uint64_t step, StepSeconds& seconds) {
                         .slices = slices,
                         .loss = inputs.task.loss(),
                         .noise = config.zo.noise,
-                        .paired = config.zo.estimator == EstimatorKind::two_sided};
+                        .paired = config.zo.paired()};
   const StepUnits units = items.units();
   evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group), 0,
                  *slots_);

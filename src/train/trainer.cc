@@ -304,7 +304,7 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
   slots_.emplace(probes, slices, exchange_.size());
   if (first_step >= max_steps()) return;
-  const bool paired = config_.zo.estimator == EstimatorKind::two_sided;
+  const bool paired = config_.zo.paired();
   const GroupPlan plan =
       plan_group(*decoder_, *backend_, largest_, config_.zo.directions,
                  {.probes = probes,
@@ -403,7 +403,7 @@ bool Trainer::do_step(std::uint64_t step) {
                         .slices = slices,
                         .loss = inputs_->task.loss(),
                         .noise = config_.zo.noise,
-                        .paired = config_.zo.estimator == EstimatorKind::two_sided};
+                        .paired = config_.zo.paired()};
   const StepUnits units = items.units();
   const std::vector<WorkShare> shares = share_out(units, exchange_.size());
   evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),

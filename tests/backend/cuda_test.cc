@@ -314,8 +314,8 @@ double size_of_values(const Operand& values, std::int64_t probes) {
 }
 
 TEST_P(Cuda, TailsAsColumns) {
-  // Outputs side by side and sizes in units of 8: in bf16 tails ride on the product. 13 probes are 7 slots,
-  // 40 more than one range of slots has room for.
+  // Outputs side by side, sizes in units of 8 and of 16: in bf16 tails ride on the product. 13 probes are 7
+  // slots, 40 more than one range of slots has room for.
   const std::vector<std::vector<std::int64_t>> all_ranks = {{8, 0, 8}, {11, 0, 3}, {4, 0, 0}, {24, 8, 32}};
   for (const std::vector<std::int64_t>& ranks : all_ranks) {
     for (const std::int64_t probes : {1, 3, 13, 40}) {
@@ -323,12 +323,14 @@ TEST_P(Cuda, TailsAsColumns) {
         for (const bool bias : {false, true}) {
           for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
             if (probes == 40 && rows == 257) continue;
+            // Columns behind 72 others would begin within a step of the tensor cores: those go the plain way.
+            const std::int64_t in = probes == 3 ? 72 : 80;
             SCOPED_TRACE(fmt::format("ranks {} {} {}, {} probes, rows {}, bias {}, noise {}", ranks[0],
                                      ranks[1], ranks[2], probes, rows, bias, int(noise)));
-            RandomProduct random(72, {32, 16, 24}, ranks, bias, 1);
+            RandomProduct random(in, {32, 16, 24}, ranks, bias, 1);
             const DeviceProduct device(*cuda, random, dtype);
             prepare(rows, probes, {&device.product});
-            const Operand x = operand(probes, rows, 72, 2);
+            const Operand x = operand(probes, rows, in, 2);
             const Placed device_x = place(x, probes, cuda->input_stride(device.product));
             Operand expected(probes, rows, 72, 0);
             const ProbeTable probe_table = table(some_probes(probes, 0.5f), noise);

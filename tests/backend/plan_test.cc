@@ -6,7 +6,7 @@ namespace mezzo::test {
 namespace {
 
 TEST(DevicePlan, IsTheBackendsOwn) {
-  const RandomProduct random(33, {20, 20}, {8, 0}, true, 1);
+  const RandomProduct random(48, {20, 20}, {8, 0}, true, 1);
   const Workload workload{
       .largest = {.tokens = 65, .sequences = 3, .reads = 5, .questions = 7, .longest = 40},
       .probes = 4,
@@ -25,7 +25,7 @@ TEST(DevicePlan, IsTheBackendsOwn) {
       EXPECT_EQ(plan->activation_dtype(), backend->activation_dtype());
       EXPECT_EQ(plan->residual_dtype(), backend->residual_dtype());
       EXPECT_EQ(plan->input_stride(random.product), backend->input_stride(random.product));
-      EXPECT_EQ(plan->weight_stride(33, true), backend->weight_stride(33, true));
+      EXPECT_EQ(plan->weight_stride(48, 8), backend->weight_stride(48, 8));
       EXPECT_EQ(plan->scratch_bytes(workload), backend->scratch_bytes(workload));
     }
   }
@@ -38,7 +38,9 @@ TEST(DevicePlan, OfACardThatIsNotThere) {
   EXPECT_EQ(bf16->weight_dtype(), DType::bf16);
   EXPECT_EQ(fp32->weight_dtype(), DType::f32);
   EXPECT_EQ(bf16->residual_dtype(), DType::f32);
-  EXPECT_EQ(bf16->weight_stride(33, false) % 8, 0);  // rows of products begin on 16 bytes
+  EXPECT_EQ(bf16->weight_stride(33, 0), 40);  // rows of products begin on 16 bytes
+  EXPECT_GT(bf16->weight_stride(48, 8), 48);  // and have room for tails
+  EXPECT_EQ(bf16->weight_stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
 }
 
 TEST(ProductFloor, RunsEveryProduct) {

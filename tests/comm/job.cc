@@ -42,6 +42,7 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
   words[static_cast<std::size_t>(exchange.rank())] = 100 + static_cast<std::uint64_t>(exchange.rank());
   const auto step = [&](Patience patience) { require_complete(exchange, exchange.sum(words, patience)); };
   const Patience long_enough{Seconds(20), Seconds(20)};
+  const Seconds tolerated(1);  // much longer than a busy machine lets a process wait
   step(long_enough);
 
   if (mode == "ok") return 0;
@@ -75,27 +76,27 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
   }
   if (mode == "kill" && me) raise(SIGKILL);
   if (mode == "freeze" || mode == "stuck") {
-    step({Seconds(0.5), Seconds(0.5)});  // from here on signs of life come that often
+    step({tolerated, tolerated});  // from here on signs of life come that often
     exchange.doing(Phase::forward, 7);
     sleep(0.3);
     if (me && mode == "freeze") raise(SIGSTOP);
     if (me && mode == "stuck") sleep(30);
     // Silence alone counts for the frozen, time alone for the stuck.
-    step(mode == "freeze" ? Patience{Seconds(0.5), Seconds(20)} : Patience{Seconds(20), Seconds(0.5)});
+    step(mode == "freeze" ? Patience{tolerated, Seconds(20)} : Patience{Seconds(20), tolerated});
   }
   if (mode == "busy") {  // the chosen work for far longer than a silence may last
-    step({Seconds(0.5), Seconds(0.5)});
-    if (me) sleep(2.5);
-    step({Seconds(0.5), Seconds(20)});
+    step({tolerated, tolerated});
+    if (me) sleep(3);
+    step({tolerated, Seconds(20)});
     return 0;
   }
   if (mode == "carried" || mode == "broken") {  // a transport that never ends, or breaks down
-    step({Seconds(0.5), Seconds(0.5)});
+    step({tolerated, tolerated});
     exchange.doing(Phase::forward, 7);
     sleep(0.3);
     if (me) raise(SIGSTOP);
     Endless endless(mode == "broken");
-    require_complete(exchange, exchange.sum(words, {Seconds(0.5), Seconds(20)}, &endless));
+    require_complete(exchange, exchange.sum(words, {tolerated, Seconds(20)}, &endless));
   }
   if (mode == "carried-throw") {  // one fails while the others are in a transport
     if (me) throw IoError("disk full");
@@ -103,8 +104,8 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
     require_complete(exchange, exchange.sum(words, long_enough, &endless));
   }
   if (mode == "answer") {  // what the ranks are told of the chosen, who come too late
-    if (me) sleep(0.8);
-    const ExchangeResult result = exchange.sum(words, {Seconds(20), Seconds(0.3)});
+    if (me) sleep(2);
+    const ExchangeResult result = exchange.sum(words, {Seconds(20), tolerated});
     std::string line = "absent";
     for (const Absence& absence : result.absent) line += fmt::format(" {}", absence.rank);
     std::puts(line.c_str());
@@ -113,9 +114,9 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
     step(long_enough);
   }
   if (mode == "patience") {  // rank 0 comes late, the chosen in time for rank 0 alone
-    if (exchange.rank() == 0) sleep(2.3);
-    if (me) sleep(3.6);
-    step({Seconds(20), Seconds(2)});
+    if (exchange.rank() == 0) sleep(3.5);
+    if (me) sleep(6.7);
+    step({Seconds(20), Seconds(5)});
     return 0;
   }
   if (mode == "mismatch") {

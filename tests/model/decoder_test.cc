@@ -165,6 +165,25 @@ TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
   EXPECT_THROW(decoder.evaluate({}, {}), Error);
 }
 
+// A forward that leaves rows unread holds the others beside all of them, one that reads all does not.
+TEST_P(DecoderGoldens, MemoryForTheLargestShapeSufficesForEach) {
+  const Golden golden = golden_of(GetParam());
+  const auto shape = [](std::int64_t tokens, std::int64_t reads) {
+    return BatchShape{
+        .tokens = tokens, .sequences = 2, .reads = reads, .questions = reads, .longest = tokens - 1};
+  };
+  const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
+  for (const std::int64_t probes : {1, 5}) {
+    for (const BatchShape& a : shapes) {
+      for (const BatchShape& b : shapes) {
+        const std::size_t bytes = golden.decoder.activation_bytes(largest_of(a, b), probes);
+        EXPECT_LE(golden.decoder.activation_bytes(a, probes), bytes) << a.tokens << ' ' << a.reads;
+        EXPECT_LE(golden.decoder.activation_bytes(b, probes), bytes) << b.tokens << ' ' << b.reads;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, DecoderGoldens, ::testing::ValuesIn([] {
                            std::vector<Case> cases;
                            for (const std::string& model : golden_models) {

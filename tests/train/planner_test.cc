@@ -155,6 +155,27 @@ TEST(Shares, TheLargestOfARunIsFoundBeforeIt) {
   EXPECT_EQ(share({example_of(10), example_of(10)}, 4, 3), 3);
 }
 
+// A sequence of which every row is read, and a shorter one with a row that is not, in short runs and in long
+// ones.
+TEST(LargestSlice, TellsOfRowsThatAreNotRead) {
+  const Example all_read{.prompt = {5}, .options = {{1, 2, 3, 4}}, .label = 0};
+  const Example not_all{.prompt = {5, 5}, .options = {{1, 2}}, .label = 0};
+  TrainConfig config;
+  config.batch_size = 1;
+  for (const std::int64_t steps : {5, 5'000'000}) {
+    config.max_steps = steps;
+    const auto largest = [&](std::vector<Example> examples) {
+      return largest_slice(config, ExampleStream(std::move(examples), 1, 0), TaskLoss::language_model);
+    };
+    for (const bool mixed : {false, true}) {
+      const BatchShape shape = largest({all_read, mixed ? not_all : all_read});
+      EXPECT_EQ(shape.tokens, 4);
+      EXPECT_EQ(shape.reads, 4);
+      EXPECT_EQ(shape.leaves_rows_unread(), mixed) << steps << " steps";
+    }
+  }
+}
+
 TEST(Shares, UnitsAreTokens) {
   const Example a = example_of(10);
   Example b = example_of(4);

@@ -26,10 +26,14 @@ struct BatchShape {
   std::int64_t reads = 0;      ///< R
   std::int64_t questions = 0;  ///< Q
   std::int64_t longest = 0;    ///< tokens of the longest sequence
+  bool mixed = false;          ///< a maximum over shapes of which some leave rows unread
+
+  /// Whether the last layer keeps the rows that are read apart from the others, which takes more memory.
+  bool leaves_rows_unread() const { return mixed || reads < tokens; }
 };
 
 BatchShape shape_of(const PackedBatch& batch);
-/// Elementwise maximum.
+/// A shape for whose forward the memory suffices for both: the elementwise maximum.
 BatchShape largest_of(const BatchShape& a, const BatchShape& b);
 
 }  // namespace mezzo

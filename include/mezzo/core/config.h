@@ -79,6 +79,9 @@ struct ZoConfig {
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;
   std::optional<std::int64_t> probes_per_forward;  ///< none: auto
+
+  /// Whether a direction has a probe of either sign, which share their noise.
+  bool paired() const { return estimator == EstimatorKind::two_sided; }
   bool operator==(const ZoConfig&) const = default;
 };
 
