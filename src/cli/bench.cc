@@ -225,7 +225,6 @@ VerbAction add_bench(CLI::App& verb) {
       all["results"].push_back(std::move(json));
     }
     if (leads && arguments->json) std::cout << all.dump() << '\n';
-    if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return failed ? ExitCode::error : ExitCode::done;
   };
 }

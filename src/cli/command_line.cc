@@ -1,3 +1,4 @@
+#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,21 +16,22 @@ struct VerbEntry {
   const char* name;
   const char* description;
   VerbAction (*add)(CLI::App&);
+  bool shared = false;  ///< the work of all ranks; else of one
 };
 
 constexpr VerbEntry verbs[] = {
-    {"train", "fine-tune a model, or go on with a run", add_train},
-    {"eval", "accuracy and loss on the validation file", add_eval},
+    {"train", "fine-tune a model, or go on with a run", add_train, true},
+    {"eval", "accuracy and loss on the validation file", add_eval, true},
     {"export", "a PEFT adapter or a whole Hugging Face model from a run or snapshot", add_export},
     {"replay", "rebuild a run's trainables from its trajectory, without a forward", add_replay},
     {"info", "what a model, adapter, snapshot or run is", add_info},
-    {"validate", "check all inputs of a config", add_validate},
+    {"validate", "check all inputs of a config", add_validate, true},
     {"estimate", "memory and operations of a run, without a device", add_estimate},
     {"profile", "where a step's time goes", add_profile},
     {"generate", "continue a text", add_generate},
     {"score", "log-probabilities of completions", add_score},
     {"tokenize", "text on standard input to token ids, or back", add_tokenize},
-    {"bench", "the benchmark table: steps of models with random weights", add_bench},
+    {"bench", "the benchmark table: steps of models with random weights", add_bench, true},
     {"config-keys", "the configuration reference", add_config_keys},
     {"completion", "shell completion for bash", add_completion},
 };
@@ -72,13 +74,18 @@ ExitCode run(int argc, char** argv, Exchange& exchange) {
     } catch (const CLI::ParseError& error) {
       printed = report_parse(app, error, exchange.rank(), argc, argv);
     }
+    for (const VerbEntry& entry : verbs) {
+      if (exchange.size() == 1 || entry.shared || !app.got_subcommand(entry.name) || printed) continue;
+      throw UsageError("{} is the work of one rank, but {} were started", entry.name, exchange.size());
+    }
   });
-  if (printed) return *printed;
+  ExitCode code = printed.value_or(ExitCode::usage);
   VerbContext context{exchange, log, app};
   for (const auto& [verb, action] : actions) {
-    if (verb->parsed()) return action(context);
+    if (!printed && verb->parsed()) code = action(context);
   }
-  return ExitCode::usage;
+  if (!std::cout.flush()) throw IoError("standard output: cannot write");
+  return code;
 }
 
 }  // namespace

@@ -1,19 +1,34 @@
 #include "mezzo/cli/common.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <thread>
 
 #include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
 
 namespace mezzo {
 
-AdapterSource AdapterSource::from_adapter(const std::string& directory) {
-  Adapter adapter = read_adapter(directory);
+namespace {
+
+AdapterSource source_of(Adapter adapter) {
   return {.kind = "adapter",
           .config = adapter.config,
           .trainables = std::move(adapter.specs),
           .base_model = adapter.base_model,
           .state = {.step = 0, .values = std::move(adapter.values)},
           .run = std::nullopt};
+}
+
+}  // namespace
+
+AdapterSource AdapterSource::from_adapter(const std::string& directory) {
+  return source_of(read_adapter(directory));
+}
+
+AdapterSource AdapterSource::from_adapter(const std::string& directory, const Description& description) {
+  return source_of(read_adapter(directory, description));
 }
 
 AdapterSource AdapterSource::from_snapshot(const std::string& file) {
@@ -46,16 +61,35 @@ AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log)
 
 std::optional<AdapterSource> AdapterSource::find(const std::string& path, Logger& log) {
   if (is_run(path)) return from_run(path, log);
-  if (std::filesystem::exists(path + "/adapter_config.json")) return from_adapter(path);
+  if (file_exists(path + "/adapter_config.json")) return from_adapter(path);
   if (std::filesystem::is_regular_file(path)) return from_snapshot(path);
   return std::nullopt;
 }
 
-bool is_run(const std::string& path) { return std::filesystem::exists(RunFolder{path}.trajectory()); }
+bool is_run(const std::string& path) { return RunFolder{path}.has_trajectory(); }
+
+CLI::Validator whole_number() {
+  const auto check = [](const std::string& text) {
+    const bool digits = !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+    return digits ? std::string() : fmt::format("found {}, expected a whole number from 0", text);
+  };
+  return {check, "", "whole number"};
+}
+
+CLI::Validator finite_number() {
+  const auto check = [](const std::string& text) {
+    double value = 0.0;
+    const bool finite = CLI::detail::lexical_cast(text, value) && std::isfinite(value);
+    return finite ? std::string() : fmt::format("found {}, expected a finite number", text);
+  };
+  return {check, "", "finite number"};
+}
 
 void check_target(const std::string& path, bool overwrite) {
-  if (overwrite || !std::filesystem::exists(path)) return;
-  if (std::filesystem::is_directory(path) && std::filesystem::is_empty(path)) return;
+  if (path.empty()) throw UsageError("the target is an empty text, expected a folder");
+  if (overwrite || !file_exists(path)) return;
+  std::error_code error;
+  if (std::filesystem::is_empty(path, error) && std::filesystem::is_directory(path, error)) return;
   throw UsageError("{}: exists already; give --overwrite to replace it", path);
 }
 
@@ -76,14 +110,26 @@ void add_device_options(CLI::App& verb, DeviceOptions& options) {
       ->check(CLI::PositiveNumber);
 }
 
+void check_belongs(const AdapterConfig& config, const std::vector<TrainableSpec>& trainables,
+                   const Description& description, const std::string& model) {
+  if (lora_trainables(description, config) == trainables) return;
+  throw InputError("{}: the adapter's tensors do not belong to this model", model);
+}
+
+void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log) {
+  if (!adapter.run) return;
+  const std::string hash = files.hash(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  if (hash == adapter.run->base_hash) return;
+  log.warning("{}: is not the base model of the run: its hash is {}, expected {}", files.directory, hash,
+              adapter.run->base_hash);
+}
+
 std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
                                         const Placement& placement) {
   auto model = std::make_unique<LoadedModel>();  // the decoder keeps a pointer to the trainables in it
   model->backend = make_backend(placement.backend_options());
   if (adapter != nullptr) {
-    if (lora_trainables(files.description, adapter->config) != adapter->trainables) {
-      throw InputError("{}: the adapter's tensors do not belong to this model", files.directory);
-    }
+    check_belongs(adapter->config, adapter->trainables, files.description, files.directory);
     model->trainables = make_trainables(*model->backend, adapter->trainables, adapter->state.values);
   }
   model->decoder = std::make_unique<Decoder>(*model->backend, files.description,

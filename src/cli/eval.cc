@@ -39,9 +39,11 @@ VerbAction add_eval(CLI::App& verb) {
     together(exchange, patience, [&] {
       Config base = config;
       base.lora.adapter.reset();  // of a training run; what is evaluated is named on the command line
-      if (!arguments->adapter.empty()) source = AdapterSource::from_adapter(arguments->adapter);
       if (!arguments->snapshot.empty()) source = AdapterSource::from_snapshot(arguments->snapshot);
       inputs.emplace(base, ConfigUse::eval, "");
+      if (!arguments->adapter.empty()) {
+        source = AdapterSource::from_adapter(arguments->adapter, inputs->files.description);
+      }
       evaluator.emplace(inputs->validation, inputs->task);
       model = load_model(inputs->files, source ? &*source : nullptr, placement);
     });

@@ -1,4 +1,6 @@
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
@@ -39,17 +41,25 @@ VerbAction add_export(CLI::App& verb) {
     const std::string& target = arguments->adapter.empty() ? arguments->merged : arguments->adapter;
     if (target.empty()) throw UsageError("export: give --adapter DIR or --merged DIR");
     check_target(target, arguments->overwrite);
-    const std::optional<AdapterSource> found = AdapterSource::find(arguments->source, context.log);
-    if (!found)
+    std::optional<AdapterSource> source = AdapterSource::find(arguments->source, context.log);
+    if (!source)
       throw UsageError("{}: expected a run's folder, a snapshot or a PEFT adapter", arguments->source);
-    const AdapterSource& source = *found;
-    const std::string& base = arguments->model.empty() ? source.base_model : arguments->model;
+    const std::string base = arguments->model.empty() ? source->base_model : arguments->model;
     if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
+    const Description description = read_description(base);
+    if (source->run) check_belongs(source->config, source->trainables, description, base);
+    else source = AdapterSource::from_adapter(arguments->source, description);
     if (!arguments->adapter.empty()) {
-      write_adapter(target, read_description(base), source.config, source.state.values, base);
+      write_adapter(target, description, source->config, source->state.values, base);
     } else {
-      export_merged(ModelFiles(base), source.config, source.state.values, dtype_from(arguments->dtype),
-                    target);
+      std::error_code missing;
+      if (std::filesystem::equivalent(base, target, missing)) {
+        throw UsageError("--merged: {} is the base model itself; expected another folder", target);
+      }
+      const ModelFiles files(base);
+      warn_of_another_base(*source, files, context.log);
+      export_merged(files, source->config, source->state.values, dtype_from(arguments->dtype), target,
+                    default_shard_bytes, arguments->overwrite);
     }
     context.log.info("{}: written", target);
     return ExitCode::done;

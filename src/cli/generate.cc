@@ -87,12 +87,16 @@ VerbAction add_generate(CLI::App& verb) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   verb.add_option("--temperature", arguments->sampling.temperature, "0: greedy")
+      ->check(finite_number())
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb.add_option("--top-p", arguments->sampling.top_p, "nucleus")
+      ->check(finite_number())
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  verb.add_option("--seed", arguments->sampling.seed, "of the sampling")->capture_default_str();
+  verb.add_option("--seed", arguments->sampling.seed, "of the sampling")
+      ->check(whole_number())
+      ->capture_default_str();
   add_device_options(verb, arguments->device);
   verb.footer(
       "Example: mezzo generate configs/quickstart/llama2m --prompt 'The film was' --temperature 0.8 --top-p "
@@ -110,7 +114,8 @@ VerbAction add_generate(CLI::App& verb) {
       throw UsageError("--prompt: {} tokens, but the model has {} positions", ids.size(), positions);
     }
     std::optional<AdapterSource> adapter;
-    if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
+    if (!arguments->adapter.empty())
+      adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
     const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
     Backend& backend = *model->backend;
 

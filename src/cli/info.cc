@@ -4,6 +4,8 @@
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
 #include "mezzo/model/family.h"
 
 namespace mezzo {
@@ -72,11 +74,17 @@ VerbAction add_info(CLI::App& verb) {
     if (const std::optional<AdapterSource> source = AdapterSource::find(path, context.log)) {
       json = {{"kind", source->kind}, {"path", path}};
       add_adapter(json, *source);
-    } else {
+    } else if (file_exists(path + "/config.json")) {
       json = describe_model(path);
+    } else {
+      throw InputError(
+          "{}: found none of config.json, adapter_config.json and trajectory, expected the folder of a "
+          "model, an adapter or a run, or a snapshot",
+          path);
     }
     if (arguments->json) {
-      std::cout << json.dump() << '\n';
+      // Paths are bytes, JSON is UTF-8.
+      std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
     } else {
       for (const auto& [key, value] : json.items()) {
         std::cout << fmt::format("{:<20} {}\n", key,

@@ -144,16 +144,12 @@ VerbAction add_profile(CLI::App& verb) {
       "Takes the config's first steps on one rank and writes nothing.\n"
       "Example: mezzo profile configs/quickstart.yaml --steps 5");
   return [arguments](VerbContext& context) {
-    if (context.exchange.size() > 1) {
-      throw UsageError("profile takes the steps of one rank, but {} were started", context.exchange.size());
-    }
     const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
     const Placement placement = place(config.runtime, context.exchange);
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
     const ProfileResult result = profile(config, inputs, placement.backend_options(), arguments->steps);
     std::cout << (arguments->json ? to_json(result, placement).dump() + '\n' : to_text(result, placement));
-    if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;
   };
 }

@@ -15,7 +15,7 @@ VerbAction add_replay(CLI::App& verb) {
   };
   auto arguments = std::make_shared<Arguments>();
   verb.add_option("run", arguments->run, "a run's folder")->required();
-  verb.add_option("--step", arguments->step, "steps to replay (default: all)");
+  verb.add_option("--step", arguments->step, "steps to replay (default: all)")->check(whole_number());
   verb.add_option("--adapter", arguments->adapter, "folder for a PEFT adapter")->required();
   verb.add_option("--model", arguments->model, "base model, where it has moved since");
   verb.add_flag("--overwrite", arguments->overwrite, "write into a folder that is not empty");
@@ -34,9 +34,7 @@ VerbAction add_replay(CLI::App& verb) {
     }
     const std::string& base = arguments->model.empty() ? header.base_model : arguments->model;
     const Description description = read_description(base);
-    if (lora_trainables(description, header.adapter) != header.trainables) {
-      throw InputError("{}: the run's trainables do not belong to this model", base);
-    }
+    check_belongs(header.adapter, header.trainables, description, base);
     const RunState start = start_state(folder, header);
     const std::unique_ptr<Backend> backend = make_backend({});
     Trainables trainables = make_trainables(*backend, header.trainables, start.values);

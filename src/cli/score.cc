@@ -39,7 +39,8 @@ VerbAction add_score(CLI::App& verb) {
       }
     }
     std::optional<AdapterSource> adapter;
-    if (!arguments->adapter.empty()) adapter = AdapterSource::from_adapter(arguments->adapter);
+    if (!arguments->adapter.empty())
+      adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
     const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
     ProbeRunner runner(*model->backend, *model->decoder);
     // One record a forward: a record's numbers do not depend on its neighbours.
@@ -58,7 +59,6 @@ VerbAction add_score(CLI::App& verb) {
       std::cout << nlohmann::json({{"logprobs", std::vector<float>(scores.begin(), scores.end())}}).dump()
                 << '\n';
     }
-    if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;
   };
 }

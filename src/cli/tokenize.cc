@@ -53,7 +53,6 @@ VerbAction add_tokenize(CLI::App& verb) {
       }
       std::cout << line << '\n';
     }
-    if (!std::cout.flush()) throw IoError("standard output: cannot write");
     return ExitCode::done;
   };
 }

@@ -27,6 +27,10 @@ VerbAction add_validate(CLI::App& verb) {
     for (const TrainableSpec& spec : inputs.trainables) parameters += spec.count();
     context.log.info("adapter    {} trainables, {} parameters", inputs.trainables.size(), parameters);
     context.log.info("device     {} {}", placement.device_name(), placement.dtype_name());
+    if (const ResumeFrom& from = config.train.resume_from_checkpoint;
+        from.kind == ResumeFrom::Kind::snapshot) {
+      context.log.info("snapshot   {}: step {}", from.path, read_snapshot(from.path).state.step);
+    }
     if (is_run(folder.path)) {
       context.log.info("output_dir {}: holds a run of {} finished steps", folder.path,
                        scan_trajectory(folder.trajectory()).end_step);

@@ -14,6 +14,7 @@
 #include <limits>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "mezzo/core/error.h"
@@ -678,6 +679,25 @@ std::string nearest_known(const std::string& section, const std::string& leaf) {
   return "";
 }
 
+/// What stands in `section`, for a name that is near to none of it.
+std::string known_in(const std::string& section) {
+  std::string known;
+  for (const std::string& name : section_names()) {
+    if (split_leaf(name).first == section) known += (known.empty() ? "" : ", ") + name;
+  }
+  for (const Key& row : table()) {
+    if (split_leaf(row.info.name).first == section) known += (known.empty() ? "" : ", ") + row.info.name;
+  }
+  return "known there: " + known;
+}
+
+/// How an error about the unknown `leaf` in `section` ends.
+std::string nearest_text(const std::string& section, const std::string& leaf) {
+  const std::string near = nearest_known(section, leaf);
+  if (near.empty()) return known_in(section);
+  return fmt::format("the nearest known {} is '{}'", is_section(near) ? "section" : "key", near);
+}
+
 [[noreturn]] void fail_unknown(const std::string& where, const std::string& section,
                                const std::string& leaf) {
   const std::string place =
@@ -687,19 +707,8 @@ std::string nearest_known(const std::string& section, const std::string& leaf) {
         "{}: unknown key '{}' {}; a key and its value are written with a space between, '{}: VALUE'", where,
         yaml::printable(leaf), place, yaml::printable(leaf.substr(0, colon)));
   }
-  const std::string near = nearest_known(section, leaf);
-  if (!near.empty()) {
-    throw UsageError("{}: unknown key '{}' {}; the nearest known {} is '{}'", where, yaml::printable(leaf),
-                     place, is_section(near) ? "section" : "key", near);
-  }
-  std::string known;
-  for (const std::string& name : section_names()) {
-    if (split_leaf(name).first == section) known += (known.empty() ? "" : ", ") + name;
-  }
-  for (const Key& row : table()) {
-    if (split_leaf(row.info.name).first == section) known += (known.empty() ? "" : ", ") + row.info.name;
-  }
-  throw UsageError("{}: unknown key '{}' {}; known there: {}", where, yaml::printable(leaf), place, known);
+  throw UsageError("{}: unknown key '{}' {}; {}", where, yaml::printable(leaf), place,
+                   nearest_text(section, leaf));
 }
 
 [[noreturn]] void fail_section(const std::string& where, const std::string& section, const Node& node) {
@@ -750,11 +759,10 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
   if (!one_verbalizer && find_key(name) == nullptr) {
     const auto [section, leaf] = split_leaf(name);
     if (section.empty() || is_section(section)) fail_unknown(where, section, leaf);
-    const std::string near = nearest_known("", section);
-    throw UsageError("{}: unknown section '{}'{}", where, yaml::printable(section),
-                     near.empty() ? ""
-                                  : fmt::format("; the nearest known {} is '{}'",
-                                                is_section(near) ? "section" : "key", near));
+    auto [parent, unknown] = split_leaf(section);  // down to the first part that is unknown
+    while (!parent.empty() && !is_section(parent)) std::tie(parent, unknown) = split_leaf(parent);
+    throw UsageError("{}: unknown section '{}'; {}", where, yaml::printable(section),
+                     nearest_text(parent, unknown));
   }
   bool repeated = !seen.insert(name).second;
   if (one_verbalizer) repeated |= seen.contains(verbalizers);

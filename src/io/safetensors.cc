@@ -471,6 +471,14 @@ void write_file(const std::string& path, std::span<const TensorSource* const> te
   file.commit();
 }
 
+/// model-00001-of-00004.safetensors
+bool is_shard(std::string_view name) {
+  constexpr std::string_view form = "model-#####-of-#####.safetensors";
+  return std::ranges::equal(name, form, [](char found, char expected) {
+    return expected == '#' ? found >= '0' && found <= '9' : found == expected;
+  });
+}
+
 /// Names are the tensors' identity: each once, and none that the format keeps for itself.
 void check_names(const std::string& path, std::span<const TensorSource> tensors) {
   std::set<std::string_view> seen;
@@ -543,6 +551,19 @@ std::vector<std::string> write_model_safetensors(const std::string& directory,
   write_file_atomically(join(directory, index_name), index.dump(2) + "\n");
   files.emplace_back(index_name);
   return files;
+}
+
+void remove_model_safetensors(const std::string& directory) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (auto entry = std::filesystem::directory_iterator(directory, error);
+       !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  if (error) throw io_error("list the folder", directory, error.value());
+  for (const std::string& name : names) {
+    if (name == model_name || name == index_name || is_shard(name)) remove_file(join(directory, name));
+  }
 }
 
 }  // namespace mezzo

@@ -29,7 +29,7 @@ void check_layers(const Description& description, const AdapterConfig& config) {
   if (!config.layers_to_transform) return;
   for (const std::int64_t layer : *config.layers_to_transform) {
     if (layer < 0 || layer >= description.layers) {
-      throw InputError("layers_to_transform: there is no layer {}, expected 0 to {}", layer,
+      throw UsageError("lora.layers_to_transform: there is no layer {}, expected 0 to {}", layer,
                        description.layers - 1);
     }
   }
@@ -72,8 +72,8 @@ std::vector<LinearModule> adapted_modules(const Description& description, const 
   }
   for (const std::string& target : targets) {
     if (config.all_linear || matched.contains(target)) continue;
-    throw InputError(
-        "target_modules: {} matches no module of this {} model, expected some of {}, or all-linear",
+    throw UsageError(
+        "lora.target_modules: {} matches no module of this {} model, expected some of {}, or all-linear",
         quote(target), description.family, fmt::join(short_names(all), ", "));
   }
   return adapted;

@@ -112,10 +112,18 @@ std::string_view torch_name(DType dtype) {
   }
 }
 
+/// What export_merged() writes, whole or in part and in any number of shards.
+void remove_model(const std::string& directory) {
+  remove_file(directory + "/config.json");  // first: what is left at any moment is no model
+  remove_model_safetensors(directory);
+  for (const char* name : companions) remove_file(directory + "/" + name);
+  sync_directory(directory);
+}
+
 }  // namespace
 
 void export_merged(const ModelFiles& files, const AdapterConfig& config, std::span<const float> values,
-                   DType dtype, const std::string& directory, std::uint64_t shard_bytes) {
+                   DType dtype, const std::string& directory, std::uint64_t shard_bytes, bool replace) {
   const Description& description = files.description;
   const std::string dtype_word(torch_name(dtype));
 
@@ -148,6 +156,7 @@ void export_merged(const ModelFiles& files, const AdapterConfig& config, std::sp
                        }});
   }
   create_directories(directory);
+  if (replace) remove_model(directory);
   write_model_safetensors(directory, sources, {{"format", "pt"}}, shard_bytes);
 
   for (const char* name : companions) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
 #include "mezzo/io/json_file.h"
 
@@ -49,6 +50,8 @@ std::int64_t value_count(std::span<const TrainableSpec> specs) {
 }  // namespace
 
 std::string RunFolder::snapshot(std::uint64_t step) const { return snapshots() + "/" + snapshot_name(step); }
+
+bool RunFolder::has_trajectory() const { return file_exists(trajectory()) && file_size(trajectory()) > 0; }
 
 std::string RunHeader::to_json() const {
   nlohmann::ordered_json json;

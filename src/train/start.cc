@@ -13,7 +13,17 @@ namespace {
 
 /// Whether a folder's trajectory holds a finished step, or begins behind one. Reads one record at most.
 bool has_finished_steps(const RunFolder& folder) {
-  return std::filesystem::exists(folder.trajectory()) && scan_trajectory(folder.trajectory(), 1).end_step > 0;
+  return folder.has_trajectory() && scan_trajectory(folder.trajectory(), 1).end_step > 0;
+}
+
+/// Whether a folder has what the end of a run at `step` leaves: that step's snapshot and adapter, undamaged.
+bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t step) {
+  try {
+    const RunState state = nearest_state(folder, header, step, [](const std::string&) {});
+    return state.step == step && read_adapter(folder.adapter()).values == state.values;
+  } catch (const Error&) {
+    return false;  // the run goes on from what is whole, and says there what is not
+  }
 }
 
 /// Removes the snapshots for which `drop` holds, with the checksums beside them.
@@ -77,7 +87,7 @@ RunStart Opening::start() {
 
 /// From the last step of the run in the folder.
 RunStart Opening::go_on() {
-  if (!std::filesystem::exists(folder_.trajectory())) {
+  if (!folder_.has_trajectory()) {
     throw InputError(
         "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
         "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
@@ -176,8 +186,7 @@ RunStart start_run(const Config& config, const Inputs& inputs, const RunFolder& 
   remove_temporary_files(folder.snapshots());
   RunStart start = Opening(config, inputs, folder, overwrite, header, warn).start();
   start.finished = start.resume && start.step >= static_cast<std::uint64_t>(config.train.max_steps) &&
-                   std::filesystem::exists(folder.adapter()) &&
-                   std::filesystem::exists(folder.snapshot(start.step));
+                   is_complete(folder, header, start.step);
   return start;
 }
 

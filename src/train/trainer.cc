@@ -103,6 +103,7 @@ class Trainer {
   void build(const RunStart& start);
   void choose_groups(std::uint64_t first_step);
   void open_transport();
+  bool cut_metrics(std::uint64_t step);
   void open_record(const RunStart& start);
   void print_start(std::uint64_t first_step);
   bool do_step(std::uint64_t step);
@@ -196,8 +197,16 @@ void Trainer::make_header() {
   }
   check_same(exchange_, "the data's SHA-256", train_hash + " " + validation_hash, starting_);
 
+  // What a value comes to counts, whether it was written out or left to the model or the adapter.
+  Config resolved = config_;
+  resolved.data.max_length = max_length_of(config_.data, inputs_->files.description);
+  resolved.lora.r = inputs_->adapter.r;
+  resolved.lora.lora_alpha = inputs_->adapter.lora_alpha;
+  resolved.lora.target_modules = {.all_linear = inputs_->adapter.all_linear,
+                                  .names = inputs_->adapter.target_modules};
+  resolved.lora.layers_to_transform = inputs_->adapter.layers_to_transform;
   header_.identity.push_back({"model.hash", header_.base_hash});
-  for (IdentityEntry entry : identity(config_)) {
+  for (IdentityEntry entry : identity(resolved)) {
     // Files are what they hold, wherever they lie.
     if (entry.key == "data.train") entry.value = "sha256:" + train_hash;
     if (entry.key == "data.validation" && config_.data.validation) entry.value = "sha256:" + validation_hash;
@@ -310,24 +319,30 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   if (evaluator_) runner_->reserve(evaluator_->largest(), 1);
 }
 
+/// Takes out of metrics.jsonl what is torn or of steps after `step`; whether that step's evaluation is there.
+bool Trainer::cut_metrics(std::uint64_t step) {
+  bool evaluated = false;
+  const JsonLinesCut cut = truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
+    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned() ||
+        line["step"].get<std::uint64_t>() > step)
+      return false;
+    evaluated = evaluated || (line["step"] == step && line.contains("eval_loss"));
+    return true;
+  });
+  if (cut.malformed > 0) {
+    log_.warning("{}: {} lines removed that hold no whole JSON object, the first of them line {}",
+                 folder_.metrics(), cut.malformed, cut.first_malformed);
+  }
+  return evaluated;
+}
+
 void Trainer::open_record(const RunStart& start) {
   together(exchange_, starting_, [&] {
     if (!leads()) return;
     write_file_atomically(folder_.config(), to_yaml(config_));
     trajectory_.emplace(RecordWriter(folder_.trajectory(), start.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
-    bool evaluated = false;
-    const JsonLinesCut cut = truncate_json_lines(folder_.metrics(), [&](const nlohmann::json& line) {
-      if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned() ||
-          line["step"].get<std::uint64_t>() > start.step)
-        return false;
-      evaluated = evaluated || (line["step"] == start.step && line.contains("eval_loss"));
-      return true;
-    });
-    if (cut.malformed > 0) {
-      log_.warning("{}: {} lines removed that hold no whole JSON object, the first of them line {}",
-                   folder_.metrics(), cut.malformed, cut.first_malformed);
-    }
+    const bool evaluated = cut_metrics(start.step);
     metrics_.emplace(folder_.metrics());
     const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
     evaluation_due_ = !evaluated && start.step % interval == 0;
@@ -510,6 +525,9 @@ TrainResult Trainer::run() {
   header_.fingerprint = backend_->fingerprint();
   const RunStart start = look_at_folder();
   if (start.finished) {
+    together(exchange_, starting_, [&] {
+      if (leads()) cut_metrics(start.step);
+    });
     log_.info("{}: the run has finished its {} steps", folder_.path, start.step);
     return TrainResult::already_finished;
   }

@@ -38,6 +38,13 @@ TEST_F(InputTest, CommandLine) {
   expect_error(run(scratch_, "trian configs/quickstart.yaml"), 2, {"trian", "train"});
   expect_error(run(scratch_, "train"), 2, {"config", "--help"});
   expect_error(run(scratch_, "eval configs/quickstart.yaml --bogus"), 2, {"--bogus"});
+  const std::string generate = "generate configs/quickstart/llama2m --prompt x ";
+  expect_error(run(scratch_, generate + "--temperature nan"), 2, {"--temperature", "nan", "finite"});
+  expect_error(run(scratch_, generate + "--seed -1"), 2, {"--seed", "-1", "whole number"});
+  std::filesystem::create_directory_symlink(MEZZO_SOURCE_DIR "/configs/quickstart/llama2m",
+                                            scratch_ / "latin-\xe9");
+  EXPECT_EQ(info(scratch_, scratch_ / "latin-\xe9").at("kind"), "model");
+  expect_error(run(scratch_, "info " + (scratch_ / "nowhere")), 1, {"nowhere", "adapter_config.json"});
   EXPECT_EQ(run(scratch_, "--help").status, 0);
   EXPECT_EQ(run(scratch_, "train --help").status, 0);
 }
@@ -61,7 +68,10 @@ TEST_F(InputTest, ModelAndData) {
                {"data.jsonl:1", "label", "7"});
   write_file(scratch_ / "data.jsonl", "{\"sentence\": \"fine\", \"label\": 1}\n\n{not json\n");
   expect_error(run(scratch_, train("data.train=" + (scratch_ / "data.jsonl"))), 1, {"data.jsonl:2"});
-  expect_error(run(scratch_, train("lora.target_modules=[q_prjo]")), 1, {"q_prjo", "q_proj"});
+  expect_error(run(scratch_, train("lora.target_modules=[q_prjo]")), 2,
+               {"lora.target_modules: \"q_prjo\"", "q_proj"});
+  expect_error(run(scratch_, train("lora.layers_to_transform=9")), 2,
+               {"lora.layers_to_transform", "9", "0 to 3"});
 }
 
 TEST_F(InputTest, SameErrorOnAllRanksIsSaidOnce) {
@@ -70,6 +80,32 @@ TEST_F(InputTest, SameErrorOnAllRanksIsSaidOnce) {
   const Outcome missing = run(scratch_, train("model.path=" + (scratch_ / "nowhere")), {.ranks = 2});
   EXPECT_NE(missing.status, 0);
   EXPECT_EQ(missing.errors().size(), 1u) << missing.err;
+}
+
+TEST_F(InputTest, ResultsThatCannotBeWrittenAreAnError) {
+  for (const char* verb : {"--version", "info configs/quickstart/llama2m --json", "config-keys",
+                           "generate configs/quickstart/llama2m --prompt x --max-new-tokens 1"}) {
+    const std::string program = scratch_ / "to_full_disk.sh";
+    write_file(program, fmt::format("#!/bin/sh\nexec {} \"$@\" >/dev/full\n", MEZZO_PROGRAM));
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    expect_error(run(scratch_, verb, {.program = program}), 1, {"standard output"});
+  }
+}
+
+TEST_F(InputTest, WorkOfOneRankIsRefusedOnSeveral) {
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI";
+  for (const char* verb :
+       {"info configs/quickstart/llama2m", "score configs/quickstart/llama2m nowhere.jsonl",
+        "estimate configs/quickstart.yaml"}) {
+    const Outcome outcome = run(scratch_, verb, {.ranks = 2});
+    expect_error(outcome, 2, {"is the work of one rank, but 2 were started"});
+    EXPECT_EQ(outcome.out, "");
+  }
+}
+
+TEST_F(InputTest, ValidateReadsTheSnapshotToStartFrom) {
+  const std::string config = "validate configs/quickstart.yaml train.resume_from_checkpoint=";
+  expect_error(run(scratch_, config + (scratch_ / "nowhere.h5")), 1, {"nowhere.h5"});
 }
 
 TEST_F(InputTest, TargetsAreNotOverwritten) {
@@ -84,9 +120,64 @@ TEST_F(InputTest, TargetsAreNotOverwritten) {
     EXPECT_NE(refused.errors()[0].find("--overwrite"), std::string::npos);
   }
   EXPECT_EQ(read_all(scratch_ / "full/precious"), "x");
+  const std::string adapter = "replay " + (scratch_ / "run") + " --adapter ";
+  const Outcome nowhere = run(scratch_, adapter + "''");
+  EXPECT_EQ(nowhere.status, 2) << nowhere.err;
+  EXPECT_EQ(run(scratch_, adapter + (scratch_ / "minus") + " --step -1").status, 2);
   const Outcome never = run(scratch_, train("data.validation=null train.resume_from_checkpoint=never"));
   EXPECT_EQ(never.status, 2);
   EXPECT_NE(never.err.find("--overwrite"), std::string::npos) << never.err;
+}
+
+TEST_F(InputTest, MergedModelIsReplacedWhereItIsAskedFor) {
+  ASSERT_EQ(run(scratch_, train("data.validation=null")).status, 0);
+  const std::string merged = scratch_ / "merged";
+  const std::string command = fmt::format("export {} --merged {}", scratch_ / "run", merged);
+  EXPECT_EQ(run(scratch_, command).status, 0);
+  EXPECT_EQ(run(scratch_, command).status, 2);
+  const auto bytes = std::filesystem::file_size(merged + "/model.safetensors");
+  const Outcome replaced = run(scratch_, command + " --overwrite --dtype bf16");
+  EXPECT_EQ(replaced.status, 0) << replaced.err;
+  EXPECT_LT(std::filesystem::file_size(merged + "/model.safetensors"), 0.6 * static_cast<double>(bytes));
+
+  // Not the model that is read, and no other unseen.
+  EXPECT_EQ(run(scratch_, command + " --overwrite --model " + merged).status, 2);
+  const Outcome other = run(scratch_, fmt::format("export {} --merged {} --model {}", scratch_ / "run",
+                                                  scratch_ / "other", merged));
+  EXPECT_EQ(other.status, 0) << other.err;
+  EXPECT_NE(other.err.find("mezzo: warning: " + merged + ": is not the base model of the run"),
+            std::string::npos)
+      << other.err;
+  const Outcome foreign = run(scratch_, fmt::format("export {} --merged {} --model tests/data/models/llama",
+                                                    scratch_ / "run", scratch_ / "foreign"));
+  EXPECT_EQ(foreign.status, 1);
+  EXPECT_NE(foreign.err.find("the adapter's tensors do not belong to this model"), std::string::npos)
+      << foreign.err;
+}
+
+TEST_F(InputTest, AdaptersAreCheckedAgainstTheModelTheyAreFor) {
+  ASSERT_EQ(run(scratch_, train("data.validation=null")).status, 0);
+  const std::string adapter = scratch_ / "run/adapter";
+  const std::string records = scratch_ / "records.jsonl";
+  write_file(records, "{\"prompt\": \"a\", \"completion\": \" b\"}\n");
+  const std::string score = fmt::format("score configs/quickstart/llama2m {} --adapter {}", records, adapter);
+  const Outcome before = run(scratch_, score);
+  ASSERT_EQ(before.status, 0) << before.err;
+
+  // A target that this model lacks is passed over, as by PEFT and by lora.adapter.
+  const std::string config = adapter + "/adapter_config.json";
+  nlohmann::json json = nlohmann::json::parse(read_all(config));
+  json["target_modules"].push_back("c_attn");
+  write_file(config, json.dump());
+  EXPECT_EQ(run(scratch_, score).out, before.out);
+  EXPECT_EQ(run(scratch_, fmt::format("export {} --adapter {}", adapter, scratch_ / "copy")).status, 0);
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "copy"), hash_of(scratch_, adapter));
+  // What is wrong is said of the adapter's own file.
+  json["target_modules"] = {"c_attn"};
+  write_file(config, json.dump());
+  const Outcome none = run(scratch_, score);
+  EXPECT_EQ(none.status, 1);
+  EXPECT_NE(none.err.find(config + ": target_modules selects no module"), std::string::npos) << none.err;
 }
 
 }  // namespace

@@ -183,9 +183,10 @@ TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
   const Outcome unknown = run(scratch_, "estimate configs/quickstart.yaml --device cuda");
   EXPECT_EQ(unknown.status, 2);
   EXPECT_NE(unknown.err.find("--memory-gib: missing"), std::string::npos) << unknown.err;
-  for (const char* option : {"--memory-gib 0", "--memory-gib much", "--memory-gib 1e9", "--tflops -1",
-                             "--ranks 0", "--ranks 1,x", "--exchange-us 1,2,3,4", "--exchange-us -1",
-                             "--measured nowhere.json", "--device tpu", "runtime.dtype=bf16"}) {
+  for (const char* option :
+       {"--memory-gib 0", "--memory-gib much", "--memory-gib 1e9", "--memory-gib nan", "--tflops -1",
+        "--ranks 0", "--ranks 1,x", "--exchange-us 1,2,3,4", "--exchange-us -1", "--measured nowhere.json",
+        "--device tpu", "runtime.dtype=bf16"}) {
     EXPECT_EQ(
         run(scratch_, fmt::format("estimate configs/quickstart.yaml runtime.device=cpu {}", option)).status,
         2)

@@ -110,9 +110,40 @@ TEST_F(RunTest, AdapterSnapshotRunAndReplayAgree) {
 
 TEST_F(RunTest, RestsAfterItsEnd) {
   final_hash("run");
-  const Outcome again = run(scratch_, train(scratch_ / "run"));
-  EXPECT_EQ(again.status, 0);
-  EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
+  const auto rests = [&](const std::string& more) {
+    const Outcome again = run(scratch_, train(scratch_ / "run", more));
+    EXPECT_EQ(again.status, 0) << again.err;
+    return again.err.find("finished") != std::string::npos;
+  };
+  EXPECT_TRUE(rests(""));
+  // A default that is written out is the same run.
+  EXPECT_TRUE(rests("'lora.target_modules=[q_proj, v_proj]' data.max_length=1024"));
+  const std::string metrics = read_all(scratch_ / "run/metrics.jsonl");
+  write_file(scratch_ / "run/metrics.jsonl", metrics + "{\"step\": 1");
+  EXPECT_TRUE(rests(""));
+  EXPECT_EQ(read_all(scratch_ / "run/metrics.jsonl"), metrics);
+}
+
+TEST_F(RunTest, AnEndThatIsNotWholeIsMadeAgain) {
+  const std::string expected = final_hash("run");
+  const std::string snapshot = scratch_ / "run/snapshots/step-12.h5";
+  const std::string adapter = scratch_ / "run/adapter";
+  const auto spoil = [&](const std::function<void()>& harm) {
+    harm();
+    EXPECT_EQ(final_hash("run"), expected);
+    EXPECT_EQ(hash_of(scratch_, snapshot), expected);
+    EXPECT_EQ(hash_of(scratch_, adapter), expected);
+  };
+  spoil([&] { write_file(snapshot, "damaged"); });
+  spoil([&] { std::filesystem::remove(adapter + "/adapter_config.json"); });
+  spoil([&] {  // that of an earlier end, as a kill between the snapshot and the adapter leaves it
+    run(scratch_, fmt::format("replay {} --step 5 --adapter {} --overwrite", scratch_ / "run", adapter));
+    EXPECT_NE(hash_of(scratch_, adapter), expected);
+  });
+  // A system that dies can leave a trajectory without a byte: no step is finished there.
+  std::filesystem::remove_all(scratch_ / "run/snapshots");
+  write_file(scratch_ / "run/trajectory", "");
+  EXPECT_EQ(final_hash("run"), expected);
 }
 
 /// What a job says of which rank 1 is started by `command` ("$@" are mezzo's arguments), rank 0 as usual.

@@ -277,6 +277,13 @@ TEST(Config, UnknownKeysNameTheNearest) {
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
   EXPECT_ERROR(error_of(minimal + "zo:\n  noise: gaussian\n  epsilon:1\n"), "c.yaml:13", "'epsilon: VALUE'");
   EXPECT_ERROR(override_error("optimiser.learning_rate=1"), "unknown section 'optimiser'", "'optimizer'");
+  EXPECT_ERROR(override_error("data.tasks.type=x"), "unknown section 'data.tasks'", "section is 'data.task'");
+  EXPECT_ERROR(override_error("data.task.verbalizer.0=x"), "unknown section 'data.task.verbalizer'",
+               "key is 'data.task.verbalizers'");
+  EXPECT_ERROR(override_error("data.tsk.verbalizers.0=x"), "unknown section 'data.tsk.verbalizers'",
+               "section is 'data.task'");
+  EXPECT_ERROR(override_error("qqqqqqqqqqqqqqqqqqq.b=1"), "unknown section 'qqqqqqqqqqqqqqqqqqq'",
+               "known there: model, data, lora");
 }
 
 TEST(Config, RepeatedKeysNameSectionAndLines) {

@@ -62,20 +62,20 @@ TEST(Lora, TargetsMatchAsInPeft) {
 }
 
 TEST(Lora, WhatMatchesNothingIsAnErrorWithSuggestions) {
-  expect_input_error(
+  expect_error<UsageError>(
       [&] {
         adapted_modules(described("gpt2"), {.target_modules = {"c_attn", "q_proj"}});
       },
-      {"target_modules", "\"q_proj\"", "c_attn, c_fc, c_proj"});
-  expect_input_error([&] { adapted_modules(described("llama"), {.target_modules = {"proj"}}); },
-                     {"\"proj\"", "q_proj"});
-  expect_input_error([&] { adapted_modules(described("llama"), {.target_modules = {"lm_head"}}); },
-                     {"lm_head"});
-  expect_input_error(
+      {"lora.target_modules", "\"q_proj\"", "c_attn, c_fc, c_proj"});
+  expect_error<UsageError>([&] { adapted_modules(described("llama"), {.target_modules = {"proj"}}); },
+                           {"\"proj\"", "q_proj"});
+  expect_error<UsageError>([&] { adapted_modules(described("llama"), {.target_modules = {"lm_head"}}); },
+                           {"lm_head"});
+  expect_error<UsageError>(
       [&] {
         adapted_modules(described("llama"), {.layers_to_transform = {{0, 2}}});
       },
-      {"layers_to_transform", "2", "0 to 1"});
+      {"lora.layers_to_transform", "2", "0 to 1"});
 }
 
 TEST(Lora, InitialValuesAreKaimingUniformAndZero) {

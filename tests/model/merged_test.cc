@@ -94,6 +94,27 @@ TEST(MergedExport, RoundsShardsAndCopies) {
   EXPECT_FALSE(old_config.contains("dtype"));
 }
 
+TEST(MergedExport, ReplacesAWholeModelAndNothingElse) {
+  const TemporaryDirectory temporary;
+  const std::string source = temporary.copy("llama");
+  write_text(source + "/tokenizer.json", "{}");
+  const ModelFiles files(source);
+  const Adapter adapter = read_adapter(source + "/adapter", files.description);
+  const std::string target = temporary.path() + "/merged";
+  export_merged(files, adapter.config, adapter.values, DType::bf16, target, 20'000);
+  EXPECT_TRUE(file_exists(target + "/model.safetensors.index.json"));
+  write_text(target + "/merges.txt", "another tokenizer's");
+  write_text(target + "/notes.txt", "mine");
+  EXPECT_THROW(export_merged(files, adapter.config, adapter.values, DType::f32, target), IoError);
+
+  export_merged(files, adapter.config, adapter.values, DType::f32, target, default_shard_bytes, true);
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(target)) names.insert(entry.path().filename());
+  EXPECT_EQ(names,
+            (std::set<std::string>{"config.json", "model.safetensors", "notes.txt", "tokenizer.json"}));
+  EXPECT_EQ(ModelFiles(target).weight("model.norm.weight").dtype, DType::f32);
+}
+
 TEST(MergedExport, AValueThatHalfPrecisionCannotHoldIsNamed) {
   const TemporaryDirectory temporary;
   const ModelFiles files(model_directory("llama"));

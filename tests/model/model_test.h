@@ -57,12 +57,17 @@ std::string error_of(Act&& act) {
   return "";
 }
 
-/// Expects an InputError whose sentence has all of these words.
-template <typename Act>
-void expect_input_error(Act&& act, std::initializer_list<std::string> words) {
-  const std::string message = error_of<InputError>(act);
+/// Expects an error of that type whose sentence has all of these words.
+template <typename E, typename Act>
+void expect_error(Act&& act, std::initializer_list<std::string> words) {
+  const std::string message = error_of<E>(act);
   for (const std::string& word : words)
     EXPECT_NE(message.find(word), std::string::npos) << message << "\nlacks " << word;
+}
+
+template <typename Act>
+void expect_input_error(Act&& act, std::initializer_list<std::string> words) {
+  expect_error<InputError>(act, words);
 }
 
 /// A tensor of a file as values.

@@ -22,6 +22,8 @@ struct AdapterSource {
   std::optional<RunHeader> run;  ///< of a snapshot or a run
 
   static AdapterSource from_adapter(const std::string& directory);
+  /// The same, checked against the model that it is for.
+  static AdapterSource from_adapter(const std::string& directory, const Description& description);
   static AdapterSource from_snapshot(const std::string& file);
   /// A run's newest step: the nearest snapshot, then the trajectory's records. `log` is told of bad
   /// snapshots.
@@ -31,6 +33,11 @@ struct AdapterSource {
 };
 
 bool is_run(const std::string& path);  ///< a folder with a trajectory
+
+/// For unsigned options: digits alone, where CLI11 takes -1 for 2^64 - 1.
+CLI::Validator whole_number();
+/// For options in floating point: neither nan nor inf, which pass CLI11's ranges or are quoted as its limits.
+CLI::Validator finite_number();
 
 /// UsageError when `path` exists and is not empty, unless `overwrite`.
 void check_target(const std::string& path, bool overwrite);
@@ -42,6 +49,12 @@ struct DeviceOptions {
   RuntimeConfig runtime() const;
 };
 void add_device_options(CLI::App& verb, DeviceOptions& options);
+
+/// InputError when `trainables` are not what an adapter's config selects in the model at `model`.
+void check_belongs(const AdapterConfig& config, const std::vector<TrainableSpec>& trainables,
+                   const Description& description, const std::string& model);
+/// A warning when what was made on one base model is about to be used on another.
+void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log);
 
 /// A model on a backend, with or without an adapter.
 struct LoadedModel {

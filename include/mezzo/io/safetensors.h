@@ -123,4 +123,7 @@ std::vector<std::string> write_model_safetensors(const std::string& directory,
                                                  const std::map<std::string, std::string>& metadata = {},
                                                  std::uint64_t max_shard_bytes = default_shard_bytes);
 
+/// Removes from a folder what write_model_safetensors() leaves there, in any number of shards.
+void remove_model_safetensors(const std::string& directory);
+
 }  // namespace mezzo

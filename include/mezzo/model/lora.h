@@ -51,7 +51,7 @@ struct Adapter {
 bool is_targeted(const std::string& module, const std::string& target);
 
 /// The modules that an adapter perturbs, in the order of the forward. A target, or a layer, that matches
-/// nothing is an InputError that suggests what there is. Needs config.json only.
+/// nothing is a UsageError that suggests what there is. Needs config.json only.
 std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config);
 
 /// Names of a module's factors: "base_model.model." + module + ".lora_A.weight" ([r, in]), ".lora_B.weight"
