@@ -141,7 +141,7 @@ BenchmarkStep::BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& tra
   runner_.reserve(shape_, work_.group);
   transport_ = make_transport(exchange_, backend_, slots_.words().size(), patience);
   // Its first sum makes the connections, on the backend's stream: not while that captures a step's graph.
-  if (transport_) static_cast<void>(exchange());
+  if (transport_) static_cast<void>(this->exchange());
 }
 
 void BenchmarkStep::run() {
