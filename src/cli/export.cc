@@ -47,8 +47,11 @@ VerbAction add_export(CLI::App& verb) {
     const std::string base = arguments->model.empty() ? source->base_model : arguments->model;
     if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
     const Description description = read_description(base);
-    if (source->run) check_belongs(source->config, source->trainables, description, base);
-    else source = AdapterSource::from_adapter(arguments->source, description);
+    if (source->run) {
+      check_belongs(source->config, source->trainables, description, base);
+    } else {
+      source = AdapterSource::from_adapter(arguments->source, description);
+    }
     if (!arguments->adapter.empty()) {
       write_adapter(target, description, source->config, source->state.values, base);
     } else {

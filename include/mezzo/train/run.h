@@ -25,8 +25,8 @@ struct RunFolder {
   std::string config() const { return path + "/config.yaml"; }
   std::string metrics() const { return path + "/metrics.jsonl"; }
   std::string trajectory() const { return path + "/trajectory"; }
-  bool has_trajectory()
-      const;  ///< and be it damaged; a system that died can leave an empty file, which is none
+  /// And be it damaged; a system that died can leave an empty file, which is none.
+  bool has_trajectory() const;
   std::string snapshots() const { return path + "/snapshots"; }
   std::string snapshot(std::uint64_t step) const;
   std::string adapter() const { return path + "/adapter"; }
