@@ -63,7 +63,9 @@ std::size_t CudaBackend::memory_available() const {
 
 void CudaBackend::choose(const Workload& workload) {
   if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
-  for (const PlannedProduct& planned : workload.products) plan(planned);
+  for (const PlannedProduct& planned : workload.products) {
+    for (const GemmShape& shape : plan_.shapes_of(planned, slot_rows_)) chosen(*planned.product, shape);
+  }
 }
 
 void CudaBackend::prepare(const Workload& workload) {

@@ -103,47 +103,30 @@ class CudaBackend final : public Backend {
   std::int64_t range_rows(const char* operation, std::int64_t stride, std::int64_t rows) const;
 
   // ---- products: cuda_products.cc
-  /// W x, with all that the columns and the library's epilogue can hold, into `whole`; an activation that the
-  /// library does not have follows in place.
   void direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                      const View& x, const View& whole, const Epilogue& epilogue);
-  /// gate | up, a range of rows at a time, then activation(gate) * up.
+                      const GemmShape& shape, const View& x, const View& y, Activation activation);
   void gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                     const View& x, const View& y, Activation activation);
-  /// W x in fp32, then everything else.
+                     const GemmShape& shape, const View& x, const View& y, Activation activation);
   void plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                     const View& x, const std::vector<ProductOutput>& outputs, const Epilogue& epilogue);
+                     const GemmShape& shape, const View& x, const std::vector<ProductOutput>& outputs,
+                     const Epilogue& epilogue);
   const std::byte* weight_of(const Product& product, const ProductRange& range) const;
   void check_input(const char* operation, const Product& product, const View& x) const;
-  /// Where a product's tails lie behind its `in` columns, in this run.
-  cuda::TailColumns columns_of(const Product& product) const;
-  /// In whole units of columns where the weight's storage has rows for them: an odd number runs slowly.
-  GemmShape plain_shape(const Product& product, const ProductRange& range) const;
-  /// With the columns of the product's tails, and what of the epilogue the library does.
-  GemmShape direct_shape(const Product& product, const ProductRange& range, DType out,
-                         const Epilogue& epilogue) const;
   /// `shape`, with its algorithm chosen. A run has chosen all of them in prepare().
   GemmShape chosen(const Product& product, const GemmShape& shape);
-  /// Chooses for the shapes that a forward asks for.
-  void plan(const PlannedProduct& planned);
   /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
   void multiply(const Product& product, const ProductRange& range, const GemmShape& shape, const View& x,
                 std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const;
-  /// Whether the library can write the range in the activations' type, bias and tails included.
-  bool fits_directly(const Product& product, const ProductRange& range) const;
-  /// One matrix that direct_product() can write, or none: the outputs lie side by side.
-  std::optional<View> direct_output(const Product& product, const ProductRange& range, const View& x,
-                                    const std::vector<ProductOutput>& outputs,
-                                    const Epilogue& epilogue) const;
-  bool takes_gated(const Product& product, const ProductRange& range, const View& x,
-                   const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) const;
+  /// The one matrix that CudaPlan::way_of calls alike, or none: outputs side by side.
+  std::optional<View> whole_output(const Product& product, const ProductRange& range, const View& x,
+                                   const std::vector<ProductOutput>& outputs) const;
   /// The tails of parts [first, first + count), ranks counted through them; their rows from `row_begin` on.
   static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
                                   std::int64_t row_begin);
-  /// Rows of x times W, with s and the slots' noise in the columns behind: consecutive ranges of a few slots
-  /// each over the same weight.
-  void multiply_with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
-                           const GemmShape& shape, const View& x, void* y, std::int64_t y_stride);
+  /// Calls `multiply` for consecutive ranges of the rows of all copies, with s and the noise of a range's
+  /// slots in the columns behind x and W; without tails once, for all.
+  void with_tails(const ProbeTable& table, const Product& product, const ProductRange& range, const View& x,
+                  const std::function<void(std::int64_t first, std::int64_t count)>& multiply);
   /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
   bool prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const View& x);

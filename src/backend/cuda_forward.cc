@@ -182,7 +182,7 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
 void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
                                   const View& x, const View& out) {
   const ProductRange range = range_of(head, 0, head.parts.size());
-  const GemmShape shape = chosen(head, plain_shape(head, range));
+  const GemmShape shape = chosen(head, plan_.shape_of(Way::plain, head, range, {}, slot_rows_));
   const std::int64_t stride = aligned_floats(shape.n);
   const std::int64_t rows = copies_on(x, table) * x.rows;
   const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);

@@ -47,6 +47,12 @@ inline bool is_flat(const View& view) {
   return view.shared() || view.probe_stride == view.rows * view.row_stride;
 }
 
+/// Row `row` of all copies, one copy after another, of a flat view.
+inline std::byte* row_of(const View& view, std::int64_t row) {
+  return static_cast<std::byte*>(view.data) +
+         static_cast<std::size_t>(row * view.row_stride) * size_of(view.dtype);
+}
+
 /// Every row begins on a multiple of what products want.
 inline bool is_aligned(const View& view) {
   const auto multiple = [](std::size_t bytes) { return bytes % vector_bytes == 0; };

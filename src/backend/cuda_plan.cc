@@ -90,10 +90,62 @@ std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) c
   return (in + unit - 1) / unit * unit;
 }
 
-cuda::TailColumns columns_for(std::int64_t in, std::int64_t ranks, std::int64_t slot_rows) {
+cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
   const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
   const std::int64_t wanted = (wanted_rows + rows - 1) / rows;
-  return cuda::tail_columns(ranks, std::min(wanted, most_slots(in, ranks)));
+  const std::int64_t ranks = product.tail_ranks();
+  return cuda::tail_columns(ranks, std::min(wanted, most_slots(product.in(), ranks)));
+}
+
+Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue,
+                     bool alike) const {
+  const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
+  if (!alike || !in_units(range.row_begin) || !in_units(range.rows)) return Way::plain;
+  if (range.ranks > 0 && !takes_columns(product.in(), product.tail_ranks())) return Way::plain;
+  if (product.bias && (dtype_ != DType::bf16 || product.bias.dtype != dtype_)) return Way::plain;
+  if (epilogue.activation != Activation::none && dtype_ != DType::bf16) return Way::plain;
+  if (!epilogue.gated) return Way::direct;
+  return dtype_ == DType::bf16 && in_units(product.parts[range.first].rows) ? Way::gated : Way::plain;
+}
+
+GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange& range,
+                             const Epilogue& epilogue, std::int64_t slot_rows) const {
+  GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = dtype_};
+  if (way == Way::plain) {
+    shape.out = DType::f32;
+    // In whole units of columns where the weight's storage has rows for them: an odd number runs slowly.
+    const std::int64_t whole = (range.rows + unit_columns - 1) / unit_columns * unit_columns;
+    if (range.row_begin + whole <= product.stored_rows) shape.n = whole;
+    return shape;
+  }
+  if (range.ranks > 0) shape.k += columns_of(product, slot_rows).width();
+  const bool gelu = way == Way::direct && epilogue.activation == Activation::gelu_tanh;
+  if (product.bias) {
+    shape.epilogue = gelu ? GemmEpilogue::bias_gelu_tanh : GemmEpilogue::bias;
+  } else if (gelu) {
+    shape.epilogue = GemmEpilogue::gelu_tanh;
+  }
+  return shape;
+}
+
+std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t slot_rows) const {
+  const Product& product = *planned.product;
+  std::vector<GemmShape> shapes;
+  const auto add = [&](Way way, const ProductRange& range) {
+    shapes.push_back(shape_of(way, product, range, planned.epilogue, slot_rows));
+  };
+  if (planned.scored) {
+    if (!fused_head_) add(Way::plain, range_of(product, 0, product.parts.size()));
+    return shapes;
+  }
+  for (const auto& [first, count] : product_ranges(product)) {
+    if (planned.epilogue.gated && count < product.parts.size()) continue;  // asked for in one go
+    const ProductRange range = range_of(product, first, count);
+    add(way_of(product, range, planned.epilogue, true), range);
+    // x may be shared by the probes, and y not.
+    if (product.perturbed()) add(way_of(product, range, planned.epilogue, false), range);
+  }
+  return shapes;
 }
 
 std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows) {

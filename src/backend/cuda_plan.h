@@ -29,6 +29,13 @@ struct GemmShape {
   auto operator<=>(const GemmShape&) const = default;
 };
 
+/// How a range of a product runs.
+enum class Way : std::uint8_t {
+  direct,  ///< by the library straight into y, tails as columns; an activation that it lacks follows in place
+  gated,   ///< gate | up likewise, some rows at a time, then activation(gate) * up
+  plain    ///< W x into fp32, then everything else
+};
+
 /// One tail of the product in flight.
 struct TailPlace {
   const LowRankTail* tail = nullptr;
@@ -96,6 +103,14 @@ class CudaPlan final : public DevicePlan {
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
+  /// `alike`: y is one aligned matrix of the activations' type, shared by the probes as x is, and x has room
+  /// for the columns of its tails.
+  Way way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue, bool alike) const;
+  /// What the library is asked for. `slot_rows`: of a two-sided direction (columns_of).
+  GemmShape shape_of(Way way, const Product& product, const ProductRange& range, const Epilogue& epilogue,
+                     std::int64_t slot_rows) const;
+  /// All that a forward may ask the library for.
+  std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t slot_rows) const;
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits.
   bool fused_head() const { return fused_head_; }
   /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h), which begin at `in`:
@@ -109,9 +124,10 @@ class CudaPlan final : public DevicePlan {
   bool fused_head_;
 };
 
-/// Where so many ranks lie behind `in` columns in a run whose slots have `slot_rows` rows each: as many slots
-/// as make enough rows for a product at full speed, and no more than weight_stride() left room for.
-cuda::TailColumns columns_for(std::int64_t in, std::int64_t ranks, std::int64_t slot_rows);
+/// Where a product's tails lie behind its `in` columns in a run whose slots have `slot_rows` rows each: as
+/// many slots as make enough rows for a product at full speed, and no more than weight_stride() left room
+/// for.
+cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows);
 
 /// Rows over which to choose an algorithm: those of a range of `slots` slots, or for 0 of a whole step, as
 /// far as that is known from the size of a slice alone. Not of a group: a choice must not change with the

@@ -26,53 +26,52 @@ void CudaBackend::product(const ProbeTable& table, const Product& product, std::
   }
   const std::size_t past = outputs.back().first + outputs.back().count;
   const ProductRange range = range_of(product, first_part, past - first_part);
-  if (const std::optional<View> whole = direct_output(product, range, x, outputs, epilogue)) {
-    direct_product(table, product, range, x, *whole, epilogue);
-  } else if (takes_gated(product, range, x, outputs, epilogue)) {
-    gated_product(table, product, range, x, outputs.front().y, epilogue.activation);
-  } else {
-    plain_product(table, product, range, x, outputs, epilogue);
+  const std::optional<View> whole = whole_output(product, range, x, outputs);
+  const Way way = plan_.way_of(product, range, epilogue, whole.has_value());
+  const GemmShape shape = chosen(product, plan_.shape_of(way, product, range, epilogue, slot_rows_));
+  switch (way) {
+    case Way::direct:
+      return direct_product(table, product, range, shape, x, *whole, epilogue.activation);
+    case Way::gated:
+      return gated_product(table, product, range, shape, x, *whole, epilogue.activation);
+    case Way::plain:
+      return plain_product(table, product, range, shape, x, outputs, epilogue);
   }
 }
 
 void CudaBackend::direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                                 const View& x, const View& whole, const Epilogue& epilogue) {
-  const GemmShape shape = chosen(product, direct_shape(product, range, whole.dtype, epilogue));
-  if (shape.k > product.in()) {
-    multiply_with_tails(table, product, range, shape, x, whole.data, whole.row_stride);
-  } else {
-    multiply(product, range, shape, x, 0, copies_on(x, table) * x.rows, whole.data, whole.row_stride);
-  }
-  if (epilogue.activation == Activation::none || epilogue.activation == Activation::gelu_tanh) return;
-  cuda::Matrices y = matrices(whole);
-  y.copy_stride = 0;  // one matrix of all rows
-  MEZZO_CUDA(cuda::activate(y, static_cast<cuda::Curve>(epilogue.activation), false,
-                            copies_on(whole, table) * whole.rows, whole.cols, y, stream()));
+                                 const GemmShape& shape, const View& x, const View& y,
+                                 Activation activation) {
+  with_tails(table, product, range, x, [&](std::int64_t first, std::int64_t count) {
+    multiply(product, range, shape, x, first, count, row_of(y, first), y.row_stride);
+  });
+  if (activation == Activation::none || activation == Activation::gelu_tanh) return;
+  cuda::Matrices all = matrices(y);
+  all.copy_stride = 0;  // one matrix of all rows
+  MEZZO_CUDA(cuda::activate(all, static_cast<cuda::Curve>(activation), false, copies_on(y, table) * y.rows,
+                            y.cols, all, stream()));
 }
 
 void CudaBackend::gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                                const View& x, const View& y, Activation activation) {
-  const std::int64_t stride = range.rows;
-  const GemmShape shape = chosen(product, direct_shape(product, range, dtype_, {}));
-  const std::int64_t rows = copies_on(x, table) * x.rows;
-  const std::int64_t most = scratch_.accumulators.cols * 2 / stride;  // two bf16 in the place of a float
-  check_scratch("product", "accumulators", scratch_.accumulators, std::min(rows, fewest_rows) * stride / 2);
-  const cuda::Matrices both{.data = scratch_.accumulators.data, .dtype = dtype_, .row_stride = stride};
-  for (std::int64_t first = 0; first < rows; first += most) {
-    const std::int64_t count = std::min(most, rows - first);
-    multiply(product, range, shape, x, first, count, both.data, stride);
-    cuda::Matrices to = matrices(y);
-    to.data =
-        static_cast<std::byte*>(y.data) + static_cast<std::size_t>(first * y.row_stride) * size_of(y.dtype);
-    to.copy_stride = 0;
-    MEZZO_CUDA(cuda::activate(both, static_cast<cuda::Curve>(activation), true, count, y.cols, to, stream()));
-  }
+                                const GemmShape& shape, const View& x, const View& y, Activation activation) {
+  const std::int64_t most = scratch_.accumulators.cols * 2 / range.rows;  // two bf16 in the place of a float
+  check_scratch("product", "accumulators", scratch_.accumulators,
+                std::min(copies_on(x, table) * x.rows, fewest_rows) * range.rows / 2);
+  const cuda::Matrices both{.data = scratch_.accumulators.data, .dtype = dtype_, .row_stride = range.rows};
+  with_tails(table, product, range, x, [&](std::int64_t begin, std::int64_t rows) {
+    for (std::int64_t first = begin; first < begin + rows; first += most) {
+      const std::int64_t count = std::min(most, begin + rows - first);
+      multiply(product, range, shape, x, first, count, both.data, range.rows);
+      const cuda::Matrices to{.data = row_of(y, first), .dtype = y.dtype, .row_stride = y.row_stride};
+      MEZZO_CUDA(
+          cuda::activate(both, static_cast<cuda::Curve>(activation), true, count, y.cols, to, stream()));
+    }
+  });
 }
 
 void CudaBackend::plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
-                                const View& x, const std::vector<ProductOutput>& outputs,
-                                const Epilogue& epilogue) {
-  const GemmShape shape = chosen(product, plain_shape(product, range));
+                                const GemmShape& shape, const View& x,
+                                const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) {
   const std::int64_t stride = aligned_floats(shape.n);
   const bool perturbed = prepare_tails(table, product, range, x);
   const std::int64_t rows = copies_on(x, table) * x.rows;
@@ -135,48 +134,13 @@ void CudaBackend::check_input(const char* operation, const Product& product, con
   }
 }
 
-cuda::TailColumns CudaBackend::columns_of(const Product& product) const {
-  return columns_for(product.in(), product.tail_ranks(), slot_rows_);
-}
-
-GemmShape CudaBackend::plain_shape(const Product& product, const ProductRange& range) const {
-  const std::int64_t whole = (range.rows + unit_columns - 1) / unit_columns * unit_columns;
-  const bool stored = range.row_begin + whole <= product.stored_rows;
-  return {.n = stored ? whole : range.rows, .k = product.in(), .in = dtype_, .out = DType::f32};
-}
-
-GemmShape CudaBackend::direct_shape(const Product& product, const ProductRange& range, DType out,
-                                    const Epilogue& epilogue) const {
-  GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = out};
-  if (range.ranks > 0) shape.k += columns_of(product).width();
-  const bool gelu = epilogue.activation == Activation::gelu_tanh;
-  if (product.bias) shape.epilogue = gelu ? GemmEpilogue::bias_gelu_tanh : GemmEpilogue::bias;
-  if (!product.bias && gelu) shape.epilogue = GemmEpilogue::gelu_tanh;
-  return shape;
-}
-
 GemmShape CudaBackend::chosen(const Product& product, const GemmShape& shape) {
   if (gemm_->chosen(shape)) return shape;
-  const std::int64_t slots = shape.k > product.in() ? columns_of(product).slots : 0;
+  const std::int64_t slots = shape.k > product.in() ? columns_of(product, slot_rows_).slots : 0;
   const std::int64_t rows = searched_rows(shape, slots, slot_rows_);
   const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
   gemm_->choose(shape, rows, scratch.data(), scratch.bytes());
   return shape;
-}
-
-void CudaBackend::plan(const PlannedProduct& planned) {
-  if (planned.scored && plan_.fused_head()) return;
-  const Product& product = *planned.product;
-  const bool gated = planned.epilogue.gated;
-  for (const auto& [first, count] : product_ranges(product)) {
-    if (gated && count < product.parts.size()) continue;  // gate | up are asked for in one go
-    const ProductRange range = range_of(product, first, count);
-    const bool direct = !planned.scored && dtype_ == DType::bf16 && fits_directly(product, range) &&
-                        !(gated && range.ranks > 0);  // takes_gated()
-    if (direct) chosen(product, direct_shape(product, range, dtype_, gated ? Epilogue{} : planned.epilogue));
-    // The plain way too where x may be shared and y not.
-    if (!direct || (product.perturbed() && !gated)) chosen(product, plain_shape(product, range));
-  }
 }
 
 void CudaBackend::multiply(const Product& product, const ProductRange& range, const GemmShape& shape,
@@ -204,43 +168,24 @@ void CudaBackend::multiply(const Product& product, const ProductRange& range, co
   }
 }
 
-bool CudaBackend::fits_directly(const Product& product, const ProductRange& range) const {
-  const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
-  if (range.ranks > 0 && !plan_.takes_columns(product.in(), product.tail_ranks())) return false;
-  if (!product.bias) return true;
-  return product.bias.dtype == dtype_ && in_units(range.row_begin) && in_units(range.rows);
-}
-
-std::optional<View> CudaBackend::direct_output(const Product& product, const ProductRange& range,
-                                               const View& x, const std::vector<ProductOutput>& outputs,
-                                               const Epilogue& epilogue) const {
-  const bool plain = range.ranks == 0 && !product.bias && epilogue.activation == Activation::none;
-  if (epilogue.gated || (!plain && dtype_ != DType::bf16) || !fits_directly(product, range)) return {};
+std::optional<View> CudaBackend::whole_output(const Product& product, const ProductRange& range,
+                                              const View& x,
+                                              const std::vector<ProductOutput>& outputs) const {
   View whole = outputs.front().y;
   for (std::size_t i = 1; i < outputs.size(); ++i) {
     const View& next = outputs[i].y;
-    const auto* end = static_cast<const std::byte*>(whole.data) +
-                      static_cast<std::size_t>(whole.cols) * size_of(whole.dtype);
-    if (next.data != end || next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
+    if (next.data != row_of(whole, 0) + static_cast<std::size_t>(whole.cols) * size_of(whole.dtype) ||
+        next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
         next.probe_stride != whole.probe_stride) {
       return {};
     }
     whole.cols += next.cols;
   }
-  if (whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole)) return {};
-  if (!plain && (whole.dtype != dtype_ || whole.cols % unit_columns != 0)) return {};
-  if (range.ranks > 0 && (!is_flat(x) || x.row_stride < product.in() + columns_of(product).width()))
+  if (whole.dtype != dtype_ || whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole))
     return {};
+  const std::int64_t columns = range.ranks > 0 ? columns_of(product, slot_rows_).width() : 0;
+  if (range.ranks > 0 && (x.shared() || !is_flat(x) || x.row_stride < product.in() + columns)) return {};
   return whole;
-}
-
-bool CudaBackend::takes_gated(const Product& product, const ProductRange& range, const View& x,
-                              const std::vector<ProductOutput>& outputs, const Epilogue& epilogue) const {
-  if (!epilogue.gated || dtype_ != DType::bf16 || range.ranks > 0 || !fits_directly(product, range))
-    return false;
-  const View& y = outputs.front().y;
-  return y.dtype == dtype_ && y.shared() == x.shared() && is_flat(y) && is_aligned(y) &&
-         y.cols % unit_columns == 0;
 }
 
 cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first, std::size_t count,
@@ -268,14 +213,18 @@ cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first,
   return tails;
 }
 
-void CudaBackend::multiply_with_tails(const ProbeTable& table, const Product& product,
-                                      const ProductRange& range, const GemmShape& shape, const View& x,
-                                      void* y, std::int64_t y_stride) {
+void CudaBackend::with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
+                             const View& x,
+                             const std::function<void(std::int64_t first, std::int64_t count)>& multiply) {
+  if (range.ranks == 0) {
+    multiply(0, copies_on(x, table) * x.rows);
+    return;
+  }
   if (table.device.data() == nullptr)
     throw DeviceError("product {}: the probes were not uploaded", product.name);
   const DeviceTable device(table);
   const Slots slots(table.probes);
-  const cuda::TailColumns columns = columns_of(product);
+  const cuda::TailColumns columns = columns_of(product, slot_rows_);
   const cuda::LowRanks tails = low_ranks(product, 0, product.parts.size(), range.row_begin);
   check_scratch("product", "planes of factors", scratch_.planes,
                 cuda::factor_elements(columns.ranks, product.in(), slots.count()));
@@ -294,9 +243,7 @@ void CudaBackend::multiply_with_tails(const ProbeTable& table, const Product& pr
                             table.noise, device.probes, device.first_probe + slot, past - slot, stream()));
     const std::int64_t first = slots.first[static_cast<std::size_t>(slot)] * x.rows;
     const std::int64_t last = slots.first[static_cast<std::size_t>(past)] * x.rows;
-    multiply(product, range, shape, x, first, last - first,
-             static_cast<std::byte*>(y) + static_cast<std::size_t>(first * y_stride) * size_of(shape.out),
-             y_stride);
+    multiply(first, last - first);
   }
 }
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <numeric>
 
 #include "operands.h"
 
@@ -187,7 +189,8 @@ TEST_P(Cuda, Embed) {
 }
 
 TEST_P(Cuda, ResidualNorm) {
-  for (const std::int64_t cols : {1, 31, 33, 257, 4096}) {
+  for (const std::int64_t cols :
+       {1, 31, 33, 257, 768, 4096, 8192, 12297}) {  // every number of groups a thread
     for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
       for (const int deltas : {0, 1, 2}) {
         for (const std::int64_t probes : {0, 1, 3}) {  // 0: all shared
@@ -367,22 +370,28 @@ TEST_P(Cuda, ActivationsOfWideProducts) {
        {Activation::none, Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
     for (const bool gated : {false, true}) {
       for (const bool bias : {false, true}) {
-        SCOPED_TRACE(fmt::format("activation {}, gated {}, bias {}", int(activation), gated, bias));
-        RandomProduct random(64, gated ? std::vector<std::int64_t>{264, 264} : std::vector<std::int64_t>{264},
-                             {0, 0}, bias, 1);
-        const DeviceProduct device(*cuda, random, dtype);
-        const Epilogue epilogue{.activation = activation, .gated = gated};
-        prepare(257, 3, {{&device.product, epilogue}});
-        const Operand x = operand(3, 257, 64, 2);
-        const Placed device_x = place(x, 3, cuda->input_stride(device.product));
-        Operand expected(3, 257, 264, 0);
-        const ProbeTable probes = table(3);
-        reference->product(probes, random.product, 0, x.view, {{expected.view}}, epilogue);
-        const Placed actual = room(expected, 3);
-        cuda->product(probes, device.product, 0, device_x.view, {{actual.view}}, epilogue);
-        // gate and up are rounded before they are multiplied.
-        const double size = size_of_values(expected, 3);
-        expect_near(actual.host(), expected, 3, tolerance(1e-4 * size, 2 * size));
+        for (const std::int64_t rank : {0, 5}) {
+          // With tails more directions than their columns have room for.
+          const std::int64_t probes = rank > 0 ? 40 : 3, rows = rank > 0 ? 33 : 257;
+          SCOPED_TRACE(
+              fmt::format("activation {}, gated {}, bias {}, rank {}", int(activation), gated, bias, rank));
+          RandomProduct random(64,
+                               gated ? std::vector<std::int64_t>{264, 264} : std::vector<std::int64_t>{264},
+                               {rank, rank + rank / 2}, bias, 1);
+          const DeviceProduct device(*cuda, random, dtype);
+          const Epilogue epilogue{.activation = activation, .gated = gated};
+          prepare(rows, probes, {{&device.product, epilogue}});
+          const Operand x = operand(probes, rows, 64, 2);
+          const Placed device_x = place(x, probes, cuda->input_stride(device.product));
+          Operand expected(probes, rows, 264, 0);
+          const ProbeTable probe_table = table(some_probes(probes, 0.5f));
+          reference->product(probe_table, random.product, 0, x.view, {{expected.view}}, epilogue);
+          const Placed actual = room(expected, probes);
+          cuda->product(probe_table, device.product, 0, device_x.view, {{actual.view}}, epilogue);
+          // gate and up are rounded before they are multiplied; B, Z_A and Z_B are rounded, too.
+          const double size = size_of_values(expected, probes);
+          expect_near(actual.host(), expected, probes, tolerance(1e-4 * size, 2 * size));
+        }
       }
     }
   }
@@ -499,7 +508,12 @@ TEST_P(Cuda, AttentionWithRope) {
   for (std::int32_t t = 0; t < tokens; t += 7) rows.push_back(t);
   const Indices index(*cuda, rows);
   for (const RopeStyle style : {RopeStyle::half_split, RopeStyle::interleaved}) {
-    for (const auto& [head_dim, dims] : {std::pair<std::int64_t, std::int64_t>{64, 64}, {80, 32}, {20, 12}}) {
+    for (const auto& [head_dim, dims] : {std::pair<std::int64_t, std::int64_t>{64, 64},
+                                         {80, 32},
+                                         {20, 12},
+                                         {96, 96},
+                                         {128, 128},
+                                         {256, 64}}) {
       for (const bool some_rows : {false, true}) {
         SCOPED_TRACE(fmt::format("style {}, {} of {}, some rows {}", int(style), dims, head_dim, some_rows));
         const Operand cosines(0, 257, dims / 2, 7, 0), sines(0, 257, dims / 2, 8, 0);
@@ -675,6 +689,27 @@ TEST_P(Cuda, ScoreHasTheSameBitsInAnyRanges) {
     EXPECT_TRUE(same_bits(at_once.view, p, in_ranges.view, p)) << p;
     EXPECT_TRUE(same_bits(at_once.view, p, apart.view, p)) << p;
   }
+}
+
+TEST_P(Cuda, ScoreOverManyRows) {
+  // More tiles of rows than the head's kernel orders at a time.
+  const PackedBatch packed_batch = packed({2500, 2500}, 700);
+  DeviceBatch batch, host_batch;
+  cuda->upload(packed_batch, batch);
+  reference->upload(packed_batch, host_batch);
+  RandomProduct head(72, {700}, {0}, false, 1);
+  const DeviceProduct device(*cuda, head, dtype);
+  const std::int64_t rows = batch.shape.reads;
+  ASSERT_GT(rows, 4096);
+  prepare(rows, 1, {{&device.product, {}, true}});
+  const Operand x = operand(1, rows, 72, 2);
+  const Placed device_x = place(x, 1);
+  Operand expected(1, 1, batch.shape.questions, 0);
+  const ProbeTable probes = table(1);
+  reference->score(probes, host_batch, head.product, x.view, expected.view);
+  const Placed out = room(expected, 1, DType::f32);
+  cuda->score(probes, batch, device.product, device_x.view, out.view);
+  expect_near(out.host(), expected, 1, 32 * u * 104);  // as in ScoreHasTheSameBitsInAnyRanges
 }
 
 TEST_P(Cuda, ScoreOfWhatIsNotFinite) {
@@ -881,6 +916,64 @@ TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
       }
     }
   }
+}
+
+/// Tails as columns, in more ranges of slots than one: q | k | v side by side, and gate | up with tails and
+/// without. What runs was chosen in prepare().
+TEST_P(Cuda, TailsHaveTheSameBitsInAnyCompany) {
+  constexpr std::int64_t in = 320, rows = 33, most = 40;
+  const Epilogue gated{.activation = Activation::silu, .gated = true};
+  RandomProduct qkv(in, {160, 80, 80}, {8, 0, 8}, true, 1), gate_up(in, {448, 448}, {4, 4}, false, 50),
+      base(in, {448, 448}, {0, 0}, false, 70);
+  const DeviceProduct device_qkv(*cuda, qkv, dtype), device_gate_up(*cuda, gate_up, dtype),
+      device_base(*cuda, base, dtype);
+  prepare(rows, most, {&device_qkv.product, {&device_gate_up.product, gated}, {&device_base.product, gated}});
+  const std::map<std::string, std::string> chosen_before = cuda->fingerprint();
+  const std::vector<Probe> all = some_probes(most);
+  const Operand x_of_all = operand(most, rows, in, 7);
+  const auto forward = [&](const std::vector<std::int64_t>& group) {
+    const std::int64_t probes = std::ssize(group);
+    std::vector<Probe> chosen;
+    Operand x(probes, rows, in, 0);
+    for (std::int64_t i = 0; i < probes; ++i) {
+      const std::int64_t p = group[std::size_t(i)];
+      chosen.push_back(all[std::size_t(p)]);
+      for (std::int64_t t = 0; t < rows; ++t) {
+        for (std::int64_t j = 0; j < in; ++j) x.at(i, t, j) = x_of_all.at(p, t, j);
+      }
+    }
+    const ProbeTable probe_table = table(chosen);
+    const Placed device_x = place(x, probes, cuda->input_stride(device_qkv.product));
+    const Placed side_by_side = room(Operand(probes, rows, 320, 0), probes),
+                 with_tails = room(Operand(probes, rows, 448, 0), probes),
+                 without = room(Operand(probes, rows, 448, 0), probes);
+    const auto columns = [&](std::int64_t begin, std::int64_t count) {
+      return side_by_side.view.columns(begin, count);
+    };
+    cuda->product(probe_table, device_qkv.product, 0, device_x.view,
+                  {{columns(0, 160), columns(160, 80), columns(240, 80)}}, {});
+    cuda->product(probe_table, device_gate_up.product, 0, device_x.view, {{with_tails.view}}, gated);
+    cuda->product(probe_table, device_base.product, 0, device_x.view, {{without.view}}, gated);
+    std::vector<Operand> results;
+    for (const Placed* each : {&side_by_side, &with_tails, &without}) results.push_back(each->host());
+    return results;
+  };
+  std::vector<std::int64_t> everyone(most), odd;
+  std::iota(everyone.begin(), everyone.end(), 0);
+  for (std::int64_t p = 1; p < most; p += 2) odd.push_back(p);
+  const std::vector<std::int64_t> backwards(everyone.rbegin(), everyone.rend());
+  const std::vector<Operand> together = forward(everyone);
+  for (const std::vector<std::int64_t>& group :
+       {std::vector<std::int64_t>{0}, {7}, {39}, {2, 3, 4}, odd, backwards}) {
+    const std::vector<Operand> apart = forward(group);
+    for (std::size_t r = 0; r < together.size(); ++r) {
+      for (std::size_t i = 0; i < group.size(); ++i) {
+        EXPECT_TRUE(same_bits(together[r].view, group[i], apart[r].view, std::int64_t(i)))
+            << "result " << r << " of probe " << group[i] << " at place " << i << " of " << group.size();
+      }
+    }
+  }
+  EXPECT_EQ(cuda->fingerprint(), chosen_before);
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, Cuda, ::testing::Values(true, false),

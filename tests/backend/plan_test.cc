@@ -1,4 +1,9 @@
-// Sizes without a device, and the floor of the products.
+// Sizes and ways of products without a device, and the floor of the products.
+#include "cuda_plan.h"
+
+#include <set>
+#include <tuple>
+
 #include "mezzo/backend/floor.h"
 #include "operands.h"
 
@@ -40,6 +45,86 @@ TEST(DevicePlan, OfACardThatIsNotThere) {
   EXPECT_EQ(bf16->weight_stride(33, 0), 40);  // rows of products begin on 16 bytes
   EXPECT_GT(bf16->weight_stride(48, 8), 48);  // and have room for tails
   EXPECT_EQ(bf16->weight_stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
+}
+
+// ---- the ways of the cuda backend's products
+
+/// q | k | v or gate | up as a card would have it: bias in the weights' type, whole units of rows stored.
+Product on_card(const RandomProduct& random, DType dtype) {
+  Product product = random.product;
+  product.bias.dtype = dtype;
+  product.stored_rows = (product.out() + 7) / 8 * 8;
+  return product;
+}
+
+Way way_of(const Product& product, const Epilogue& epilogue, bool alike, bool fp32 = false,
+           std::size_t first = 0) {
+  const ProductRange range = range_of(product, first, product.parts.size() - first);
+  return CudaPlan(fp32, true).way_of(product, range, epilogue, alike);
+}
+
+TEST(CudaPlan, ProductsGoStraightIntoTheirOutputsWhereTheyCan) {
+  const Epilogue none, gelu{.activation = Activation::gelu_tanh};
+  for (const bool bias : {false, true}) {
+    const RandomProduct base(48, {32, 16, 16}, {0, 0, 0}, bias, 1),
+        lora(48, {32, 16, 16}, {8, 0, 8}, bias, 1);
+    for (const RandomProduct* random : {&base, &lora}) {
+      const Product product = on_card(*random, DType::bf16);
+      EXPECT_EQ(way_of(product, none, true), Way::direct);
+      EXPECT_EQ(way_of(product, none, true, false, 1), Way::direct);
+      EXPECT_EQ(way_of(product, gelu, true), Way::direct);
+      EXPECT_EQ(way_of(product, none, false), Way::plain);
+    }
+    EXPECT_EQ(way_of(on_card(base, DType::f32), none, true, true), bias ? Way::plain : Way::direct);
+    EXPECT_EQ(way_of(on_card(base, DType::f32), gelu, true, true), Way::plain);
+    EXPECT_EQ(way_of(on_card(lora, DType::f32), none, true, true), Way::plain);
+    EXPECT_EQ(way_of(on_card(base, DType::f32), none, true), bias ? Way::plain : Way::direct);
+  }
+  // No unit of rows, and an `in` behind which columns would begin within the tensor cores' inner step.
+  EXPECT_EQ(way_of(on_card(RandomProduct(48, {31, 1}, {0, 0}, false, 1), DType::bf16), none, true, false, 1),
+            Way::plain);
+  EXPECT_EQ(way_of(on_card(RandomProduct(40, {32}, {8}, false, 1), DType::bf16), none, true), Way::plain);
+  EXPECT_EQ(way_of(on_card(RandomProduct(40, {32}, {0}, false, 1), DType::bf16), none, true), Way::direct);
+}
+
+TEST(CudaPlan, GatedProducts) {
+  const Epilogue gated{.activation = Activation::silu, .gated = true};
+  for (const std::int64_t rank : {0, 8}) {
+    const RandomProduct random(48, {264, 264}, {rank, rank}, false, 1),
+        odd(48, {4, 4}, {rank, rank}, false, 1);
+    EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, true), Way::gated);
+    EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, false), Way::plain);
+    EXPECT_EQ(way_of(on_card(random, DType::f32), gated, true, true), Way::plain);
+    EXPECT_EQ(way_of(on_card(odd, DType::bf16), gated, true), Way::plain);
+  }
+}
+
+/// (n, k, whether fp32) of each shape.
+std::set<std::tuple<std::int64_t, std::int64_t, bool>> shapes_of(const PlannedProduct& planned,
+                                                                 bool fuses_head = true) {
+  std::set<std::tuple<std::int64_t, std::int64_t, bool>> shapes;
+  for (const GemmShape& shape : CudaPlan(false, fuses_head).shapes_of(planned, 256))
+    shapes.emplace(shape.n, shape.k, shape.out == DType::f32);
+  return shapes;
+}
+
+TEST(CudaPlan, ShapesAreThoseOfEveryWayThatAForwardTakes) {
+  // 16 ranks: 32 columns for s, and for 20 directions of 256 rows as many blocks of 16 as 128 columns hold.
+  const std::int64_t in = 48, with_tails = in + 32 + 6 * 16;
+  const Product base = on_card(RandomProduct(in, {32, 16, 16}, {0, 0, 0}, false, 1), DType::bf16);
+  const Product lora = on_card(RandomProduct(in, {32, 16, 16}, {8, 0, 8}, false, 1), DType::bf16);
+  using Shapes = std::set<std::tuple<std::int64_t, std::int64_t, bool>>;
+  EXPECT_EQ(shapes_of({&base}), (Shapes{{64, in, false}, {32, in, false}}));
+  EXPECT_EQ(shapes_of({&lora}),
+            (Shapes{{64, with_tails, false}, {32, with_tails, false}, {64, in, true}, {32, in, true}}));
+  const Epilogue gated{.activation = Activation::silu, .gated = true};
+  const Product up = on_card(RandomProduct(in, {264, 264}, {0, 0}, false, 1), DType::bf16);
+  const Product lora_up = on_card(RandomProduct(in, {264, 264}, {8, 8}, false, 1), DType::bf16);
+  EXPECT_EQ(shapes_of({&up, gated}), (Shapes{{528, in, false}}));
+  EXPECT_EQ(shapes_of({&lora_up, gated}), (Shapes{{528, with_tails, false}, {528, in, true}}));
+  const Product head = on_card(RandomProduct(in, {257}, {0}, false, 1), DType::bf16);
+  EXPECT_EQ(shapes_of({&head, {}, true}), Shapes());
+  EXPECT_EQ(shapes_of({&head, {}, true}, false), (Shapes{{264, in, true}}));
 }
 
 TEST(ProductFloor, RunsEveryProduct) {

@@ -76,6 +76,7 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
   golden.begin(golden_batch(golden.expected, false, every), std::ssize(probes));
   const auto questions = static_cast<std::size_t>(golden.batch.shape.questions);
   const auto evaluate = [&](std::span<const Probe> group) { return golden.evaluate(group); };
+  const std::map<std::string, std::string> chosen = golden.backend->fingerprint();
   const std::vector<float> together = evaluate(probes);
   expect_close(together, floats(golden.expected, "logprobs"));
   EXPECT_EQ(evaluate(probes), together);
@@ -93,6 +94,7 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
                            together.begin() + static_cast<std::ptrdiff_t>(p * questions)))
         << "probe " << p;
   }
+  EXPECT_EQ(golden.backend->fingerprint(), chosen);  // no forward chooses an algorithm
 }
 
 TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
