@@ -12,6 +12,7 @@ namespace {
 
 constexpr int oldest_capability = MEZZO_OLDEST_CAPABILITY;  // of the build, 10 * major + minor
 const std::string algorithm_prefix = "gemm ";               // of the fingerprint's keys
+const std::string slot_rows_key = "slot_rows";
 
 }  // namespace
 
@@ -39,6 +40,7 @@ std::map<std::string, std::string> CudaBackend::fingerprint() const {
       {"cuda", std::to_string(runtime)},
       {"dtype", std::string(name_of(dtype_))},
       {"head", plan_.fused_head() ? "fused" : "cublaslt"}};
+  if (slot_rows_ > 0) fingerprint[slot_rows_key] = std::to_string(slot_rows_);
   for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
   return fingerprint;
 }
@@ -52,6 +54,9 @@ void CudaBackend::keep(const std::map<std::string, std::string>& fingerprint) {
     if (same && key.starts_with(algorithm_prefix)) record[key.substr(algorithm_prefix.size())] = value;
   }
   gemm_->keep(record);
+  // How many slots' columns lie behind x decides sums, too.
+  if (const auto rows = fingerprint.find(slot_rows_key); rows != fingerprint.end())
+    slot_rows_ = std::stoll(rows->second);
 }
 
 std::size_t CudaBackend::memory_available() const {
