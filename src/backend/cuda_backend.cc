@@ -1,6 +1,7 @@
 #include "cuda_backend.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "backends.h"
 #include "cuda_memory.h"
@@ -13,6 +14,15 @@ namespace {
 constexpr int oldest_capability = MEZZO_OLDEST_CAPABILITY;  // of the build, 10 * major + minor
 const std::string algorithm_prefix = "gemm ";               // of the fingerprint's keys
 const std::string slot_rows_key = "slot_rows";
+
+/// Of a record, which may have been edited; none where it is no number of rows.
+std::optional<std::int64_t> rows_from(const std::string& text) {
+  std::int64_t rows = 0;
+  const char* const end = text.data() + text.size();
+  const auto [past, error] = std::from_chars(text.data(), end, rows);
+  const bool whole = error == std::errc() && past == end;
+  return whole && rows > 0 && rows < std::int64_t{1} << 40 ? std::optional(rows) : std::nullopt;
+}
 
 }  // namespace
 
@@ -56,7 +66,7 @@ void CudaBackend::keep(const std::map<std::string, std::string>& fingerprint) {
   gemm_->keep(record);
   // How many slots' columns lie behind x decides sums, too.
   if (const auto rows = fingerprint.find(slot_rows_key); rows != fingerprint.end())
-    slot_rows_ = std::stoll(rows->second);
+    slot_rows_ = rows_from(rows->second).value_or(slot_rows_);
 }
 
 std::size_t CudaBackend::memory_available() const {

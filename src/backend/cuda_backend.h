@@ -123,10 +123,10 @@ class CudaBackend final : public Backend {
   /// The tails of parts [first, first + count), ranks counted through them; their rows from `row_begin` on.
   static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
                                   std::int64_t row_begin);
-  /// Calls `multiply` for consecutive ranges of the rows of all copies, with s and the noise of a range's
+  /// Calls `each_range` for consecutive ranges of the rows of all copies, with s and the noise of a range's
   /// slots in the columns behind x and W; without tails once, for all.
   void with_tails(const ProbeTable& table, const Product& product, const ProductRange& range, const View& x,
-                  const std::function<void(std::int64_t first, std::int64_t count)>& multiply);
+                  const std::function<void(std::int64_t first, std::int64_t count)>& each_range);
   /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
   bool prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const View& x);
@@ -154,7 +154,7 @@ class CudaBackend final : public Backend {
   Buffer tables_;   // of update and hash
   std::optional<Gemm> gemm_;
   Repeated repeated_;
-  std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload; 0 before it
+  std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload or in the record kept
   CudaSizes sizes_;
   Arena memory_;
   CudaScratch scratch_;

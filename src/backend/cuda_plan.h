@@ -103,8 +103,8 @@ class CudaPlan final : public DevicePlan {
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
-  /// `alike`: y is one aligned matrix of the activations' type, shared by the probes as x is, and x has room
-  /// for the columns of its tails.
+  /// `alike`: y is one aligned matrix of the activations' type, shared by the probes as x is; with tails x is
+  /// the probes' own and has room for their columns.
   Way way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue, bool alike) const;
   /// What the library is asked for. `slot_rows`: of a two-sided direction (columns_of).
   GemmShape shape_of(Way way, const Product& product, const ProductRange& range, const Epilogue& epilogue,

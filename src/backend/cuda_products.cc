@@ -215,9 +215,9 @@ cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first,
 
 void CudaBackend::with_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
                              const View& x,
-                             const std::function<void(std::int64_t first, std::int64_t count)>& multiply) {
+                             const std::function<void(std::int64_t first, std::int64_t count)>& each_range) {
   if (range.ranks == 0) {
-    multiply(0, copies_on(x, table) * x.rows);
+    each_range(0, copies_on(x, table) * x.rows);
     return;
   }
   if (table.device.data() == nullptr)
@@ -243,7 +243,7 @@ void CudaBackend::with_tails(const ProbeTable& table, const Product& product, co
                             table.noise, device.probes, device.first_probe + slot, past - slot, stream()));
     const std::int64_t first = slots.first[static_cast<std::size_t>(slot)] * x.rows;
     const std::int64_t last = slots.first[static_cast<std::size_t>(past)] * x.rows;
-    multiply(first, last - first);
+    each_range(first, last - first);
   }
 }
 
