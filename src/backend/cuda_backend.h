@@ -117,9 +117,6 @@ class CudaBackend final : public Backend {
   /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
   void multiply(const Product& product, const ProductRange& range, const GemmShape& shape, const View& x,
                 std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const;
-  /// The one matrix that CudaPlan::way_of calls alike, or none: outputs side by side.
-  std::optional<View> whole_output(const Product& product, const ProductRange& range, const View& x,
-                                   const std::vector<ProductOutput>& outputs) const;
   /// The tails of parts [first, first + count), ranks counted through them; their rows from `row_begin` on.
   static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
                                   std::int64_t row_begin);

@@ -42,26 +42,6 @@ inline void check_view(const char* operation, const char* operand, const View& v
   }
 }
 
-/// All rows of all copies lie one row stride apart.
-inline bool is_flat(const View& view) {
-  return view.shared() || view.probe_stride == view.rows * view.row_stride;
-}
-
-/// Row `row` of all copies, one copy after another, of a flat view.
-inline std::byte* row_of(const View& view, std::int64_t row) {
-  return static_cast<std::byte*>(view.data) +
-         static_cast<std::size_t>(row * view.row_stride) * size_of(view.dtype);
-}
-
-/// Every row begins on a multiple of what products want.
-inline bool is_aligned(const View& view) {
-  const auto multiple = [](std::size_t bytes) { return bytes % vector_bytes == 0; };
-  const std::size_t size = size_of(view.dtype);
-  return multiple(reinterpret_cast<std::uintptr_t>(view.data)) &&
-         multiple(static_cast<std::size_t>(view.row_stride) * size) &&
-         multiple(static_cast<std::size_t>(view.probe_stride) * size);
-}
-
 // ---- probes
 static_assert(sizeof(cuda::Perturbation) == sizeof(Probe) &&
                   offsetof(cuda::Perturbation, seed) == offsetof(Probe, seed) &&

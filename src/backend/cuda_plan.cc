@@ -97,10 +97,30 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
   return cuda::tail_columns(ranks, std::min(wanted, most_slots(product.in(), ranks)));
 }
 
+std::optional<View> CudaPlan::whole_output(const Product& product, const ProductRange& range, const View& x,
+                                           const std::vector<ProductOutput>& outputs,
+                                           std::int64_t slot_rows) const {
+  View whole = outputs.front().y;
+  for (std::size_t i = 1; i < outputs.size(); ++i) {
+    const View& next = outputs[i].y;
+    if (next.data != row_of(whole, 0) + static_cast<std::size_t>(whole.cols) * size_of(whole.dtype) ||
+        next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
+        next.probe_stride != whole.probe_stride) {
+      return {};
+    }
+    whole.cols += next.cols;
+  }
+  if (whole.dtype != dtype_ || whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole))
+    return {};
+  const std::int64_t columns = range.ranks > 0 ? columns_of(product, slot_rows).width() : 0;
+  if (range.ranks > 0 && (x.shared() || !is_flat(x) || x.row_stride < product.in() + columns)) return {};
+  return whole;
+}
+
 Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue,
-                     bool alike) const {
+                     bool whole) const {
   const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
-  if (!alike || !in_units(range.row_begin) || !in_units(range.rows)) return Way::plain;
+  if (!whole || !in_units(range.row_begin) || !in_units(range.rows)) return Way::plain;
   if (range.ranks > 0 && !takes_columns(product.in(), product.tail_ranks())) return Way::plain;
   if (product.bias && (dtype_ != DType::bf16 || product.bias.dtype != dtype_)) return Way::plain;
   if (epilogue.activation != Activation::none && dtype_ != DType::bf16) return Way::plain;

@@ -4,9 +4,11 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "host_backend.h"
 #include "kernels/cuda/tail_columns.h"
 #include "mezzo/backend/backend.h"
 
@@ -18,6 +20,29 @@ inline constexpr std::int64_t fewest_rows = 256;  ///< of a product's rows at a 
 
 /// What the library does to x W^T before it rounds to y.
 enum class GemmEpilogue : std::uint8_t { none, bias, gelu_tanh, bias_gelu_tanh };
+
+// ---- views
+/// All rows of all copies lie one row stride apart.
+inline bool is_flat(const View& view) {
+  return view.shared() || view.probe_stride == view.rows * view.row_stride;
+}
+
+/// Row `row` of all copies, one copy after another, of a flat view.
+inline std::byte* row_of(const View& view, std::int64_t row) {
+  return static_cast<std::byte*>(view.data) +
+         static_cast<std::size_t>(row * view.row_stride) * size_of(view.dtype);
+}
+
+/// Every row begins on a multiple of what products want.
+inline bool is_aligned(const View& view) {
+  const auto multiple = [](std::size_t bytes) { return bytes % vector_bytes == 0; };
+  const std::size_t size = size_of(view.dtype);
+  return multiple(reinterpret_cast<std::uintptr_t>(view.data)) &&
+         multiple(static_cast<std::size_t>(view.row_stride) * size) &&
+         multiple(static_cast<std::size_t>(view.probe_stride) * size);
+}
+
+// ---- products
 
 /// What an algorithm is chosen for.
 struct GemmShape {
@@ -103,9 +128,12 @@ class CudaPlan final : public DevicePlan {
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
-  /// `alike`: y is one aligned matrix of the activations' type, shared by the probes as x is; with tails x is
-  /// the probes' own and has room for their columns.
-  Way way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue, bool alike) const;
+  /// y as one matrix that the library can write, or none: outputs side by side, aligned, of the activations'
+  /// type and shared by the probes as x is; with tails x is the probes' own and has room for their columns.
+  std::optional<View> whole_output(const Product& product, const ProductRange& range, const View& x,
+                                   const std::vector<ProductOutput>& outputs, std::int64_t slot_rows) const;
+  /// `whole`: there is a whole output.
+  Way way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue, bool whole) const;
   /// What the library is asked for. `slot_rows`: of a two-sided direction (columns_of).
   GemmShape shape_of(Way way, const Product& product, const ProductRange& range, const Epilogue& epilogue,
                      std::int64_t slot_rows) const;

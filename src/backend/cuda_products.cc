@@ -26,7 +26,7 @@ void CudaBackend::product(const ProbeTable& table, const Product& product, std::
   }
   const std::size_t past = outputs.back().first + outputs.back().count;
   const ProductRange range = range_of(product, first_part, past - first_part);
-  const std::optional<View> whole = whole_output(product, range, x, outputs);
+  const std::optional<View> whole = plan_.whole_output(product, range, x, outputs, slot_rows_);
   const Way way = plan_.way_of(product, range, epilogue, whole.has_value());
   const GemmShape shape = chosen(product, plan_.shape_of(way, product, range, epilogue, slot_rows_));
   switch (way) {
@@ -166,26 +166,6 @@ void CudaBackend::multiply(const Product& product, const ProductRange& range, co
                               : nullptr});
     row = end;
   }
-}
-
-std::optional<View> CudaBackend::whole_output(const Product& product, const ProductRange& range,
-                                              const View& x,
-                                              const std::vector<ProductOutput>& outputs) const {
-  View whole = outputs.front().y;
-  for (std::size_t i = 1; i < outputs.size(); ++i) {
-    const View& next = outputs[i].y;
-    if (next.data != row_of(whole, 0) + static_cast<std::size_t>(whole.cols) * size_of(whole.dtype) ||
-        next.dtype != whole.dtype || next.row_stride != whole.row_stride ||
-        next.probe_stride != whole.probe_stride) {
-      return {};
-    }
-    whole.cols += next.cols;
-  }
-  if (whole.dtype != dtype_ || whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole))
-    return {};
-  const std::int64_t columns = range.ranks > 0 ? columns_of(product, slot_rows_).width() : 0;
-  if (range.ranks > 0 && (x.shared() || !is_flat(x) || x.row_stride < product.in() + columns)) return {};
-  return whole;
 }
 
 cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first, std::size_t count,

@@ -57,10 +57,10 @@ Product on_card(const RandomProduct& random, DType dtype) {
   return product;
 }
 
-Way way_of(const Product& product, const Epilogue& epilogue, bool alike, bool fp32 = false,
+Way way_of(const Product& product, const Epilogue& epilogue, bool whole, bool fp32 = false,
            std::size_t first = 0) {
   const ProductRange range = range_of(product, first, product.parts.size() - first);
-  return CudaPlan(fp32, true).way_of(product, range, epilogue, alike);
+  return CudaPlan(fp32, true).way_of(product, range, epilogue, whole);
 }
 
 TEST(CudaPlan, ProductsGoStraightIntoTheirOutputsWhereTheyCan) {
