@@ -545,8 +545,9 @@ TrainResult Trainer::run() {
   while (done < max_steps() && !stopped) {
     stopped = do_step(done);
     ++done;
-    if (done % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 || done == max_steps())
-      evaluate(done);
+    // A run that is to stop leaves an evaluation to the one that goes on with it.
+    const bool due = done % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 && !stopped;
+    if (due || done == max_steps()) evaluate(done);
     if (done % static_cast<std::uint64_t>(config_.train.save_steps) == 0) save(done);
   }
   return finish(done, stopped);

@@ -2,6 +2,9 @@
 // grouping, after any crash, and from the trajectory alone.
 #include <gtest/gtest.h>
 
+#include <map>
+#include <sstream>
+
 #include "file_size_limit.h"
 #include "program.h"
 
@@ -284,6 +287,42 @@ TEST_F(RunTest, TermEndsAfterTheStep) {
   const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
   EXPECT_GT(step, 0);
   EXPECT_TRUE(std::filesystem::exists(scratch_ / fmt::format("run/snapshots/step-{}.h5", step)));
+}
+
+TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
+  const std::string data = scratch_ / "few.jsonl";
+  std::istringstream lines(read_all(MEZZO_SOURCE_DIR "/configs/quickstart/validation.jsonl"));
+  std::string few;
+  for (std::string line; few.size() < 4000 && std::getline(lines, line);) few += line + '\n';
+  write_file(data, few);
+  const auto command = [&](int steps) {
+    return fmt::format(
+        "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
+        "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1",
+        scratch_ / "run", steps, data);
+  };
+  const Outcome stopped =
+      run(scratch_, command(100000),
+          {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
+  EXPECT_EQ(stopped.status, 75) << stopped.err;
+  const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
+  /// How many evaluations each step has.
+  const auto evaluations = [&] {
+    std::map<int, int> of_step;
+    std::istringstream metrics(read_all(scratch_ / "run/metrics.jsonl"));
+    for (std::string line; std::getline(metrics, line);) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      if (values.contains("eval_loss")) ++of_step[values.at("step").get<int>()];
+    }
+    return of_step;
+  };
+  std::map<int, int> expected;
+  for (int i = 0; i < step; ++i) expected[i] = 1;
+  EXPECT_EQ(evaluations(), expected);
+  const Outcome resumed = run(scratch_, command(step + 1));
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  expected[step] = expected[step + 1] = 1;
+  EXPECT_EQ(evaluations(), expected);
 }
 
 TEST_F(RunTest, AdapterAsStartIsCopied) {
