@@ -295,11 +295,11 @@ TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
   std::string few;
   for (std::string line; few.size() < 4000 && std::getline(lines, line);) few += line + '\n';
   write_file(data, few);
-  const auto command = [&](int steps) {
+  const auto command = [&](int max_steps) {
     return fmt::format(
         "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
         "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1",
-        scratch_ / "run", steps, data);
+        scratch_ / "run", max_steps, data);
   };
   const Outcome stopped =
       run(scratch_, command(100000),
