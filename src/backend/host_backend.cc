@@ -48,6 +48,16 @@ std::size_t number_in(const char* path, std::size_t otherwise) {
   return file >> value ? value : otherwise;
 }
 
+/// The number behind `wanted` in a cgroup's memory.stat, or 0.
+std::size_t stat_of(const char* path, std::string_view wanted) {
+  std::ifstream file(path);
+  std::size_t value = 0;
+  for (std::string key; file >> key >> value;) {
+    if (key == wanted) return value;
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::size_t HostBackend::memory_available() const {
@@ -65,7 +75,11 @@ std::size_t HostBackend::memory_available() const {
   if (available == 0)
     throw DeviceError("/proc/meminfo does not say how much memory is available (MemAvailable)");
   const std::size_t limit = number_in("/sys/fs/cgroup/memory.max", SIZE_MAX);
-  const std::size_t used = number_in("/sys/fs/cgroup/memory.current", 0);
+  // Cached pages of files are taken back before memory is refused.
+  constexpr const char* stat = "/sys/fs/cgroup/memory.stat";
+  const std::size_t cached = stat_of(stat, "inactive_file") + stat_of(stat, "active_file");
+  const std::size_t current = number_in("/sys/fs/cgroup/memory.current", 0);
+  const std::size_t used = current - std::min(current, cached);
   return std::min(available, limit - std::min(limit, used));
 }
 

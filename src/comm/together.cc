@@ -54,7 +54,8 @@ std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Pati
   return texts;
 }
 
-void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience) {
+void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience,
+                ExitCode code) {
   const std::vector<std::string> all = agree(exchange, mine, patience);
   for (int rank = 1; rank < exchange.size(); ++rank) {
     const std::string& other = all[static_cast<std::size_t>(rank)];
@@ -67,7 +68,7 @@ void check_same(Exchange& exchange, const std::string& what, const std::string& 
       found_line = next_line(found);
       expected_line = next_line(expected);
     } while (found_line == expected_line);
-    throw JobFailed({.code = ExitCode::usage,
+    throw JobFailed({.code = code,
                      .message = fmt::format("{} of {} differs from that of {}: found {}, expected {}", what,
                                             exchange.name_of_rank(rank), exchange.name_of_rank(0), found_line,
                                             expected_line)});

@@ -108,9 +108,14 @@ std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, s
   // Too long: the first field loses tokens from its left, then the next one; the template's own words stay.
   // The shortened text is encoded anew, so that the ids are those of a text that could have stood in the
   // file.
+  const std::vector<std::string> names = field_names(template_);
   for (std::size_t field = 0; length(ids) + longest_option > max_length_ && field < values.size();) {
     std::string& value = values[field];
-    const auto excess = static_cast<std::size_t>(length(ids) + longest_option - max_length_);
+    // What is cut is saved at each place of the field.
+    const auto places = std::ranges::count_if(
+        template_, [&](const TemplatePart& part) { return part.is_field && part.text == names[field]; });
+    const auto excess =
+        static_cast<std::size_t>((length(ids) + longest_option - max_length_ + places - 1) / places);
     const std::vector<std::int32_t> tokens = tokenizer_.encode(value, false);
     if (tokens.size() <= excess) {
       value.clear();

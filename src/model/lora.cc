@@ -76,6 +76,10 @@ std::vector<LinearModule> adapted_modules(const Description& description, const 
         "lora.target_modules: {} matches no module of this {} model, expected some of {}, or all-linear",
         quote(target), description.family, fmt::join(short_names(all), ", "));
   }
+  if (adapted.empty() && some_layers) {
+    throw UsageError("lora.layers_to_transform: no module of lora.target_modules is in the layers {}",
+                     fmt::join(*config.layers_to_transform, ", "));
+  }
   return adapted;
 }
 
@@ -121,7 +125,17 @@ void check_agreement(const LoraConfig& config, const Adapter& adapter, const Des
   }
   if (config.layers_to_transform) wanted.layers_to_transform = config.layers_to_transform;
   const std::vector<TrainableSpec> specs = lora_trainables(description, wanted);
-  if (specs == adapter.specs) return;
+  if (specs == adapter.specs) {
+    // An adapter's whole names are taken in any layer: what the config leaves out would go unnoticed.
+    for (const LinearModule& module : adapted_modules(description, found)) {
+      if (!config.layers_to_transform || config.layers_to_transform->empty()) break;
+      if (std::ranges::count(*config.layers_to_transform, module.layer) > 0) continue;
+      throw UsageError(
+          "lora.layers_to_transform: the config leaves layer {} out, but the adapter of lora.adapter has {}",
+          module.layer, module.name);
+    }
+    return;
+  }
   const std::string_view key = config.target_modules.unset() ? "layers_to_transform" : "target_modules";
   std::vector<TrainableSpec> difference;
   std::ranges::set_symmetric_difference(specs, adapter.specs, std::back_inserter(difference), {},

@@ -26,10 +26,7 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
     tokens = 0;
   };
   for (const Example& example : examples) {
-    std::int64_t needed = 0;
-    for (const auto& option : example.options) {
-      needed = std::max(needed, static_cast<std::int64_t>(example.prompt.size() + option.size()) - 1);
-    }
+    const std::int64_t needed = packed_tokens(example, classifies_);
     if (chunk.size() == chunk_examples || tokens + needed > chunk_tokens) finish();
     chunk.push_back(&example);
     tokens += needed;

@@ -54,10 +54,14 @@ std::string algorithm_store() {
 
 }  // namespace
 
+Seconds tolerated_silence(const RuntimeConfig& config) {
+  return std::max(Seconds(config.timeout_s), Seconds(0.2));
+}
+
 Patience loading_patience(const RuntimeConfig& config) {
   constexpr double loading_timeouts = 20.0;
-  return {.silence = std::min(Seconds(config.timeout_s), starting_patience.silence),
-          .work = loading_timeouts * Seconds(config.timeout_s)};
+  const Seconds silence = tolerated_silence(config);
+  return {.silence = std::min(silence, starting_patience.silence), .work = loading_timeouts * silence};
 }
 
 BackendOptions Placement::backend_options() const {

@@ -134,14 +134,17 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
   const auto step_examples =
       static_cast<std::uint64_t>(config.gradient_accumulation_steps * config.batch_size);
   BatchShape largest;
-  if (steps * step_examples > most_visits) {
+  if (steps > most_visits / step_examples) {
     const std::int64_t slice = (config.batch_size + config.batch_slices - 1) / config.batch_slices;
+    // Of each epoch that a slice reaches into it may hold an example once.
+    const auto count = std::ssize(examples);
+    const std::int64_t epochs = 1 + (slice - 1 + count - 1) / count;
     const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
       std::vector<std::int64_t> sizes;
       for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);
       std::sort(sizes.begin(), sizes.end(), std::greater<>());
       std::int64_t sum = 0;
-      for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i) % sizes.size()];
+      for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i / epochs)];
       return sum;
     };
     largest = {.tokens = sum_of_largest(&BatchShape::tokens),

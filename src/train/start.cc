@@ -54,7 +54,7 @@ class Opening {
   RunStart go_on_from(const std::string& snapshot_path);
   RunStart begin_from(const Snapshot& snapshot, const std::string& snapshot_path);
   TrajectoryScan take_header();
-  std::uint64_t begin();
+  std::uint64_t begin(const RunState* start = nullptr);
 
   const Config& config_;
   const Inputs& inputs_;
@@ -65,14 +65,15 @@ class Opening {
 };
 
 RunStart Opening::start() {
-  const bool has_steps = has_finished_steps(folder_) || !list_snapshots(folder_.snapshots()).empty();
+  const bool has_steps =
+      !overwrite_ && (has_finished_steps(folder_) || !list_snapshots(folder_.snapshots()).empty());
   const ResumeFrom& from = config_.train.resume_from_checkpoint;
   switch (from.kind) {
     case ResumeFrom::Kind::automatic:
-      if (has_steps && !overwrite_) return go_on();
+      if (has_steps) return go_on();
       break;
     case ResumeFrom::Kind::never:
-      if (has_steps && !overwrite_) {
+      if (has_steps) {
         throw UsageError(
             "{}: holds a run's finished steps; train.resume_from_checkpoint=never needs --overwrite to "
             "replace them",
@@ -122,14 +123,17 @@ RunStart Opening::go_on_from(const std::string& snapshot_path) {
 /// Another run's snapshot begins this one, which keeps a copy so that it can be replayed by itself.
 RunStart Opening::begin_from(const Snapshot& snapshot, const std::string& snapshot_path) {
   if (!overwrite_ && has_finished_steps(folder_)) {
+    const RunHeader there = scan_trajectory(folder_.trajectory(), 0).header;
+    const bool same = there.start_step == snapshot.state.step && file_exists(folder_.start_snapshot()) &&
+                      read_snapshot(folder_.start_snapshot()).state.values == snapshot.state.values;
+    if (same) return go_on();  // the same command once more
     throw UsageError("{}: holds a run's finished steps; starting from {} needs --overwrite to replace them",
                      folder_.path, snapshot_path);
   }
   header_.start_step = snapshot.state.step;
   header_.initial_adapter = false;
-  const std::uint64_t bytes = begin();
-  write_snapshot(folder_.start_snapshot(), header_, snapshot.state);
-  return {.resume = true, .finished = false, .step = snapshot.state.step, .valid_bytes = bytes};
+  return {
+      .resume = true, .finished = false, .step = snapshot.state.step, .valid_bytes = begin(&snapshot.state)};
 }
 
 /// The header of the run in the folder, which has to be the one that the config asks for.
@@ -141,9 +145,9 @@ TrajectoryScan Opening::take_header() {
   return all;
 }
 
-/// A fresh run: what an earlier one left under the same names goes, then the new one's first files come.
-/// Returns the length of its trajectory, which holds no step yet.
-std::uint64_t Opening::begin() {
+/// A fresh run, behind `start` if there is one: what an earlier one left under the same names goes, then the
+/// new one's first files come, the trajectory last. Returns its length; it holds no step yet.
+std::uint64_t Opening::begin(const RunState* start) {
   remove_snapshots(folder_, [](const SnapshotFile&) { return true; });
   for (const std::string& path :
        {folder_.trajectory(), folder_.metrics(), folder_.adapter(), folder_.initial_adapter(),
@@ -157,6 +161,7 @@ std::uint64_t Opening::begin() {
     write_adapter(folder_.initial_adapter(), inputs_.files.description, inputs_.adapter,
                   inputs_.start->values, config_.model.path);
   }
+  if (start != nullptr) write_snapshot(folder_.start_snapshot(), header_, *start);
   const std::string header = header_.to_json();
   return RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())))
       .bytes();

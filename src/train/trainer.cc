@@ -87,7 +87,7 @@ class Trainer {
   bool leads() const { return exchange_.rank() == 0; }
   /// For work of which the longest so far took `longest`; zero: it was never done.
   Patience patience_for(Seconds longest) const {
-    const Seconds silence(config_.runtime.timeout_s);
+    const Seconds silence = tolerated_silence(config_.runtime);
     return {.silence = silence,
             .work = longest > Seconds(0) ? silence + stuck_factor * longest : starting_.work};
   }
@@ -148,6 +148,7 @@ class Trainer {
   Seconds longest_step_{0};  ///< any rank's work in one
   Seconds longest_evaluation_{0};
   std::uint64_t saved_step_ = ~std::uint64_t{0};
+  bool dropped_ = false;         ///< directions in the last step
   bool evaluation_due_ = false;  ///< the step that the run goes on from was to be evaluated and was not
 };
 
@@ -303,14 +304,20 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const auto probes = static_cast<std::int64_t>(probes_of(0).size());
   const std::int64_t slices = config_.train.gradient_accumulation_steps * config_.train.batch_slices;
   slots_.emplace(probes, slices, exchange_.size());
-  if (first_step >= max_steps()) return;
+  if (first_step >= max_steps()) {  // at most the last evaluation is left to do
+    if (evaluator_) runner_->reserve(evaluator_->largest(), 1);
+    return;
+  }
   const bool paired = config_.zo.paired();
+  // A card is one rank's, a host's memory that of all its ranks.
+  const bool shared = placement_.device != DeviceKind::cuda;
+  const auto sharers = static_cast<std::size_t>(shared ? exchange_.local_size() : 1);
   const GroupPlan plan =
       plan_group(*decoder_, *backend_, largest_,
                  {.probes = probes,
                   .share = largest_share(config_.train, *inputs_->train, inputs_->task.loss(), probes, paired,
                                          exchange_.size()),
-                  .memory = backend_->memory_available(),
+                  .memory = backend_->memory_available() / sharers,
                   .paired = paired},
                  config_.zo.probes_per_forward);
   group_ = plan.group;
@@ -345,7 +352,7 @@ void Trainer::open_record(const RunStart& start) {
     const bool evaluated = cut_metrics(start.step);
     metrics_.emplace(folder_.metrics());
     const auto interval = static_cast<std::uint64_t>(config_.train.eval_steps);
-    evaluation_due_ = !evaluated && start.step % interval == 0;
+    evaluation_due_ = !evaluated && (start.step % interval == 0 || start.step >= max_steps());
   });
   const std::vector<std::string> due = agree(exchange_, evaluation_due_ ? "due" : "", starting_);
   evaluation_due_ = !due[0].empty();
@@ -426,27 +433,23 @@ bool Trainer::do_step(std::uint64_t step) {
                     .loss = estimate.loss,
                     .gradient_norm = estimate.gradient_norm()};
   backend_->update(trainables_, update_of(record, header_.seed, header_.weight_decay), header_.noise);
-  if (leads()) trajectory_->append(encode(record));
 
-  if (estimate.dropped > 0) {
-    log_.warning("step {}: {} of {} directions were dropped, because a loss was not finite", step + 1,
-                 estimate.dropped, config_.zo.directions);
-  }
   divergence_.see(step + 1, estimate.loss, log_);
   if (leads()) watch_speed(step, units, shares);
-  std::size_t tokens = 0;
-  for (const auto& slice : slices) {
-    for (const Example* example : slice) tokens += example->prompt.size();
-  }
-  const StepMetrics metrics{
-      .step = step + 1,
-      .loss = estimate.loss,
-      .projected_gradient_norm = record.gradient_norm,
-      .learning_rate = static_cast<double>(record.learning_rate),
-      .tokens_per_second = static_cast<double>(tokens * probes.size()) / seconds_since(start),
-      .seconds = seconds_since(began_)};
+  const std::int64_t tokens = load_of(units, {.first = 0, .count = units.count()});  // of all probes
+  const StepMetrics metrics{.step = step + 1,
+                            .loss = estimate.loss,
+                            .projected_gradient_norm = record.gradient_norm,
+                            .learning_rate = static_cast<double>(record.learning_rate),
+                            .tokens_per_second = static_cast<double>(tokens) / seconds_since(start),
+                            .seconds = seconds_since(began_)};
   const bool log_line = metrics.step % static_cast<std::uint64_t>(config_.train.logging_steps) == 0 ||
                         metrics.step == max_steps();
+  if (estimate.dropped > 0 && (log_line || !dropped_)) {
+    log_.warning("step {}: {} of {} directions were dropped, because a loss was not finite", metrics.step,
+                 estimate.dropped, config_.zo.directions);
+  }
+  dropped_ = estimate.dropped > 0;
   if (leads()) {
     reporter_->step(metrics, log_line);
     if (log_line) {
@@ -464,6 +467,7 @@ bool Trainer::do_step(std::uint64_t step) {
       if (estimate.dropped > 0) line["dropped_directions"] = estimate.dropped;
       metrics_->append(line);
     }
+    trajectory_->append(encode(record));  // last: a resumed run cuts metrics to the steps that are committed
   }
   return slots_->stop_requested();
 }
@@ -486,6 +490,7 @@ void Trainer::evaluate(std::uint64_t steps_done) {
 void Trainer::save(std::uint64_t steps_done) {
   if (!leads() || saved_step_ == steps_done) return;
   exchange_.doing(Phase::saving, steps_done);
+  metrics_->sync();
   trajectory_->flush();  // the trajectory is on disk through the step before its snapshot is
   write_snapshot(folder_.snapshot(steps_done), header_,
                  {.step = steps_done, .values = read_values(*backend_, trainables_)});
@@ -501,17 +506,18 @@ void Trainer::write_final_adapter() {
 
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
   check_same(exchange_, "the hash of the trainables", fmt::format("{:016x}", backend_->hash(trainables_)),
-             starting_);
-  save(steps_done);
-  if (leads()) {
-    trajectory_->close();
-    reporter_->end_bar();
-  }
-  if (stopped && steps_done < max_steps()) {
+             starting_, ExitCode::error);
+  const bool goes_on = stopped && steps_done < max_steps();
+  together(exchange_, starting_, [&] {
+    save(steps_done);
+    if (leads()) trajectory_->close();
+    if (!goes_on) write_final_adapter();
+  });
+  if (leads()) reporter_->end_bar();
+  if (goes_on) {
     log_.info("stopped after step {}; the same command goes on from there", steps_done);
     return TrainResult::stopped;
   }
-  write_final_adapter();
   log_.info("done: {} steps in {:.1f} s; the adapter is in {}", steps_done, seconds_since(began_),
             folder_.adapter());
   return TrainResult::finished;
@@ -548,7 +554,9 @@ TrainResult Trainer::run() {
     // A run that is to stop leaves an evaluation to the one that goes on with it.
     const bool due = done % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 && !stopped;
     if (due || done == max_steps()) evaluate(done);
-    if (done % static_cast<std::uint64_t>(config_.train.save_steps) == 0) save(done);
+    // How long a disk takes is not a step's time: the others wait for it by themselves.
+    if (done % static_cast<std::uint64_t>(config_.train.save_steps) == 0)
+      together(exchange_, starting_, [&] { save(done); });
   }
   return finish(done, stopped);
 }

@@ -32,6 +32,25 @@ class RunTest : public ::testing::Test {
     return hash_of(scratch_, scratch_ / name);
   }
 
+  /// A validation file that takes no time.
+  std::string few_examples() {
+    std::istringstream lines(read_all(MEZZO_SOURCE_DIR "/configs/quickstart/validation.jsonl"));
+    std::string few;
+    for (std::string line; few.size() < 2000 && std::getline(lines, line);) few += line + '\n';
+    write_file(scratch_ / "few.jsonl", few);
+    return scratch_ / "few.jsonl";
+  }
+  /// How many evaluations each step of a run has.
+  std::map<int, int> evaluations(const std::string& name) {
+    std::map<int, int> of_step;
+    std::istringstream metrics(read_all(scratch_ / (name + "/metrics.jsonl")));
+    for (std::string line; std::getline(metrics, line);) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      if (values.contains("eval_loss")) ++of_step[values.at("step").get<int>()];
+    }
+    return of_step;
+  }
+
   ScratchFolder scratch_;
 };
 
@@ -190,6 +209,14 @@ TEST_F(RunTest, SnapshotOfAnotherRunBeginsThisOne) {
   const std::string expected = final_hash("first");
   const std::string from = "train.resume_from_checkpoint=" + (scratch_ / "first/snapshots/step-5.h5");
   EXPECT_EQ(final_hash("second", from), expected);
+  // The same command once more finds its own run; another snapshot would begin another one.
+  const Outcome again = run(scratch_, train(scratch_ / "second", from));
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_NE(again.err.find("has finished its 12 steps"), std::string::npos) << again.err;
+  const Outcome other =
+      run(scratch_, train(scratch_ / "second",
+                          "train.resume_from_checkpoint=" + (scratch_ / "first/snapshots/step-10.h5")));
+  EXPECT_EQ(other.status, 2) << other.err;
   // It stands alone from then on.
   std::filesystem::remove_all(scratch_ / "first");
   EXPECT_EQ(
@@ -198,6 +225,15 @@ TEST_F(RunTest, SnapshotOfAnotherRunBeginsThisOne) {
       0);
   EXPECT_EQ(hash_of(scratch_, scratch_ / "five"), hash_of(scratch_, scratch_ / "second/start.h5"));
   EXPECT_EQ(hash_of(scratch_, scratch_ / "second"), expected);
+}
+
+TEST_F(RunTest, OverwriteReplacesWhatCannotBeRead) {
+  const std::string expected = final_hash("run");
+  std::string trajectory = read_all(scratch_ / "run/trajectory");
+  trajectory[40] ^= 1;
+  write_file(scratch_ / "run/trajectory", trajectory);
+  EXPECT_EQ(run(scratch_, train(scratch_ / "run")).status, 1);
+  EXPECT_EQ(final_hash("run", "--overwrite"), expected);
 }
 
 TEST_F(RunTest, GoingBackNeedsOverwrite) {
@@ -289,12 +325,39 @@ TEST_F(RunTest, TermEndsAfterTheStep) {
   EXPECT_TRUE(std::filesystem::exists(scratch_ / fmt::format("run/snapshots/step-{}.h5", step)));
 }
 
+// Killed in its last evaluation a run has all of its steps, but neither their evaluation nor a snapshot.
+TEST_F(RunTest, TheLastEvaluationIsMadeUpFor) {
+  const std::string data = few_examples();
+  for (const int interval : {6, 5}) {  // which divides the steps, and which does not
+    const std::string name = fmt::format("every-{}", interval);
+    std::string command = train(scratch_ / name);
+    for (const auto& [old, text] : {std::pair("data.validation=null", "data.validation=" + data),
+                                    std::pair("eval_steps=6", fmt::format("eval_steps={}", interval))}) {
+      command.replace(command.find(old), std::string_view(old).size(), text);
+    }
+    const auto train_to_the_end = [&] {
+      const Outcome outcome = run(scratch_, command);
+      EXPECT_EQ(outcome.status, 0) << outcome.err;
+      return hash_of(scratch_, scratch_ / name);
+    };
+    const std::string expected = train_to_the_end();
+    const std::map<int, int> all = evaluations(name);
+    EXPECT_EQ(all.at(steps), 1);
+    std::filesystem::remove_all(scratch_ / (name + "/adapter"));
+    std::filesystem::remove(scratch_ / (name + "/snapshots/step-12.h5"));
+    const std::string metrics = scratch_ / (name + "/metrics.jsonl");
+    std::string lines = read_all(metrics);
+    lines.erase(lines.rfind('\n', lines.size() - 2) + 1);
+    write_file(metrics, lines);
+    EXPECT_FALSE(evaluations(name).contains(steps));
+    EXPECT_EQ(train_to_the_end(), expected);
+    EXPECT_EQ(evaluations(name), all);
+    EXPECT_EQ(hash_of(scratch_, scratch_ / (name + "/adapter")), expected);
+  }
+}
+
 TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
-  const std::string data = scratch_ / "few.jsonl";
-  std::istringstream lines(read_all(MEZZO_SOURCE_DIR "/configs/quickstart/validation.jsonl"));
-  std::string few;
-  for (std::string line; few.size() < 4000 && std::getline(lines, line);) few += line + '\n';
-  write_file(data, few);
+  const std::string data = few_examples();
   const auto command = [&](int max_steps) {
     return fmt::format(
         "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
@@ -306,23 +369,13 @@ TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
           {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
   EXPECT_EQ(stopped.status, 75) << stopped.err;
   const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
-  /// How many evaluations each step has.
-  const auto evaluations = [&] {
-    std::map<int, int> of_step;
-    std::istringstream metrics(read_all(scratch_ / "run/metrics.jsonl"));
-    for (std::string line; std::getline(metrics, line);) {
-      const nlohmann::json values = nlohmann::json::parse(line);
-      if (values.contains("eval_loss")) ++of_step[values.at("step").get<int>()];
-    }
-    return of_step;
-  };
   std::map<int, int> expected;
   for (int i = 0; i < step; ++i) expected[i] = 1;
-  EXPECT_EQ(evaluations(), expected);
+  EXPECT_EQ(evaluations("run"), expected);
   const Outcome resumed = run(scratch_, command(step + 1));
   EXPECT_EQ(resumed.status, 0) << resumed.err;
   expected[step] = expected[step + 1] = 1;
-  EXPECT_EQ(evaluations(), expected);
+  EXPECT_EQ(evaluations("run"), expected);
 }
 
 TEST_F(RunTest, AdapterAsStartIsCopied) {

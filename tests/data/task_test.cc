@@ -71,6 +71,16 @@ TEST(Task, TruncatesTheFieldFromTheLeft) {
   EXPECT_THROW(Task(config, tokenizer, 4), UsageError);
 }
 
+TEST(Task, AFieldThatStandsTwiceLosesHalfAtEachPlace) {
+  const WordTokenizer tokenizer(true);
+  TaskConfig config = classification();
+  config.prompt_template = "{sentence} |{sentence} It was";
+  // start + " |" + " It" + " was" + 2 of the longest option: 4 tokens are left for both.
+  const Task task(config, tokenizer, 10);
+  const Example example = task.encode(R"({"sentence": " one two three four", "label": 0})", "f", 1);
+  EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), " three four | three four It was");
+}
+
 TEST(Task, SecondFieldLosesAfterTheFirst) {
   const WordTokenizer tokenizer(false);
   TaskConfig config = classification();

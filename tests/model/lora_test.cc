@@ -76,6 +76,14 @@ TEST(Lora, WhatMatchesNothingIsAnErrorWithSuggestions) {
         adapted_modules(described("llama"), {.layers_to_transform = {{0, 2}}});
       },
       {"lora.layers_to_transform", "2", "0 to 1"});
+  // Each for itself is there.
+  const std::string whole = linear_modules(described("llama")).front().name;
+  expect_error<UsageError>(
+      [&] {
+        adapted_modules(described("llama"), {.target_modules = {whole.substr(whole.find("layers."))},
+                                             .layers_to_transform = {{1}}});
+      },
+      {"lora.layers_to_transform", "no module", "layers 1"});
 }
 
 TEST(Lora, InitialValuesAreKaimingUniformAndZero) {
@@ -276,6 +284,18 @@ TEST(Lora, ARunsSectionHasToAgreeWithTheAdapterItStartsFrom) {
               check_agreement(section, adapter, description);
             }).find("lora.target_modules"),
             std::string::npos);
+  // An adapter's whole names are taken in any layer, but not those that the section leaves out.
+  Adapter named = adapter;
+  named.config.target_modules.clear();
+  for (const LinearModule& module : adapted_modules(description, adapter.config))
+    named.config.target_modules.push_back(module.name);
+  section = {
+      .r = {}, .lora_alpha = {}, .target_modules = {}, .layers_to_transform = {{0, 1}}, .adapter = "a"};
+  EXPECT_NO_THROW(check_agreement(section, named, description));
+  section.layers_to_transform = {{0}};
+  EXPECT_NE(
+      error_of<UsageError>([&] { check_agreement(section, named, description); }).find("leaves layer 1 out"),
+      std::string::npos);
 }
 
 }  // namespace

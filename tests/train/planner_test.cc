@@ -176,6 +176,33 @@ TEST(LargestSlice, TellsOfRowsThatAreNotRead) {
   }
 }
 
+TEST(LargestSlice, OfALongRunIsEnoughForEachOfItsSlices) {
+  // Slices cross epochs, and then hold an example twice.
+  for (std::size_t examples = 1; examples <= 5; ++examples) {
+    for (std::int64_t batch = 1; batch <= 7; ++batch) {
+      std::vector<Example> all;
+      for (std::size_t i = 0; i < examples; ++i) all.push_back(example_of(i == 0 ? 40 : 3 + i));
+      const ExampleStream stream(std::move(all), 1, 0);
+      TrainConfig config;
+      config.batch_size = batch;
+      config.max_steps = 500;
+      const BatchShape seen = largest_slice(config, stream, TaskLoss::options);
+      config.max_steps = 5'000'000;
+      const BatchShape bound = largest_slice(config, stream, TaskLoss::options);
+      EXPECT_GE(bound.tokens, seen.tokens) << examples << " examples, slices of " << batch;
+      EXPECT_GE(bound.questions, seen.questions);
+    }
+  }
+}
+
+TEST(LargestSlice, AVeryLongRunIsNotWalkedThrough) {
+  const ExampleStream stream({example_of(3)}, 1, 0);
+  TrainConfig config;
+  config.max_steps = std::int64_t{1} << 49;
+  config.batch_size = std::int64_t{1} << 15;  // the product of both is 0 in 64 bits
+  EXPECT_EQ(largest_slice(config, stream, TaskLoss::options).sequences, 1 << 15);
+}
+
 TEST(Shares, UnitsAreTokens) {
   const Example a = example_of(10);
   Example b = example_of(4);

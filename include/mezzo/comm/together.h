@@ -36,9 +36,10 @@ class RankLost : public CommError {
 /// The text of every rank, in rank order. Throws RankLost naming the ranks that do not come.
 std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Patience patience);
 
-/// Returns when all ranks bring the same text, else throws JobFailed on all of them with ExitCode::usage:
-/// `what` of which rank differs from rank 0's, and the first lines that do.
-void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience);
+/// Returns when all ranks bring the same text, else throws JobFailed on all of them with `code`: `what` of
+/// which rank differs from rank 0's, and the first lines that do.
+void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience,
+                ExitCode code = ExitCode::usage);
 
 /// Returns when no rank brings a failure, else throws JobFailed on all of them, with the lowest failing
 /// rank's code and message. The message names rank and host unless it is rank 0's and every failing rank says

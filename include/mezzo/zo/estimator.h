@@ -26,7 +26,7 @@ struct Estimate {
   double loss = 0.0;  ///< at the unperturbed point, as far as the probes tell; NaN when all were dropped
   std::int64_t dropped = 0;  ///< directions with a loss that was not finite
 
-  double gradient_norm() const;  ///< root mean square of g_k over the good directions
+  double gradient_norm() const;  ///< Euclidean norm of (g_k) over the good directions
 };
 
 /// How directions become probes and losses become projected gradients.
