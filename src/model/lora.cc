@@ -126,9 +126,9 @@ void check_agreement(const LoraConfig& config, const Adapter& adapter, const Des
   if (config.layers_to_transform) wanted.layers_to_transform = config.layers_to_transform;
   const std::vector<TrainableSpec> specs = lora_trainables(description, wanted);
   if (specs == adapter.specs) {
+    if (!config.layers_to_transform || config.layers_to_transform->empty()) return;
     // An adapter's whole names are taken in any layer: what the config leaves out would go unnoticed.
     for (const LinearModule& module : adapted_modules(description, found)) {
-      if (!config.layers_to_transform || config.layers_to_transform->empty()) break;
       if (std::ranges::count(*config.layers_to_transform, module.layer) > 0) continue;
       throw UsageError(
           "lora.layers_to_transform: the config leaves layer {} out, but the adapter of lora.adapter has {}",

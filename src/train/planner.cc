@@ -147,15 +147,13 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
       for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i / epochs)];
       return sum;
     };
-    largest = {.tokens = sum_of_largest(&BatchShape::tokens),
-               .sequences = sum_of_largest(&BatchShape::sequences),
-               .reads = sum_of_largest(&BatchShape::reads),
-               .questions = sum_of_largest(&BatchShape::questions)};
-    for (const BatchShape& shape : shapes) {
-      largest.longest = std::max(largest.longest, shape.longest);
-      largest.mixed = largest.mixed || shape.leaves_rows_unread();
-    }
-    return largest;
+    for (const BatchShape& shape : shapes) largest = largest_of(largest, shape);
+    return {.tokens = sum_of_largest(&BatchShape::tokens),
+            .sequences = sum_of_largest(&BatchShape::sequences),
+            .reads = sum_of_largest(&BatchShape::reads),
+            .questions = sum_of_largest(&BatchShape::questions),
+            .longest = largest.longest,
+            .mixed = largest.mixed};
   }
   for (std::uint64_t step = 0; step < steps; ++step) {
     for (const auto& slice : slices_of(config, stream, step)) {

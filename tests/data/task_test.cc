@@ -59,15 +59,21 @@ TEST(Task, EncodesTemplateAndOptions) {
   EXPECT_EQ(tokenizer.decode(example.options[1]), " very good");
 }
 
+/// What is left of a prompt in `max_length` tokens, behind its start token.
+std::string truncated(const WordTokenizer& tokenizer, const TaskConfig& config, std::int64_t max_length,
+                      const std::string& line) {
+  const Example example = Task(config, tokenizer, max_length).encode(line, "f", 1);
+  EXPECT_EQ(example.prompt[0], 0);
+  return tokenizer.decode(std::span(example.prompt).subspan(1));
+}
+
 TEST(Task, TruncatesTheFieldFromTheLeft) {
   const WordTokenizer tokenizer(true);
   TaskConfig config = classification();
   config.prompt_template = "{sentence} It was";
   // start + field + " It" + " was" + the longest option of 2 tokens: 5 without the field.
-  const Task task(config, tokenizer, 7);
-  const Example example = task.encode(R"({"sentence": "one two three four", "label": 0})", "f", 1);
-  EXPECT_EQ(example.prompt[0], 0);
-  EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), " three four It was");
+  EXPECT_EQ(truncated(tokenizer, config, 7, R"({"sentence": "one two three four", "label": 0})"),
+            " three four It was");
   EXPECT_THROW(Task(config, tokenizer, 4), UsageError);
 }
 
@@ -76,9 +82,8 @@ TEST(Task, AFieldThatStandsTwiceLosesHalfAtEachPlace) {
   TaskConfig config = classification();
   config.prompt_template = "{sentence} |{sentence} It was";
   // start + " |" + " It" + " was" + 2 of the longest option: 4 tokens are left for both.
-  const Task task(config, tokenizer, 10);
-  const Example example = task.encode(R"({"sentence": " one two three four", "label": 0})", "f", 1);
-  EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), " three four | three four It was");
+  EXPECT_EQ(truncated(tokenizer, config, 10, R"({"sentence": " one two three four", "label": 0})"),
+            " three four | three four It was");
 }
 
 TEST(Task, SecondFieldLosesAfterTheFirst) {
