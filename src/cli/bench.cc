@@ -35,7 +35,9 @@ BenchmarkCase read_shape(const std::string& text) {
 Json to_json(const BenchmarkCase& benchmark, const BenchmarkOptions& options) {
   return {{"model", benchmark.model},
           {"shape", fmt::format("{}x{}", benchmark.sequences, benchmark.tokens)},
-          {"directions", options.directions}};
+          {"directions", options.directions},
+          {"lora_r", options.adapter.r},
+          {"lora_alpha", options.adapter.lora_alpha}};
 }
 
 void add_result(Json& json, const BenchmarkResult& result) {
@@ -43,6 +45,7 @@ void add_result(Json& json, const BenchmarkResult& result) {
   json["probes"] = result.probes;
   json["probes_per_forward"] = result.group;
   json["trainables"] = result.trainables;
+  json["target_modules"] = result.target_modules;
   json["ranks"] = result.ranks;
   json["trainables_hash"] = fmt::format("{:016x}", result.hash);
   json["step_s"] = result.step;
@@ -135,6 +138,7 @@ VerbAction add_bench(CLI::App& verb) {
     std::vector<std::string> models = benchmark_models();
     std::vector<std::string> shapes = {"1x128", "8x128", "16x256"};
     std::int64_t probes_per_forward = 0;
+    std::vector<std::string> targets;
     BenchmarkOptions options;
     DeviceOptions device;
     bool json = false;
@@ -159,6 +163,12 @@ VerbAction add_bench(CLI::App& verb) {
       ->check(CLI::PositiveNumber);
   verb.add_option("--layers", options.layers, "cut the models to this many layers")
       ->check(CLI::PositiveNumber);
+  verb.add_option("--lora-r", options.adapter.r, "rank of the low-rank terms")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  verb.add_option("--target-modules", arguments->targets,
+                  "modules that they are on, separated by commas, or all-linear (default: query and value)")
+      ->delimiter(',');
   add_device_options(verb, arguments->device);
   verb.add_flag("--one-by-one", options.one_by_one, "also steps of one probe a forward");
   verb.add_flag("--upper-half", options.upper_half, "also steps with the upper half of the layers perturbed");
@@ -167,8 +177,8 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_flag("--floor", options.floor, "also the base products alone, in turn with the steps");
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer(
-      "A step is LoRA r 8 on query and value, a language-model loss on all tokens. Under mpirun its probes "
-      "are shared out to the ranks.\n"
+      "A step is of LoRA, alpha 16, with a language-model loss on all tokens. Under mpirun its probes are "
+      "shared out to the ranks.\n"
       "Example: mezzo bench --models gpt2 --shapes 1x128,8x128 --floor --one-by-one");
   return [arguments](VerbContext& context) {
     BenchmarkOptions& chosen = arguments->options;
@@ -183,6 +193,8 @@ VerbAction add_bench(CLI::App& verb) {
     together(exchange, starting_patience, [&] { placement = place(arguments->device.runtime(), exchange); });
     check_own_devices(exchange, placement, starting_patience);
     chosen.backend = placement.backend_options();
+    chosen.adapter.all_linear = arguments->targets == std::vector<std::string>{"all-linear"};
+    if (!chosen.adapter.all_linear) chosen.adapter.target_modules = arguments->targets;
     if (arguments->probes_per_forward > 0) chosen.probes_per_forward = arguments->probes_per_forward;
     std::vector<BenchmarkCase> cases;
     for (const std::string& model : arguments->models) {

@@ -44,18 +44,15 @@ constexpr TableModel table_models[] = {
 
 /// A table's model on a device of its own, so that each measurement finds the memory as a run would.
 struct RandomModel {
-  /// Without an adapter when first_layer is none.
   RandomModel(const BackendOptions& options, const Description& description,
-              std::optional<std::int64_t> first_layer)
+              const std::optional<AdapterConfig>& adapter)
       : backend(make_backend(options)) {
-    AdapterConfig adapter;
-    if (first_layer) {
-      adapter = benchmark_adapter(description, *first_layer);
-      const std::vector<TrainableSpec> specs = lora_trainables(description, adapter);
+    if (adapter) {
+      const std::vector<TrainableSpec> specs = lora_trainables(description, *adapter);
       trainables = make_trainables(*backend, specs, initial_values(specs, run_seed));
     }
-    decoder = std::make_unique<Decoder>(*backend, description, first_layer ? &adapter : nullptr,
-                                        first_layer ? &trainables : nullptr);
+    decoder = std::make_unique<Decoder>(*backend, description, adapter ? &*adapter : nullptr,
+                                        adapter ? &trainables : nullptr);
     decoder->randomize(run_seed, weight_scale);
   }
 
@@ -212,13 +209,11 @@ Description benchmark_model(const std::string& name, std::int64_t layers) {
   throw UsageError("unknown model '{}', expected one of {}", name, nlohmann::json(benchmark_models()).dump());
 }
 
-AdapterConfig benchmark_adapter(const Description& description, std::int64_t first_layer) {
-  AdapterConfig config;
-  config.target_modules = description.names.query_value;
+AdapterConfig from_layer(AdapterConfig adapter, const Description& description, std::int64_t first_layer) {
   std::vector<std::int64_t> layers;
   for (std::int64_t layer = first_layer; layer < description.layers; ++layer) layers.push_back(layer);
-  config.layers_to_transform = layers;
-  return config;
+  adapter.layers_to_transform = layers;
+  return adapter;
 }
 
 std::vector<Example> random_examples(std::int64_t vocabulary, std::int64_t sequences, std::int64_t tokens) {
@@ -265,7 +260,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
 
   BenchmarkResult result;
   {
-    RandomModel model(options.backend, description, 0);
+    RandomModel model(options.backend, description, options.adapter);
     choose_together(exchange, *model.backend, model.decoder->workload(shape, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
@@ -273,6 +268,9 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .layers = description.layers,
               .probes = probes,
               .group = planned.group,
+              .target_modules = options.adapter.all_linear ? std::vector<std::string>{"all-linear"}
+                                : options.adapter.target_modules.empty() ? description.names.query_value
+                                                                         : options.adapter.target_modules,
               .trainables = model.trainables.count(),
               .ranks = exchange.size(),
               .weight_bytes = model.decoder->weight_bytes(),
@@ -317,7 +315,8 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
     }
   }
   if (options.upper_half) {
-    RandomModel model(options.backend, description, description.layers / 2);
+    RandomModel model(options.backend, description,
+                      from_layer(options.adapter, description, description.layers / 2));
     BenchmarkStep step = step_of(model, plan(model).group);
     repeat(warm_up, [&] { step.run(); });
     result.upper_half = median_seconds(options.repetitions, [&] { step.run(); });

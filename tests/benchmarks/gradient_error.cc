@@ -1,6 +1,6 @@
 // How far projected gradients in bf16 are from those of the cpu backend in fp32: the same directions, batch
 // and adapter on both, at several epsilons.
-//   gradient_error MODEL DATA.jsonl [directions = 64]
+//   gradient_error MODEL DATA.jsonl [directions = 64] [all-linear]
 #include <fmt/format.h>
 
 #include <cmath>
@@ -15,9 +15,8 @@ namespace {
 
 /// g of each direction, two-sided.
 std::vector<double> gradients(const BackendOptions& options, const ModelFiles& files, const LossBatch& batch,
-                              std::int64_t directions, double epsilon) {
+                              const AdapterConfig& config, std::int64_t directions, double epsilon) {
   const std::unique_ptr<Backend> backend = make_backend(options);
-  const AdapterConfig config = benchmark_adapter(files.description, 0);
   const std::vector<TrainableSpec> specs = lora_trainables(files.description, config);
   std::vector<float> values = initial_values(specs, 1);
   // As after some training: B is not zero.
@@ -50,10 +49,11 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
 
 int run(int argc, char** argv) {
   if (argc < 3) {
-    fmt::print(stderr, "usage: gradient_error MODEL DATA.jsonl [directions]\n");
+    fmt::print(stderr, "usage: gradient_error MODEL DATA.jsonl [directions] [all-linear]\n");
     return 2;
   }
   const std::int64_t directions = argc > 3 ? std::stoll(argv[3]) : 64;
+  const AdapterConfig adapter{.all_linear = argc > 4 && std::string(argv[4]) == "all-linear"};
   const ModelFiles files(argv[1]);
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(argv[1]);
   TaskConfig config;
@@ -68,7 +68,7 @@ int run(int argc, char** argv) {
   if (!card) fmt::print("cuda: {}\n", reason);
   for (const double epsilon : {1e-2, 1e-3}) {
     const std::vector<double> truth =
-        gradients({.device = DeviceKind::cpu, .threads = 8}, files, batch, directions, epsilon);
+        gradients({.device = DeviceKind::cpu, .threads = 8}, files, batch, adapter, directions, epsilon);
     double square = 0.0;
     for (const double g : truth) square += g * g;
     fmt::print("epsilon {:g}: root mean square of g {:.4g}\n", epsilon,
@@ -76,7 +76,7 @@ int run(int argc, char** argv) {
     for (const bool fp32 : {true, false}) {
       if (!card) break;
       const std::vector<double> got =
-          gradients({.device = DeviceKind::cuda, .fp32 = fp32}, files, batch, directions, epsilon);
+          gradients({.device = DeviceKind::cuda, .fp32 = fp32}, files, batch, adapter, directions, epsilon);
       double error = 0.0;
       double along = 0.0;
       double own = 0.0;

@@ -19,7 +19,7 @@ class Step {
  public:
   Step(Backend& backend, const ModelFiles& files, StepWork work, std::int64_t first_layer,
        AsyncRecordWriter& trajectory, Exchange& exchange)
-      : config_(benchmark_adapter(files.description, first_layer)),
+      : config_(from_layer({}, files.description, first_layer)),
         trainables_(start(backend, files.description, config_)),
         decoder_(backend, files.description, &config_, &trainables_) {
     decoder_.load(files, {});

@@ -44,6 +44,20 @@ TEST_F(MeasureTest, BenchReportsEveryNumber) {
   }
 }
 
+TEST_F(MeasureTest, BenchPerturbsTheModulesThatItIsTold) {
+  const std::string bench =
+      "bench --layers 1 --shapes 1x8 --models gpt2 --directions 1 --device cpu --repetitions 1 ";
+  const auto trainables = [&](const std::string& options) {
+    return json_of(bench + options).at("results")[0].at("trainables").get<std::int64_t>();
+  };
+  EXPECT_EQ(trainables("--lora-r 3 --target-modules mlp.c_proj"), 3 * (3072 + 768));
+  EXPECT_EQ(trainables("--lora-r 3 --target-modules all-linear"),
+            3 * ((768 + 2304) + (768 + 768) + 2 * (768 + 3072)));
+  const Outcome outcome = run(scratch_, bench + "--target-modules q_proj");
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("matches no module of this gpt2 model"), std::string::npos) << outcome.err;
+}
+
 TEST_F(MeasureTest, BenchRefusesWhatItDoesNotKnow) {
   EXPECT_EQ(run(scratch_, "bench --models gpt5").status, 2);
   for (const char* shape : {"8", "x8", "8x", "0x8", "8x8x8"}) {

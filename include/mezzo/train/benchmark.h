@@ -90,8 +90,8 @@ class BenchmarkStep {
 std::vector<std::string> benchmark_models();
 /// One of them; UsageError for another name. `layers` 0: all that it has.
 Description benchmark_model(const std::string& name, std::int64_t layers);
-/// LoRA r 8, alpha 16 on the family's query and value, of the layers from `first_layer` on.
-AdapterConfig benchmark_adapter(const Description& description, std::int64_t first_layer);
+/// `adapter` on the layers from `first_layer` on alone.
+AdapterConfig from_layer(AdapterConfig adapter, const Description& description, std::int64_t first_layer);
 /// Sequences of random tokens of which a language-model loss reads every one of `tokens` rows.
 std::vector<Example> random_examples(std::int64_t vocabulary, std::int64_t sequences, std::int64_t tokens);
 
@@ -103,7 +103,8 @@ struct BenchmarkCase {
 
 struct BenchmarkOptions {
   BackendOptions backend;
-  std::int64_t layers = 0;  ///< 0: all
+  std::int64_t layers = 0;     ///< 0: all
+  AdapterConfig adapter = {};  ///< on all layers
   std::int64_t directions = 20;
   int repetitions = 5;
   std::optional<std::int64_t> probes_per_forward;  ///< none: as the planner chooses
@@ -118,7 +119,8 @@ struct BenchmarkResult {
   std::string device;
   std::int64_t layers = 0;
   std::int64_t probes = 0;
-  std::int64_t group = 0;       ///< probes a forward
+  std::int64_t group = 0;  ///< probes a forward
+  std::vector<std::string> target_modules = {};
   std::int64_t trainables = 0;  ///< numbers
   int ranks = 1;
   std::uint64_t hash = 0;  ///< of the trainables behind the timed steps: the same on any number of ranks
