@@ -245,20 +245,33 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
 }
 
 bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
-  // Few rows, odd ones, whole tiles and all but one; at the start, in the middle of tiles and across them.
+  // Of as many rows as a run's products have: few, odd numbers, whole tiles and more; at the start, in the
+  // middle of tiles and across them, and at the end.
   struct Range {
     std::int64_t first, rows;
   };
-  const std::int64_t all = search.sizes.check_rows;
-  const std::array<Range, 9> ranges{
-      {{0, 1}, {1, 1}, {5, 2}, {17, 31}, {64, 64}, {100, 128}, {129, 257}, {31, all - 64}, {1, all - 1}}};
+  const std::int64_t all = search.sizes.rows;
+  const std::int64_t most = search.sizes.check_rows;
+  const std::array<Range, 12> ranges{{{0, 1},
+                                      {1, 1},
+                                      {5, 2},
+                                      {17, 31},
+                                      {64, 64},
+                                      {100, 128},
+                                      {129, 257},
+                                      {31, most - 64},
+                                      {1, most - 1},
+                                      {all / 2 - 31, 257},
+                                      {all - 257, 257},
+                                      {all - 1, 1}}};
   const GemmShape& shape = search.shape;
   if (launch(shape, search.operands(0, all, search.sizes.y), algorithm) != CUBLAS_STATUS_SUCCESS)
     return false;
   auto* const differences = reinterpret_cast<std::uint32_t*>(search.base + search.sizes.differences);
   MEZZO_CUDA(cudaMemsetAsync(differences, 0, sizeof(std::uint32_t), stream_));
   for (const Range& range : ranges) {
-    const GemmOperands part = search.operands(range.first, range.rows, search.sizes.y_again);
+    GemmOperands part = search.operands(range.first, range.rows, search.sizes.y_again);
+    part.y = search.base + search.sizes.y_again;
     if (launch(shape, part, algorithm) != CUBLAS_STATUS_SUCCESS) return false;
     const auto size = static_cast<std::int64_t>(size_of(shape.out));
     MEZZO_CUDA(cuda::count_differences(part.y, search.operands(range.first, range.rows, search.sizes.y).y,
