@@ -125,9 +125,7 @@ Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Ep
   if (product.bias && (dtype_ != DType::bf16 || product.bias.dtype != dtype_)) return Way::plain;
   if (epilogue.activation != Activation::none && dtype_ != DType::bf16) return Way::plain;
   if (!epilogue.gated) return Way::direct;
-  // With tails gate and up stay in fp32 until they are multiplied.
-  const bool fits = dtype_ == DType::bf16 && range.ranks == 0 && in_units(product.parts[range.first].rows);
-  return fits ? Way::gated : Way::plain;
+  return dtype_ == DType::bf16 && in_units(product.parts[range.first].rows) ? Way::gated : Way::plain;
 }
 
 GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange& range,
