@@ -73,12 +73,15 @@ struct Decoder::Weights {
 /// One forward over an arena: the code that runs it and, without a backend, the code that measures it.
 ///
 /// The forward is a row of blocks, attention and MLP of each layer in turn (one block a layer with a parallel
-/// residual). Between two blocks stand the residual stream h and its norm x. The first perturbed block is
-/// where begin() ends.
+/// residual). Between two blocks stand the residual stream and its norm x. The first perturbed block is where
+/// begin() ends.
 struct Decoder::Forward {
+  /// The residual stream is h + delta: what attention adds is stored with what the MLP adds, not by itself,
+  /// since a sum costs more to write and read than its terms.
   struct State {
-    View h;  ///< [T or R, H], in the residual dtype
-    View x;  ///< [T or R, H], the next block's input; the last one's is the head's
+    View h;      ///< [T or R, H], in the residual dtype
+    View delta;  ///< [T or R, H]; no rows: none
+    View x;      ///< [T or R, H], the next block's input; the last one's is the head's
   };
 
   const DevicePlan& sizes;  ///< asked for strides and dtypes
@@ -180,34 +183,42 @@ struct Decoder::Forward {
   /// `is_own`.
   State run(std::int64_t first, std::int64_t last, State in, bool is_own, const ProbeTable& table,
             std::int64_t probes) {
+    State own = in;  // h and x to write to
+    std::size_t above_own = arena.mark();
     for (std::int64_t block = first; block < last; ++block) {
       const std::int64_t index = block / blocks_per_layer();
       const Layer& layer = weights.layers[static_cast<std::size_t>(index)];
       const bool attention = block % blocks_per_layer() == 0;
+      const bool mlp = !attention || d.parallel_residual;
       const bool drops_rows = attention && index + 1 == d.layers && shape.leaves_rows_unread();
-      State out = in;
-      if (!is_own || drops_rows) out = take_state(probes, drops_rows ? shape.reads : in.h.rows);
+      if (!is_own || drops_rows) {
+        own = take_state(probes, drops_rows ? shape.reads : in.h.rows);
+        above_own = arena.mark();
+      }
       is_own = true;
 
-      const std::size_t mark = arena.mark();
       View h = in.h;
       View x = in.x;
       std::vector<View> deltas;
       if (attention) {
         if (drops_rows) {
-          h = arena.take(sizes.residual_dtype(), h.shared() ? 0 : table.count(), shape.reads, d.hidden,
-                         d.hidden);
+          h = h.shared() == own.h.shared() ? own.h : arena.take(h.dtype, 0, shape.reads, h.cols, h.cols);
+          above_own = arena.mark();
           x = take_like(in.x, shape.reads, table);
           const bool x_is_used = !d.fused_qkv() || d.parallel_residual;  // a fused product needs all rows
           if (backend != nullptr) backend->gather(table, in.h, batch->reads, h);
           if (backend != nullptr && x_is_used) backend->gather(table, in.x, batch->reads, x);
         }
         deltas.push_back(attention_delta(layer, in.x, x, drops_rows, table));
+      } else {
+        deltas.push_back(in.delta);
       }
-      if (!attention || d.parallel_residual) deltas.push_back(mlp_delta(layer, x, table));
-      if (backend != nullptr) backend->residual_norm(table, h, deltas, out.h, norm_before(block + 1), out.x);
-      arena.release_to(mark);
-      in = out;
+      const std::size_t mark = arena.mark();
+      if (mlp) deltas.push_back(mlp_delta(layer, x, own.x, table));
+      const View sum = mlp ? own.h : View{};
+      if (backend != nullptr) backend->residual_norm(table, h, deltas, sum, norm_before(block + 1), own.x);
+      arena.release_to(mlp ? above_own : mark);
+      in = {.h = mlp ? own.h : h, .delta = mlp ? View{} : deltas.front(), .x = own.x};
     }
     return in;
   }
@@ -217,8 +228,8 @@ struct Decoder::Forward {
     return arena.take(x.dtype, x.shared() ? 0 : table.count(), rows, x.cols, x.row_stride);
   }
 
-  /// What attention adds to the residual stream. `x` are all rows; `x_read`, where only read rows go on,
-  /// those.
+  /// What attention adds to the residual stream, on top of the arena. `x` are all rows; `x_read`, where only
+  /// read rows go on, those.
   View attention_delta(const Layer& layer, const View& x, const View& x_read, bool read_rows_only,
                        const ProbeTable& table) {
     const std::int64_t rows = x.rows;
@@ -235,13 +246,7 @@ struct Decoder::Forward {
     const std::int64_t q_width = d.query_width();
     const std::int64_t kv_width = d.kv_width();
 
-    // What outlives this function lies lowest: with a parallel residual the delta waits for the MLP's.
-    View delta;
-    if (d.parallel_residual) delta = take(delta_probes, queries, d.hidden);
-    const std::size_t below = arena.mark();
-    const View out = take_input(out_probes, queries, layer.attention_output);
     const std::size_t mark = arena.mark();
-
     View q, k, v;
     if (fused) {
       const View qkv = take(q_probes, rows, q_width + 2 * kv_width);
@@ -277,23 +282,26 @@ struct Decoder::Forward {
       }
     }
 
+    const View out = take_input(out_probes, queries, layer.attention_output);
     if (backend != nullptr) {
       const View query_rows = read_rows_only ? batch->reads : View{};
       const Rope* turned = d.positions == PositionKind::rotary ? &rope : nullptr;
       backend->attention(table, *batch, attention_shape(d), turned, q, k, v, query_rows, out);
     }
-    arena.release_to(mark);
-    if (!d.parallel_residual) delta = take(delta_probes, queries, d.hidden);
+    // What outlives this function lies lowest: where q was, below `out`, if there is room for it.
+    if (delta_probes == q_probes && d.hidden <= q_width) arena.release_to(mark);
+    const View delta = take(delta_probes, queries, d.hidden);
     if (backend != nullptr) backend->product(table, layer.attention_output, 0, out, {{delta}}, {});
-    if (d.parallel_residual) arena.release_to(below);
     return delta;
   }
 
-  View mlp_delta(const Layer& layer, const View& x, const ProbeTable& table) {
+  /// What the MLP adds, in `place` if that is the probes' own or shared as it is. `place` may be x.
+  View mlp_delta(const Layer& layer, const View& x, const View& place, const ProbeTable& table) {
     const std::int64_t middle_probes = x.shared() && !layer.mlp_input.perturbed() ? 0 : table.count();
     const std::int64_t delta_probes = layer.mlp_output.perturbed() ? table.count() : middle_probes;
     const View middle = take_input(middle_probes, x.rows, layer.mlp_output);
-    const View delta = take(delta_probes, x.rows, d.hidden);
+    const bool shared_alike = place.shared() == (delta_probes == 0);
+    const View delta = shared_alike ? place : take(delta_probes, x.rows, d.hidden);
     if (backend != nullptr) {
       backend->product(table, layer.mlp_input, 0, x, {{middle}}, mlp_epilogue(d));
       backend->product(table, layer.mlp_output, 0, middle, {{delta}}, {});

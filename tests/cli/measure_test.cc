@@ -235,11 +235,13 @@ TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
             (std::vector<std::string>{"qkv", "attention_output", "mlp_input", "mlp_output", "head",
                                       "attention", "norm", "embed_gather", "update", "hash", "upload_read"}));
   EXPECT_LE(shares, 1.0 + 1e-9);
-  // Rows of 128 numbers that the norms of 4 layers read and write: T that all 4 probes share in the first one
-  // and as the second one's h; then h, delta, the new h and x of each probe; in the last layer the 4 that are
-  // read.
+  // Rows of 128 numbers that the norms of 4 layers read and write: h and x before the first layer, which all
+  // 4 probes share as they do h throughout that layer; then each probe h, delta and x behind attention and h,
+  // both deltas, the new h and x behind the MLP; in the last layer of the 4 rows that are read.
   const double shared = json.at("tokens").get<double>();
-  const double rows = 2 * shared + shared + 3 * (4 * shared) + 5 * 4 * (4 * shared) + 2 * 4 * (4 * 4);
+  const double own = 4 * shared;
+  const double rows =
+      2 * shared + (shared + 2 * own) + (shared + 4 * own) + 2 * (3 + 5) * own + (3 + 5) * 4 * 4;
   EXPECT_EQ(json.at("operations")[6].at("bytes"), rows * 128 * 4);
   const nlohmann::json& parts = json.at("parts");
   EXPECT_GT(parts.at("slice_tokens"), 0);

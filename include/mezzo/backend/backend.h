@@ -140,8 +140,9 @@ class Backend : public DevicePlan {
   /// h[t] = table[tokens[t]] (+ positions_table[positions[t] + position_offset]); h shared.
   virtual void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
                      View h) = 0;
-  /// h_out = h_in + sum of deltas (0 to 2, each shared or per-probe); x = norm(h_out). h_out may be h_in; an
-  /// h_out without data is not stored. x's dtype is the activations'.
+  /// h_out = h_in + sum of deltas in order (0 to 2, each shared or per-probe); x = norm(h_out). h_out may be
+  /// h_in; an h_out without data is not stored; with one that is, x may be the last delta. x's dtype is the
+  /// activations'.
   virtual void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                              const Norm& norm, View x) = 0;
   /// Parts [first_part, first_part + y.size()) of `product`, each into its own y [rows, part.rows], tails
