@@ -112,12 +112,13 @@ __device__ inline void part_values(const Finish& o, const Column& c, std::int64_
 
 template <typename T, bool gated>
 __global__ void __launch_bounds__(finish_cols) finish_block(Finish o, std::int64_t first_copy, Typed<T> y) {
-  const std::int64_t p = first_copy + blockIdx.z;
+  // Copies are neighbours: where they share W x it is read once.
+  const std::int64_t p = first_copy + blockIdx.x;
   const std::int64_t begin = max(std::int64_t{0}, o.first - p * o.base_rows);
   const std::int64_t end = min(o.rows, o.first + o.count - p * o.base_rows);
-  const std::int64_t t = begin + std::int64_t{blockIdx.y} * finish_rows;
+  const std::int64_t t = begin + std::int64_t{blockIdx.z} * finish_rows;
   // Two neighbouring columns a thread; the last one alone where their number is odd.
-  const std::int64_t first = 2 * (std::int64_t{blockIdx.x} * finish_cols + threadIdx.x);
+  const std::int64_t first = 2 * (std::int64_t{blockIdx.y} * finish_cols + threadIdx.x);
   if (t >= end || first >= o.cols) return;
   const bool alone = first + 1 == o.cols;
   float value[2][finish_rows];
@@ -186,7 +187,7 @@ cudaError_t finish(const Finish& o, std::int64_t copies, cudaStream_t stream) {
     copies = (o.first + o.count - 1) / o.base_rows - first_copy + 1;
     most_rows = std::min(o.count, o.base_rows);
   }
-  const dim3 grid(blocks(o.cols, 2 * finish_cols), blocks(most_rows, finish_rows), blocks(copies, 1));
+  const dim3 grid(blocks(copies, 1), blocks(o.cols, 2 * finish_cols), blocks(most_rows, finish_rows));
   return by_type(o.y.dtype, [&]<typename T>(T) {
     if (o.gated) {
       finish_block<T, true><<<grid, finish_cols, 0, stream>>>(o, first_copy, typed<T>(o.y));

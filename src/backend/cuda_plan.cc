@@ -1,5 +1,7 @@
 #include "cuda_plan.h"
 
+#include <cmath>
+
 #include "kernels/cuda/head_tiles.h"
 #include "mezzo/core/error.h"
 
@@ -18,6 +20,8 @@ constexpr std::int64_t fewest_tail_columns = 128;
 constexpr std::int64_t most_tail_columns = 192;
 constexpr std::int64_t tail_share = 21;  // of the `in` columns, where that lies between the two
 constexpr std::int64_t wanted_rows = 8192;
+/// What writing W's columns for a range takes, as multiplications in a product meanwhile (H200: 7 us).
+constexpr double range_multiplications = 2.3e9;
 
 /// Slots that the columns of so many ranks have room for.
 std::int64_t most_slots(std::int64_t in, std::int64_t ranks) {
@@ -92,8 +96,11 @@ std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) c
 
 cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
   const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
-  const std::int64_t wanted = (wanted_rows + rows - 1) / rows;
   const std::int64_t ranks = product.tail_ranks();
+  // A slot more costs each row a block of columns, a range less is a writing saved: least at the square root.
+  const double a_slot = static_cast<double>(rows * product.out() * cuda::tail_columns(ranks, 0).block);
+  const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
+  const std::int64_t wanted = std::max((wanted_rows + rows - 1) / rows, cheapest);
   return cuda::tail_columns(ranks, std::min(wanted, most_slots(product.in(), ranks)));
 }
 
