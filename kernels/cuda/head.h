@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/head_tiles.h"
 #include "kernels/cuda/matrices.h"
+#include "kernels/cuda/tiles.h"
 
 namespace mezzo::cuda {
 
@@ -38,9 +38,6 @@ struct Questions {
   const std::int32_t* row_questions = nullptr;  ///< [row_begins[rows]]
   std::int64_t count = 0;
 };
-
-/// Whether a card of this compute capability runs these kernels.
-bool head_runs_on(int major, int minor);
 
 /// logits = x weight^T + bias, fp32 and in registers alone. out[copy][j] = the logit that question j asks
 /// for, for the questions whose row is among these; the sums of the rows' exponentials, a tile of columns at

@@ -19,7 +19,7 @@ bool cuda_available(std::string* reason) {
   return false;
 }
 
-bool cuda_fuses_head(int) { return false; }
+bool cuda_runs_tiles(int) { return false; }
 std::vector<CudaDevice> cuda_devices() { return {}; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) { refuse(); }

@@ -7,6 +7,7 @@
 #include "cuda_memory.h"
 #include "cuda_operands.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/tiles.h"
 
 namespace mezzo {
 namespace {
@@ -28,7 +29,7 @@ std::optional<std::int64_t> rows_from(const std::string& text) {
 
 CudaBackend::CudaBackend(const BackendOptions& options)
     : dtype_(options.fp32 ? DType::f32 : DType::bf16),
-      plan_(options.fp32, cuda_fuses_head(options.device_index)) {
+      plan_(options.fp32, cuda_runs_tiles(options.device_index)) {
   MEZZO_CUDA(cudaSetDevice(options.device_index));
   MEZZO_CUDA(cudaGetDeviceProperties(&card_, options.device_index));
   stream_ = make_stream();
@@ -49,7 +50,8 @@ std::map<std::string, std::string> CudaBackend::fingerprint() const {
       {"cublaslt", std::to_string(cublasLtGetVersion())},
       {"cuda", std::to_string(runtime)},
       {"dtype", std::string(name_of(dtype_))},
-      {"head", plan_.fused_head() ? "fused" : "cublaslt"}};
+      {"gate_up", plan_.runs_tiles() ? "fused" : "cublaslt"},
+      {"head", plan_.runs_tiles() ? "fused" : "cublaslt"}};
   if (slot_rows_ > 0) fingerprint[slot_rows_key] = std::to_string(slot_rows_);
   for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
   return fingerprint;
@@ -79,7 +81,8 @@ std::size_t CudaBackend::memory_available() const {
 void CudaBackend::choose(const Workload& workload) {
   if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
   for (const PlannedProduct& planned : workload.products) {
-    for (const GemmShape& shape : plan_.shapes_of(planned, slot_rows_)) chosen(*planned.product, shape);
+    for (const GemmShape& shape : plan_.shapes_of(planned, slot_rows_))
+      choose_algorithm(*planned.product, shape);
   }
 }
 
@@ -312,14 +315,14 @@ bool cuda_available(std::string* reason) {
   return trouble.empty();
 }
 
-bool cuda_fuses_head(int index) {
+bool cuda_runs_tiles(int index) {
   int capability[2] = {0, 0};
   if (cudaDeviceGetAttribute(&capability[0], cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
       cudaDeviceGetAttribute(&capability[1], cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess) {
     static_cast<void>(cudaGetLastError());  // no such card: make_cuda_backend() says so
     return false;
   }
-  return cuda::head_runs_on(capability[0], capability[1]);
+  return cuda::tiles_run_on(capability[0], capability[1]);
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options) {

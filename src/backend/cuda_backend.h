@@ -6,8 +6,8 @@
 // ride on it as further columns of x and W (kernels/cuda/low_rank.h), other activations follow apart. What
 // that cannot serve (fp32, odd sizes, tails over an x that all probes share) goes the plain way: W x into
 // fp32 scratch, a range of rows at a time, from where `finish` adds bias and tails, applies the activation
-// and rounds once. The head's logits are summed where they arise (kernels/cuda/head.h) if the card can do
-// that.
+// and rounds once. If the card can do that, gate and up are multiplied (kernels/cuda/gated.h) and the head's
+// logits summed (kernels/cuda/head.h) where they arise.
 #include <map>
 #include <optional>
 #include <span>
@@ -105,6 +105,9 @@ class CudaBackend final : public Backend {
   // ---- products: cuda_products.cc
   void direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
                       const GemmShape& shape, const View& x, const View& y, Activation activation);
+  /// `columns` of x and W count, tails included.
+  void fused_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                     std::int64_t columns, const View& x, const View& y, Activation activation);
   void gated_product(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const GemmShape& shape, const View& x, const View& y, Activation activation);
   void plain_product(const ProbeTable& table, const Product& product, const ProductRange& range,
@@ -112,8 +115,8 @@ class CudaBackend final : public Backend {
                      const Epilogue& epilogue);
   const std::byte* weight_of(const Product& product, const ProductRange& range) const;
   void check_input(const char* operation, const Product& product, const View& x) const;
-  /// `shape`, with its algorithm chosen. A run has chosen all of them in prepare().
-  GemmShape chosen(const Product& product, const GemmShape& shape);
+  /// The algorithm for `shape`, if there is none yet. A run has chosen all of them in prepare().
+  void choose_algorithm(const Product& product, const GemmShape& shape);
   /// Rows [first, first + count) of all copies of x, one copy after another, times the range's weight.
   void multiply(const Product& product, const ProductRange& range, const GemmShape& shape, const View& x,
                 std::int64_t first, std::int64_t count, void* y, std::int64_t y_stride) const;

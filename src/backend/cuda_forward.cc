@@ -125,7 +125,7 @@ void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const
   check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
   check_sharing("score", out, x);
   if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
-  if (plan_.fused_head()) {
+  if (plan_.runs_tiles()) {
     score_by_sums(table, batch, head, x, out);
   } else {
     score_by_logits(table, batch, head, x, out);
@@ -182,7 +182,8 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
 void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
                                   const View& x, const View& out) {
   const ProductRange range = range_of(head, 0, head.parts.size());
-  const GemmShape shape = chosen(head, plan_.shape_of(Way::plain, head, range, {}, slot_rows_));
+  const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, slot_rows_);
+  choose_algorithm(head, shape);
   const std::int64_t stride = aligned_floats(shape.n);
   const std::int64_t rows = copies_on(x, table) * x.rows;
   const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);

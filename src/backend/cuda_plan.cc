@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/cuda/head_tiles.h"
+#include "kernels/cuda/tiles.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -132,7 +132,8 @@ Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Ep
   if (product.bias && (dtype_ != DType::bf16 || product.bias.dtype != dtype_)) return Way::plain;
   if (epilogue.activation != Activation::none && dtype_ != DType::bf16) return Way::plain;
   if (!epilogue.gated) return Way::direct;
-  return dtype_ == DType::bf16 && in_units(product.parts[range.first].rows) ? Way::gated : Way::plain;
+  if (dtype_ != DType::bf16 || !in_units(product.parts[range.first].rows)) return Way::plain;
+  return runs_tiles_ && !product.bias ? Way::fused : Way::gated;
 }
 
 GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange& range,
@@ -159,10 +160,11 @@ std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::i
   const Product& product = *planned.product;
   std::vector<GemmShape> shapes;
   const auto add = [&](Way way, const ProductRange& range) {
+    if (way == Way::fused) return;
     shapes.push_back(shape_of(way, product, range, planned.epilogue, slot_rows));
   };
   if (planned.scored) {
-    if (!fused_head_) add(Way::plain, range_of(product, 0, product.parts.size()));
+    if (!runs_tiles_) add(Way::plain, range_of(product, 0, product.parts.size()));
     return shapes;
   }
   for (const auto& [first, count] : product_ranges(product)) {
@@ -199,7 +201,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
   const std::int64_t reads = workload.probes * workload.largest.reads;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
-    if (planned.scored && fused_head_) {
+    if (planned.scored && runs_tiles_) {
       const std::int64_t floats = cuda::head_sums(product.out());
       const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);
       sizes.accumulators = std::max(sizes.accumulators, std::min(reads, most) * floats);
@@ -208,12 +210,13 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
     };
-    const bool stores_logits = planned.scored && !fused_head_;
+    const bool stores_logits = planned.scored && !runs_tiles_;
     // The logits of many rows are worth more room: the head's weight is read again for every range.
     const std::int64_t logits = std::clamp(rows * scored_bytes_a_row, most_accumulators, most_scored);
     sizes.accumulators =
         std::max(sizes.accumulators, range_floats(stores_logits ? logits : most_accumulators));
-    if (planned.epilogue.gated && dtype_ == DType::bf16)
+    const ProductRange all = range_of(product, 0, product.parts.size());
+    if (planned.epilogue.gated && way_of(product, all, planned.epilogue, true) == Way::gated)
       sizes.accumulators = std::max(sizes.accumulators, range_floats(2 * most_gated) / 2);
     if (!product.perturbed()) continue;
     for (const auto& [first, count] : product_ranges(product)) {
@@ -225,7 +228,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     sizes.planes =
         std::max(sizes.planes, cuda::factor_elements(product.tail_ranks(), product.in(), workload.probes));
   }
-  if (!fused_head_) sizes.totals = reads;
+  if (!runs_tiles_) sizes.totals = reads;
   return sizes;
 }
 

@@ -57,7 +57,8 @@ struct GemmShape {
 /// How a range of a product runs.
 enum class Way : std::uint8_t {
   direct,  ///< by the library straight into y, tails as columns; an activation that it lacks follows in place
-  gated,   ///< gate | up likewise, some rows at a time, then activation(gate) * up
+  fused,   ///< gate | up and activation(gate) * up by kernels/cuda/gated.h, tails as columns
+  gated,   ///< gate | up by the library, some rows at a time, then activation(gate) * up
   plain    ///< W x into fp32, then everything else
 };
 
@@ -109,10 +110,10 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena);
 
 class CudaPlan final : public DevicePlan {
  public:
-  /// card_fuses_head: the card is one for kernels/cuda/head.h. Of a card that is not there that is not known,
-  /// and false the larger scratch.
-  CudaPlan(bool fp32, bool card_fuses_head)
-      : dtype_(fp32 ? DType::f32 : DType::bf16), fused_head_(!fp32 && card_fuses_head) {}
+  /// card_runs_tiles: the card is one for kernels/cuda/tiles.h. Of a card that is not there that is not
+  /// known, and false the larger scratch.
+  CudaPlan(bool fp32, bool card_runs_tiles)
+      : dtype_(fp32 ? DType::f32 : DType::bf16), runs_tiles_(!fp32 && card_runs_tiles) {}
 
   std::string name() const override { return "cuda"; }
   DType weight_dtype() const override { return dtype_; }
@@ -139,8 +140,9 @@ class CudaPlan final : public DevicePlan {
                      std::int64_t slot_rows) const;
   /// All that a forward may ask the library for.
   std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t slot_rows) const;
-  /// Whether score() keeps sums over the logits of a range of rows in place of the logits.
-  bool fused_head() const { return fused_head_; }
+  /// Whether score() keeps sums over the logits of a range of rows in place of the logits (head.h), and gate
+  /// and up are multiplied where they arise (gated.h).
+  bool runs_tiles() const { return runs_tiles_; }
   /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h), which begin at `in`:
   /// a row's bits would depend on its slot if blocks did not begin on the tensor cores' inner step.
   bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
@@ -149,7 +151,7 @@ class CudaPlan final : public DevicePlan {
 
  private:
   DType dtype_;
-  bool fused_head_;
+  bool runs_tiles_;
 };
 
 /// Where a product's tails lie behind its `in` columns in a run whose slots have `slot_rows` rows each: as

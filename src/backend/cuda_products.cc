@@ -3,6 +3,7 @@
 
 #include "cuda_backend.h"
 #include "cuda_operands.h"
+#include "kernels/cuda/gated.h"
 
 namespace mezzo {
 namespace {
@@ -12,6 +13,21 @@ static_assert(static_cast<int>(cuda::Curve::silu) == static_cast<int>(Activation
                   static_cast<int>(cuda::Curve::gelu_erf) == static_cast<int>(Activation::gelu_erf) &&
                   static_cast<int>(cuda::Curve::relu) == static_cast<int>(Activation::relu),
               "kernels number activations as the interface does");
+
+/// Calls use(row, rows, address) for rows [first, first + count) of all copies of x, as far as they lie one
+/// row stride apart at a time.
+template <typename Use>
+void each_flat(const View& x, std::int64_t first, std::int64_t count, Use use) {
+  const std::int64_t last = first + count;
+  for (std::int64_t row = first; row < last;) {
+    const std::int64_t copy = x.shared() ? 0 : row / x.rows;
+    const std::int64_t end = is_flat(x) ? last : std::min(last, (copy + 1) * x.rows);
+    const std::int64_t begin = copy * x.probe_stride + (row - copy * x.rows) * x.row_stride;
+    use(row, end - row,
+        static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(begin) * size_of(x.dtype));
+    row = end;
+  }
+}
 
 }  // namespace
 
@@ -28,15 +44,36 @@ void CudaBackend::product(const ProbeTable& table, const Product& product, std::
   const ProductRange range = range_of(product, first_part, past - first_part);
   const std::optional<View> whole = plan_.whole_output(product, range, x, outputs, slot_rows_);
   const Way way = plan_.way_of(product, range, epilogue, whole.has_value());
-  const GemmShape shape = chosen(product, plan_.shape_of(way, product, range, epilogue, slot_rows_));
+  const GemmShape shape = plan_.shape_of(way, product, range, epilogue, slot_rows_);
+  if (way == Way::fused) return fused_product(table, product, range, shape.k, x, *whole, epilogue.activation);
+  choose_algorithm(product, shape);
   switch (way) {
     case Way::direct:
       return direct_product(table, product, range, shape, x, *whole, epilogue.activation);
     case Way::gated:
       return gated_product(table, product, range, shape, x, *whole, epilogue.activation);
-    case Way::plain:
+    default:
       return plain_product(table, product, range, shape, x, outputs, epilogue);
   }
+}
+
+void CudaBackend::fused_product(const ProbeTable& table, const Product& product, const ProductRange& range,
+                                std::int64_t columns, const View& x, const View& y, Activation activation) {
+  with_tails(table, product, range, x, [&](std::int64_t first, std::int64_t count) {
+    each_flat(x, first, count, [&](std::int64_t row, std::int64_t rows, const std::byte* from) {
+      MEZZO_CUDA(cuda::multiply_gated({.x = from,
+                                       .x_stride = x.row_stride,
+                                       .weight = weight_of(product, range),
+                                       .weight_stride = product.weight.row_stride,
+                                       .rows = rows,
+                                       .in = columns,
+                                       .cols = y.cols,
+                                       .curve = static_cast<cuda::Curve>(activation),
+                                       .y = row_of(y, row),
+                                       .y_stride = y.row_stride},
+                                      stream()));
+    });
+  });
 }
 
 void CudaBackend::direct_product(const ProbeTable& table, const Product& product, const ProductRange& range,
@@ -134,38 +171,31 @@ void CudaBackend::check_input(const char* operation, const Product& product, con
   }
 }
 
-GemmShape CudaBackend::chosen(const Product& product, const GemmShape& shape) {
-  if (gemm_->chosen(shape)) return shape;
+void CudaBackend::choose_algorithm(const Product& product, const GemmShape& shape) {
+  if (gemm_->chosen(shape)) return;
   const std::int64_t slots = shape.k > product.in() ? columns_of(product, slot_rows_).slots : 0;
   const std::int64_t rows = searched_rows(shape, slots, slot_rows_);
   const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
   gemm_->choose(shape, rows, scratch.data(), scratch.bytes());
-  return shape;
 }
 
 void CudaBackend::multiply(const Product& product, const ProductRange& range, const GemmShape& shape,
                            const View& x, std::int64_t first, std::int64_t count, void* y,
                            std::int64_t y_stride) const {
-  const std::int64_t last = first + count;
-  for (std::int64_t row = first; row < last;) {
-    const std::int64_t copy = x.shared() ? 0 : row / x.rows;
-    const std::int64_t end = is_flat(x) ? last : std::min(last, (copy + 1) * x.rows);
-    const std::int64_t x_begin = copy * x.probe_stride + (row - copy * x.rows) * x.row_stride;
-    gemm_->run(
-        shape,
-        {.weight = weight_of(product, range),
-         .weight_stride = product.weight.row_stride,
-         .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(x_begin) * size_of(shape.in),
-         .x_stride = x.row_stride,
-         .rows = end - row,
-         .y = static_cast<std::byte*>(y) +
-              static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
-         .y_stride = y_stride,
-         .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
-                                    static_cast<std::size_t>(range.row_begin) * size_of(product.bias.dtype)
-                              : nullptr});
-    row = end;
-  }
+  each_flat(x, first, count, [&](std::int64_t row, std::int64_t rows, const std::byte* from) {
+    gemm_->run(shape, {.weight = weight_of(product, range),
+                       .weight_stride = product.weight.row_stride,
+                       .x = from,
+                       .x_stride = x.row_stride,
+                       .rows = rows,
+                       .y = static_cast<std::byte*>(y) +
+                            static_cast<std::size_t>((row - first) * y_stride) * size_of(shape.out),
+                       .y_stride = y_stride,
+                       .bias = product.bias ? static_cast<const std::byte*>(product.bias.data) +
+                                                  static_cast<std::size_t>(range.row_begin) *
+                                                      size_of(product.bias.dtype)
+                                            : nullptr});
+  });
 }
 
 cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first, std::size_t count,

@@ -18,7 +18,7 @@ std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
 
 std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options) {
   if (options.device == DeviceKind::cuda)
-    return std::make_unique<CudaPlan>(options.fp32, cuda_fuses_head(options.device_index));
+    return std::make_unique<CudaPlan>(options.fp32, cuda_runs_tiles(options.device_index));
   return make_backend(options);  // the host is always there
 }
 

@@ -58,9 +58,9 @@ Product on_card(const RandomProduct& random, DType dtype) {
 }
 
 Way way_of(const Product& product, const Epilogue& epilogue, bool whole, bool fp32 = false,
-           std::size_t first = 0) {
+           std::size_t first = 0, bool tiles = true) {
   const ProductRange range = range_of(product, first, product.parts.size() - first);
-  return CudaPlan(fp32, true).way_of(product, range, epilogue, whole);
+  return CudaPlan(fp32, tiles).way_of(product, range, epilogue, whole);
 }
 
 TEST(CudaPlan, ProductsGoStraightIntoTheirOutputsWhereTheyCan) {
@@ -92,18 +92,21 @@ TEST(CudaPlan, GatedProducts) {
   for (const std::int64_t rank : {0, 8}) {
     const RandomProduct random(48, {264, 264}, {rank, rank}, false, 1),
         odd(48, {4, 4}, {rank, rank}, false, 1);
-    EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, true), Way::gated);
+    EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, true), Way::fused);
+    EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, true, false, 0, false), Way::gated);
     EXPECT_EQ(way_of(on_card(random, DType::bf16), gated, false), Way::plain);
     EXPECT_EQ(way_of(on_card(random, DType::f32), gated, true, true), Way::plain);
     EXPECT_EQ(way_of(on_card(odd, DType::bf16), gated, true), Way::plain);
+    const RandomProduct biased(48, {264, 264}, {rank, rank}, true, 1);
+    EXPECT_EQ(way_of(on_card(biased, DType::bf16), gated, true), Way::gated);
   }
 }
 
 /// (n, k, whether fp32) of each shape.
 std::set<std::tuple<std::int64_t, std::int64_t, bool>> shapes_of(const PlannedProduct& planned,
-                                                                 bool fuses_head = true) {
+                                                                 bool tiles = true) {
   std::set<std::tuple<std::int64_t, std::int64_t, bool>> shapes;
-  for (const GemmShape& shape : CudaPlan(false, fuses_head).shapes_of(planned, 256))
+  for (const GemmShape& shape : CudaPlan(false, tiles).shapes_of(planned, 256))
     shapes.emplace(shape.n, shape.k, shape.out == DType::f32);
   return shapes;
 }
@@ -120,8 +123,10 @@ TEST(CudaPlan, ShapesAreThoseOfEveryWayThatAForwardTakes) {
   const Epilogue gated{.activation = Activation::silu, .gated = true};
   const Product up = on_card(RandomProduct(in, {264, 264}, {0, 0}, false, 1), DType::bf16);
   const Product lora_up = on_card(RandomProduct(in, {264, 264}, {8, 8}, false, 1), DType::bf16);
-  EXPECT_EQ(shapes_of({&up, gated}), (Shapes{{528, in, false}}));
-  EXPECT_EQ(shapes_of({&lora_up, gated}), (Shapes{{528, with_tails, false}, {528, in, true}}));
+  EXPECT_EQ(shapes_of({&up, gated}), Shapes());
+  EXPECT_EQ(shapes_of({&lora_up, gated}), (Shapes{{528, in, true}}));
+  EXPECT_EQ(shapes_of({&up, gated}, false), (Shapes{{528, in, false}}));
+  EXPECT_EQ(shapes_of({&lora_up, gated}, false), (Shapes{{528, with_tails, false}, {528, in, true}}));
   const Product head = on_card(RandomProduct(in, {257}, {0}, false, 1), DType::bf16);
   EXPECT_EQ(shapes_of({&head, {}, true}), Shapes());
   EXPECT_EQ(shapes_of({&head, {}, true}, false), (Shapes{{264, in, true}}));

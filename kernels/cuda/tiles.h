@@ -1,8 +1,12 @@
 #pragma once
-// How the head's logits are cut into tiles, for the kernels (head.h) and for whoever makes room for them.
+// Products whose tiles end in code of our own (tile_product.cuh): which cards run them, and how the head's
+// logits are cut, for whoever makes room for their sums.
 #include <cstdint>
 
 namespace mezzo::cuda {
+
+/// Whether a card of this compute capability runs head.h and gated.h.
+inline bool tiles_run_on(int major, int minor) { return major == 9 && minor == 0; }
 
 inline constexpr std::int64_t head_tile_columns = 256;
 /// Rows that are done in one go: fewer cost as much.
