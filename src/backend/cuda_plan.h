@@ -154,9 +154,9 @@ class CudaPlan final : public DevicePlan {
   bool runs_tiles_;
 };
 
-/// Where a product's tails lie behind its `in` columns in a run whose slots have `slot_rows` rows each: as
-/// many slots as make enough rows for a product at full speed, and no more than weight_stride() left room
-/// for.
+/// Where the tails of a product that has some lie behind its `in` columns, in a run whose slots have
+/// `slot_rows` rows each: as many slots as make enough rows for a product at full speed, more where writing
+/// the columns costs more than they do, and no more than weight_stride() left room for.
 cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows);
 
 /// Rows over which to choose an algorithm: those of a range of `slots` slots, or for 0 of a whole step, as

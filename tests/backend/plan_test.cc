@@ -132,6 +132,26 @@ TEST(CudaPlan, ShapesAreThoseOfEveryWayThatAForwardTakes) {
   EXPECT_EQ(shapes_of({&head, {}, true}, false), (Shapes{{264, in, true}}));
 }
 
+TEST(CudaPlan, SlotsOfARange) {
+  const auto slots = [](std::int64_t in, const std::vector<std::int64_t>& ranks, std::int64_t slot_rows) {
+    Product product{.name = "qkv", .weight = {.cols = in}, .bias = {}, .parts = {}};
+    for (const std::int64_t rank : ranks) {
+      ProductPart part{.name = "", .row_begin = product.weight.rows, .rows = in, .tail = {}};
+      if (rank > 0) part.tail = LowRankTail{.a = {.rows = rank, .cols = in}, .b = {.rows = in, .cols = rank}};
+      product.weight.rows += in;
+      product.parts.push_back(part);
+    }
+    return columns_of(product, slot_rows).slots;
+  };
+  // 8192 rows are enough for 3 x 4096 columns; of 3 x 768 it pays to have more, as far as there is room.
+  EXPECT_EQ(slots(4096, {8, 0, 8}, 8192), 1);
+  EXPECT_EQ(slots(4096, {8, 0, 8}, 4096), 2);
+  EXPECT_EQ(slots(4096, {8, 0, 8}, 256), 10);
+  EXPECT_EQ(slots(768, {8, 0, 0}, 8192), 3);
+  EXPECT_EQ(slots(768, {8, 0, 0}, 2048), 6);
+  EXPECT_EQ(slots(768, {8, 0, 0}, 256), 7);
+}
+
 TEST(ProductFloor, RunsEveryProduct) {
   const std::vector<FloorProduct> products = {{.rows = 5, .out = 3, .in = 7}, {.rows = 1, .out = 9, .in = 2}};
   EXPECT_EQ(products[0].operations(), 2.0 * 5 * 3 * 7);
