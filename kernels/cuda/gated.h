@@ -24,8 +24,9 @@ struct GatedProduct {
   std::int64_t y_stride = 0;
 };
 
-/// Sums in fp32, y rounded once; exponentials are powers of two by ex2.approx, 2 ulp. A row's bits depend on
-/// the row and the weight alone.
+/// Sums in fp32, y rounded once. The logistic function's powers of two are ex2.approx's (2 ulp), its
+/// reciprocals rcp.approx's (1 ulp), and what is below 2^-60 is 2^-60: a gate below -42 gives up * gate *
+/// 2^-60. A row's bits depend on the row and the weight alone.
 cudaError_t multiply_gated(const GatedProduct& operands, cudaStream_t stream);
 
 }  // namespace mezzo::cuda

@@ -157,7 +157,7 @@ __device__ inline void multiply(float (&d)[128], std::uint64_t x, std::uint64_t 
 /// Sizes, and where the tiles of a cluster lie. A tile's 256 rows of W are two halves of 128: tile t has
 /// those from t * step and from t * step + apart on.
 struct TileGrid {
-  std::uint32_t step, apart;
+  std::uint32_t step, apart;              // rows of W
   std::uint32_t row_tiles, column_tiles;  // row tiles of a cluster
   std::uint32_t stages;                   // of a tile
 

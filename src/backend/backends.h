@@ -13,7 +13,7 @@ std::unique_ptr<Backend> make_reference_backend();
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options);
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options);
 
-/// Whether card `index` is there and is one for kernels/cuda/head.h.
+/// Whether card `index` is there and is one for kernels/cuda/tiles.h.
 bool cuda_runs_tiles(int index);
 
 std::unique_ptr<ProductFloor> make_cpu_floor(const BackendOptions& options,

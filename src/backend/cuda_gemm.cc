@@ -245,7 +245,7 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
 }
 
 bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
-  // Of as many rows as a run's products have: few, odd numbers, whole tiles and more; at the start, in the
+  // Of as many rows as the search times: few, odd numbers, whole tiles and more; at the start, in the
   // middle of tiles and across them, and at the end.
   struct Range {
     std::int64_t first, rows;

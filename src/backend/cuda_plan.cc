@@ -98,7 +98,8 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
   const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
   const std::int64_t ranks = product.tail_ranks();
   // A slot more costs each row a block of columns, a range less is a writing saved: least at the square root.
-  const double a_slot = static_cast<double>(rows * product.out() * cuda::tail_columns(ranks, 0).block);
+  const double a_slot =
+      static_cast<double>(rows) * static_cast<double>(product.out() * cuda::tail_columns(ranks, 0).block);
   const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
   const std::int64_t wanted = std::max((wanted_rows + rows - 1) / rows, cheapest);
   return cuda::tail_columns(ranks, std::min(wanted, most_slots(product.in(), ranks)));

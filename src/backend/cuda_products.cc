@@ -45,14 +45,15 @@ void CudaBackend::product(const ProbeTable& table, const Product& product, std::
   const std::optional<View> whole = plan_.whole_output(product, range, x, outputs, slot_rows_);
   const Way way = plan_.way_of(product, range, epilogue, whole.has_value());
   const GemmShape shape = plan_.shape_of(way, product, range, epilogue, slot_rows_);
-  if (way == Way::fused) return fused_product(table, product, range, shape.k, x, *whole, epilogue.activation);
-  choose_algorithm(product, shape);
+  if (way != Way::fused) choose_algorithm(product, shape);
   switch (way) {
     case Way::direct:
       return direct_product(table, product, range, shape, x, *whole, epilogue.activation);
+    case Way::fused:
+      return fused_product(table, product, range, shape.k, x, *whole, epilogue.activation);
     case Way::gated:
       return gated_product(table, product, range, shape, x, *whole, epilogue.activation);
-    default:
+    case Way::plain:
       return plain_product(table, product, range, shape, x, outputs, epilogue);
   }
 }

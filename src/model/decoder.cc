@@ -183,7 +183,7 @@ struct Decoder::Forward {
   /// `is_own`.
   State run(std::int64_t first, std::int64_t last, State in, bool is_own, const ProbeTable& table,
             std::int64_t probes) {
-    State own = in;  // h and x to write to
+    State own = in;  // h and x to write to; its delta is not used
     std::size_t above_own = arena.mark();
     for (std::int64_t block = first; block < last; ++block) {
       const std::int64_t index = block / blocks_per_layer();
@@ -202,6 +202,7 @@ struct Decoder::Forward {
       std::vector<View> deltas;
       if (attention) {
         if (drops_rows) {
+          // h is to last until the MLP's part is added to it.
           h = h.shared() == own.h.shared() ? own.h : arena.take(h.dtype, 0, shape.reads, h.cols, h.cols);
           above_own = arena.mark();
           x = take_like(in.x, shape.reads, table);
@@ -246,6 +247,10 @@ struct Decoder::Forward {
     const std::int64_t q_width = d.query_width();
     const std::int64_t kv_width = d.kv_width();
 
+    // What outlives this function lies lowest: where q is, if there is room for it, else below q.
+    const bool takes_place_of_q = delta_probes == q_probes && d.hidden <= q_width;
+    View delta;
+    if (!takes_place_of_q) delta = take(delta_probes, queries, d.hidden);
     const std::size_t mark = arena.mark();
     View q, k, v;
     if (fused) {
@@ -288,9 +293,8 @@ struct Decoder::Forward {
       const Rope* turned = d.positions == PositionKind::rotary ? &rope : nullptr;
       backend->attention(table, *batch, attention_shape(d), turned, q, k, v, query_rows, out);
     }
-    // What outlives this function lies lowest: where q was, below `out`, if there is room for it.
-    if (delta_probes == q_probes && d.hidden <= q_width) arena.release_to(mark);
-    const View delta = take(delta_probes, queries, d.hidden);
+    arena.release_to(mark);
+    if (takes_place_of_q) delta = take(delta_probes, queries, d.hidden);
     if (backend != nullptr) backend->product(table, layer.attention_output, 0, out, {{delta}}, {});
     return delta;
   }

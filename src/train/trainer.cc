@@ -278,13 +278,18 @@ void Trainer::build(const RunStart& start) {
   });
   exchange_.doing(Phase::starting, 0);
   check_same(exchange_, "the backend", nlohmann::json(backend_->fingerprint()).dump(1), starting_);
-  for (const auto& [key, value] : backend_->fingerprint()) {
+  const auto recorded = [&](const std::string& key) {
     const auto found = header_.fingerprint.find(key);
-    if (found != header_.fingerprint.end() && found->second != value) {
+    return found == header_.fingerprint.end() ? std::string("not recorded") : found->second;
+  };
+  const bool same_kind = recorded("backend") == backend_->name();  // each kind records keys of its own
+  for (const auto& [key, value] : backend_->fingerprint()) {
+    const bool expected = same_kind || header_.fingerprint.contains(key);
+    if (expected && recorded(key) != value) {
       log_.warning(
           "{} was {} when the run began and is {} now: the steps from here on may differ in their last bits "
           "from those of an uninterrupted run",
-          key, found->second, value);
+          key, recorded(key), value);
     }
   }
 }

@@ -108,6 +108,23 @@ TEST_F(Operations, ResidualNormInPlace) {
   expect_near(x, x_expected, 3, 16 * u * std::sqrt(33.0));
 }
 
+TEST_F(Operations, ResidualNormInPlaceOfItsLastDelta) {
+  for (const NormKind kind : {NormKind::rms, NormKind::layer}) {
+    for (const std::int64_t h_probes : {0, 3}) {
+      const Operand h(h_probes, 31, 33, 1), first(3, 31, 33, 2), second(3, 31, 33, 3), weight(0, 1, 33, 4);
+      const Norm norm{.kind = kind, .weight = weight.view, .bias = {}, .epsilon = 1e-6f};
+      for (const auto& backend : {&cpu, &reference}) {
+        Operand sum(3, 31, 33, 0), x(3, 31, 33, 0), sum_apart(3, 31, 33, 0), place(3, 31, 33, 3);
+        (*backend)->residual_norm(table(3), h.view, {{first.view, second.view}}, sum_apart.view, norm,
+                                  x.view);
+        (*backend)->residual_norm(table(3), h.view, {{first.view, place.view}}, sum.view, norm, place.view);
+        expect_near(sum, sum_apart, 3, 0.0);
+        expect_near(place, x, 3, 0.0);
+      }
+    }
+  }
+}
+
 TEST_F(Operations, Product) {
   for (const std::int64_t rows : {1, 31, 33, 257}) {
     for (const std::int64_t in : {1, 33, 257}) {

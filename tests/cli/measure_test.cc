@@ -56,6 +56,11 @@ TEST_F(MeasureTest, BenchPerturbsTheModulesThatItIsTold) {
   const Outcome outcome = run(scratch_, bench + "--target-modules q_proj");
   EXPECT_NE(outcome.status, 0);
   EXPECT_NE(outcome.err.find("matches no module of this gpt2 model"), std::string::npos) << outcome.err;
+  // A model that lacks them is found before another one is measured.
+  const Outcome second = run(scratch_, bench + "--models gpt2,gptj6b --target-modules c_attn");
+  EXPECT_NE(second.status, 0);
+  EXPECT_EQ(second.out, "");
+  EXPECT_NE(second.err.find("matches no module of this gptj model"), std::string::npos) << second.err;
 }
 
 TEST_F(MeasureTest, BenchRefusesWhatItDoesNotKnow) {

@@ -225,6 +225,45 @@ TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
   EXPECT_THROW(build(all, of_upper), Error);
 }
 
+// Which operations come first for a probe decides what is shared, and with it where buffers lie.
+TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
+  const auto backend = make_backend({.device = DeviceKind::reference});
+  const auto shape = [](std::int64_t tokens, std::int64_t reads) {
+    return BatchShape{
+        .tokens = tokens, .sequences = 2, .reads = reads, .questions = reads, .longest = tokens - 1};
+  };
+  const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
+  for (const char* model : {"llama", "llama_grouped", "llama_tied"}) {
+    const Description description = read_description(model_directory(model));
+    const auto bytes_of = [&](const std::vector<std::string>& targets, const BatchShape& of,
+                              std::int64_t probes) {
+      const AdapterConfig config{.r = 2, .target_modules = targets};
+      const auto specs = lora_trainables(description, config);
+      const Trainables trainables = make_trainables(*backend, specs, initial_values(specs, 1));
+      return Decoder(*backend, description, &config, &trainables).activation_bytes(of, probes);
+    };
+    using Targets = std::vector<std::string>;
+    for (const Targets& targets : {Targets{"q_proj"},
+                                   {"v_proj"},
+                                   {"k_proj", "v_proj"},
+                                   {"o_proj"},
+                                   {"up_proj"},
+                                   {"down_proj"},
+                                   {"q_proj", "v_proj"}}) {
+      SCOPED_TRACE(fmt::format("{}: {}", model, fmt::join(targets, " ")));
+      for (const std::int64_t probes : {1, 5}) {
+        for (const BatchShape& a : shapes) {
+          for (const BatchShape& b : shapes)
+            EXPECT_LE(bytes_of(targets, a, probes), bytes_of(targets, largest_of(a, b), probes));
+        }
+      }
+      // Less that depends on the probe takes no more room but for what is shared.
+      const auto most = static_cast<double>(bytes_of({"q_proj", "k_proj", "v_proj"}, shapes[0], 5));
+      EXPECT_LE(static_cast<double>(bytes_of(targets, shapes[0], 5)), 1.1 * most);
+    }
+  }
+}
+
 TEST(Decoder, FilesWithoutThePrefixAndWithOldBuffersAreTheSameModel) {
   const TemporaryDirectory temporary;
   const std::string bare = temporary.copy("gpt2");
