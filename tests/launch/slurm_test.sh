@@ -53,16 +53,20 @@ printed() { [ "$(grep -cE "$2" "$scratch/err")" -ge "$1" ]; }
 
 case "$1" in
   preempted) # three times, in the middle of the run
-    submit run train.max_steps=80 zo.directions=20
+    # The last steps are to outlast what Slurm takes to preempt; where all is slower fewer do.
+    long=(train.max_steps=$((300 / ${MEZZO_TEST_SLOWNESS:-1})) zo.directions=20)
+    submit run "${long[@]}"
+    steps=0
     for times in 1 2 3; do
-      wait_for 60 'progress' printed $((times * 15)) '^step '
+      wait_for 60 'progress' printed $((steps + 10)) '^step ' # since it began or went on: while it waits there is nothing to preempt
       sbatch -Q -p high -N 2 -n 8 -o /dev/null --wrap 'sleep 1'
       wait_for 30 'requeue' restarted "$times"
+      steps="$(grep -cE '^step ' "$scratch/err")"
     done
     wait_for 120 'end' state_is COMPLETED
     [ "$(errors)" -eq 0 ] || fail "a message"
     printed 3 '^going on from step ' || fail "it did not go on"
-    start undisturbed 1 train.max_steps=80 zo.directions=20
+    start undisturbed 1 "${long[@]}"
     ended 0
     [ "$(hash_of run)" = "$(hash_of undisturbed)" ] || fail "other trainables than those of an undisturbed run"
     ;;
