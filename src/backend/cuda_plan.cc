@@ -216,8 +216,10 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     const std::int64_t logits = std::clamp(rows * scored_bytes_a_row, most_accumulators, most_scored);
     sizes.accumulators =
         std::max(sizes.accumulators, range_floats(stores_logits ? logits : most_accumulators));
-    const ProductRange all = range_of(product, 0, product.parts.size());
-    if (planned.epilogue.gated && way_of(product, all, planned.epilogue, true) == Way::gated)
+    const auto way = [&] {
+      return way_of(product, range_of(product, 0, product.parts.size()), planned.epilogue, true);
+    };
+    if (planned.epilogue.gated && way() == Way::gated)
       sizes.accumulators = std::max(sizes.accumulators, range_floats(2 * most_gated) / 2);
     if (!product.perturbed()) continue;
     for (const auto& [first, count] : product_ranges(product)) {

@@ -277,19 +277,21 @@ void Trainer::build(const RunStart& start) {
     choose_groups(start.step);
   });
   exchange_.doing(Phase::starting, 0);
-  check_same(exchange_, "the backend", nlohmann::json(backend_->fingerprint()).dump(1), starting_);
+  const std::map<std::string, std::string> fingerprint = backend_->fingerprint();
+  check_same(exchange_, "the backend", nlohmann::json(fingerprint).dump(1), starting_);
   const auto recorded = [&](const std::string& key) {
     const auto found = header_.fingerprint.find(key);
     return found == header_.fingerprint.end() ? std::string("not recorded") : found->second;
   };
   const bool same_kind = recorded("backend") == backend_->name();  // each kind records keys of its own
-  for (const auto& [key, value] : backend_->fingerprint()) {
+  for (const auto& [key, value] : fingerprint) {
+    const std::string before = recorded(key);
     const bool expected = same_kind || header_.fingerprint.contains(key);
-    if (expected && recorded(key) != value) {
+    if (expected && before != value) {
       log_.warning(
           "{} was {} when the run began and is {} now: the steps from here on may differ in their last bits "
           "from those of an uninterrupted run",
-          key, recorded(key), value);
+          key, before, value);
     }
   }
 }

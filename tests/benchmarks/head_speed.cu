@@ -14,38 +14,15 @@
 #include <string>
 #include <vector>
 
-#include "device_array.cuh"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/score.h"
+#include "random_rows.cuh"
 
 namespace {
 
 using namespace mezzo;
 using namespace mezzo::cuda;
 using bf16 = __nv_bfloat16;
-
-using mezzo::must;  // of CUDA's calls
-void must(cublasStatus_t status, const char* what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
-  std::printf("%s: %s\n", what, cublasLtGetStatusString(status));
-  std::exit(1);
-}
-
-/// Uniform in [-1, 1).
-__host__ __device__ float value(std::uint64_t seed, std::uint64_t row, std::uint64_t column) {
-  return static_cast<float>(mix(mix(seed * 131 + row) + column) >> 40) * 0x1p-23f - 1.0f;
-}
-
-/// Row i is the seed's row (i + shift) % period, whatever the number of rows; NaN behind its columns.
-__global__ void fill(bf16* to, std::int64_t rows, std::int64_t columns, std::int64_t stride,
-                     std::uint64_t seed, float scale, std::int64_t shift, std::int64_t period) {
-  for (std::int64_t i = blockIdx.x; i < rows; i += gridDim.x) {
-    for (std::int64_t j = threadIdx.x; j < stride; j += blockDim.x) {
-      to[i * stride + j] =
-          __float2bfloat16_rn(j < columns ? scale * value(seed, (i + shift) % period, j) : NAN);
-    }
-  }
-}
 
 /// logits in fp64; one block a row.
 __global__ void multiply_plainly(const bf16* x, std::int64_t x_stride, const bf16* w, std::int64_t w_stride,
