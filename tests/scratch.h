@@ -1,6 +1,6 @@
 #pragma once
-// What tests that write files share: a folder that goes away with the test, whole-file writes and reads, and
-// the message of an expected error.
+// What tests that write files share: a folder that goes away with the test, whole-file writes and loss_rows,
+// and the message of an expected error.
 #include <gtest/gtest.h>
 
 #include <cstdlib>

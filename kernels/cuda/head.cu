@@ -20,29 +20,29 @@ struct Rows {
   std::uint32_t column_tiles;
 };
 
-/// The questions of one row.
+/// The targets of one row.
 struct Asked {
   std::int32_t begin = 0;
   std::int32_t end = 0;
   std::uint32_t copy = 0;
-  std::int32_t question = 0;  // the first one
+  std::int32_t target = 0;  // the first one
   std::int32_t token = 0;
 
-  __device__ Asked(const Rows& rows, const Questions& questions, std::uint32_t row) {
+  __device__ Asked(const Rows& rows, const Targets& targets, std::uint32_t row) {
     if (row >= rows.count) return;
     std::uint32_t read = rows.first + row;
     if (rows.copy_rows > 0) {
       copy = read / rows.copy_rows;
       read -= copy * rows.copy_rows;
     }
-    begin = questions.row_begins[read];
-    end = questions.row_begins[read + 1];
-    fetch(questions);
+    begin = targets.row_begins[read];
+    end = targets.row_begins[read + 1];
+    fetch(targets);
   }
-  __device__ void fetch(const Questions& questions) {
+  __device__ void fetch(const Targets& targets) {
     if (begin == end) return;
-    question = questions.row_questions[begin];
-    token = questions.tokens[question];
+    target = targets.row_targets[begin];
+    token = targets.tokens[target];
   }
 };
 
@@ -55,9 +55,9 @@ __device__ inline float sum_of_four(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-/// The logits of questions about row `half` of this thread to where they are answered.
+/// The logits of targets about row `half` of this thread to where they are answered.
 template <int half>
-__device__ inline void pick(const float (&logit)[128], Asked asked, const Questions& questions,
+__device__ inline void pick(const float (&logit)[128], Asked asked, const Targets& targets,
                             std::uint32_t column, const Typed<float>& out) {
   while (__any_sync(0xffffffffu, asked.begin < asked.end)) {
     const std::uint32_t mine = static_cast<std::uint32_t>(asked.token) - column - 2 * (threadIdx.x % 4);
@@ -70,11 +70,11 @@ __device__ inline void pick(const float (&logit)[128], Asked asked, const Questi
         if (mine == 8 * j) value = logit[4 * j + 2 * half];
         if (mine == 8 * j + 1) value = logit[4 * j + 2 * half + 1];
       }
-      if (here) out.row(asked.copy, 0)[asked.question] = value;
+      if (here) out.row(asked.copy, 0)[asked.target] = value;
     }
     if (asked.begin < asked.end) {
       ++asked.begin;
-      asked.fetch(questions);
+      asked.fetch(targets);
     }
   }
 }
@@ -101,7 +101,7 @@ __device__ inline float2 reduce(const float (&logit)[128]) {
 struct SumTile {
   const Rows& rows;
   const Head& head;
-  const Questions& questions;
+  const Targets& targets;
   float2* sums;
   const Typed<float>& out;
   std::uint32_t row, column_tile;
@@ -126,8 +126,8 @@ struct SumTile {
           logit[4 * (j / 2) + j % 2] = logit[4 * (j / 2) + j % 2 + 2] = -INFINITY;
       }
     }
-    pick<0>(logit, asked[0], questions, column, out);
-    pick<1>(logit, asked[1], questions, column, out);
+    pick<0>(logit, asked[0], targets, column, out);
+    pick<1>(logit, asked[1], targets, column, out);
     const float2 parts[2] = {reduce<0>(logit), reduce<1>(logit)};
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -140,10 +140,10 @@ struct SumTile {
 
 __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
     sum_tiles(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight,
-              TileGrid grid, Rows rows, Head head, Questions questions, float2* sums, Typed<float> out) {
+              TileGrid grid, Rows rows, Head head, Targets targets, float2* sums, Typed<float> out) {
   run_tiles(x, weight, grid, [&](std::uint32_t row, std::uint32_t column_tile) {
-    return SumTile{rows, head, questions,   sums,
-                   out,  row,  column_tile, {{rows, questions, row}, {rows, questions, row + 8}}};
+    return SumTile{rows, head, targets,     sums,
+                   out,  row,  column_tile, {{rows, targets, row}, {rows, targets, row + 8}}};
   });
 }
 
@@ -156,17 +156,16 @@ __device__ inline double warp_sum_in_double(double x) {
   return x;
 }
 
-/// One warp a question and copy.
+/// One warp a target and copy.
 __global__ void __launch_bounds__(32 * answer_warps)
-    answer_questions(Rows all, Questions questions, std::uint32_t rows, const float2* sums,
-                     std::uint32_t first_copy, std::uint32_t sharing, Typed<float> out,
-                     std::uint32_t* fault) {
+    score_targets(Rows all, Targets targets, std::uint32_t rows, const float2* sums, std::uint32_t first_copy,
+                  std::uint32_t sharing, Typed<float> out, std::uint32_t* fault) {
   const std::uint32_t lane = threadIdx.x % 32;
   const std::int64_t j = std::int64_t{blockIdx.x} * answer_warps + threadIdx.x / 32;
-  if (j >= questions.count) return;
-  const std::int64_t read = questions.reads[j];
-  const std::int64_t token = questions.tokens[j];
-  if (read < 0 || read >= rows || token < 0 || token >= all.vocabulary) return report(fault, Fault::question);
+  if (j >= targets.count) return;
+  const std::int64_t read = targets.loss_rows[j];
+  const std::int64_t token = targets.tokens[j];
+  if (read < 0 || read >= rows || token < 0 || token >= all.vocabulary) return report(fault, Fault::target);
   const std::int64_t copy = first_copy + blockIdx.y;
   const std::int64_t row = copy * all.copy_rows + read - all.first;
   if (row < 0 || row >= all.count) return;
@@ -207,7 +206,7 @@ Rows rows_of(const Head& head) {
 
 }  // namespace
 
-cudaError_t sum_logits(const Head& head, const Questions& questions, float* sums, Matrices out,
+cudaError_t sum_logits(const Head& head, const Targets& targets, float* sums, Matrices out,
                        cudaStream_t stream) {
   if (head.count == 0) return cudaSuccess;
   if (!fits(head)) return cudaErrorInvalidValue;
@@ -219,12 +218,12 @@ cudaError_t sum_logits(const Head& head, const Questions& questions, float* sums
                          .stages = blocks(head.in, depth)};
   return launch_tiles(sum_tiles, {head.x, head.count, head.in, head.x_stride},
                       {head.weight, head.vocabulary, head.in, head.weight_stride}, grid, stream, rows, head,
-                      questions, reinterpret_cast<float2*>(sums), typed<float>(out));
+                      targets, reinterpret_cast<float2*>(sums), typed<float>(out));
 }
 
-cudaError_t answer(const Head& head, const Questions& questions, const float* sums, std::int64_t copies,
+cudaError_t answer(const Head& head, const Targets& targets, const float* sums, std::int64_t copies,
                    Matrices out, std::uint32_t* fault, cudaStream_t stream) {
-  if (questions.count == 0 || head.count == 0) return cudaSuccess;
+  if (targets.count == 0 || head.count == 0) return cudaSuccess;
   if (!fits(head)) return cudaErrorInvalidValue;
   std::int64_t first_copy = 0;  // the copies that these rows touch
   std::int64_t touched = 1;
@@ -232,11 +231,11 @@ cudaError_t answer(const Head& head, const Questions& questions, const float* su
     first_copy = head.first / head.copy_rows;
     touched = (head.first + head.count - 1) / head.copy_rows - first_copy + 1;
   }
-  answer_questions<<<dim3(blocks(questions.count, answer_warps), blocks(touched, 1)), 32 * answer_warps, 0,
-                     stream>>>(rows_of(head), questions, static_cast<std::uint32_t>(head.rows),
-                               reinterpret_cast<const float2*>(sums), static_cast<std::uint32_t>(first_copy),
-                               head.copy_rows > 0 ? 1u : static_cast<std::uint32_t>(copies),
-                               typed<float>(out), fault);
+  score_targets<<<dim3(blocks(targets.count, answer_warps), blocks(touched, 1)), 32 * answer_warps, 0,
+                  stream>>>(rows_of(head), targets, static_cast<std::uint32_t>(head.rows),
+                            reinterpret_cast<const float2*>(sums), static_cast<std::uint32_t>(first_copy),
+                            head.copy_rows > 0 ? 1u : static_cast<std::uint32_t>(copies), typed<float>(out),
+                            fault);
   return cudaGetLastError();
 }
 

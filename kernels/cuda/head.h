@@ -28,28 +28,28 @@ struct Head {
   std::int64_t rows = 0;  ///< of a copy
 };
 
-/// Question j is for token tokens[j] in row reads[j] of each copy. Those of row i, in any order, are
-/// row_questions[k] for row_begins[i] <= k < row_begins[i + 1]; questions of rows that are not there are not
+/// Target j is for token tokens[j] in row loss_rows[j] of each copy. Those of row i, in any order, are
+/// row_targets[k] for row_begins[i] <= k < row_begins[i + 1]; targets of rows that are not there are not
 /// in the list.
-struct Questions {
-  const std::int32_t* reads = nullptr;          ///< [count]
-  const std::int32_t* tokens = nullptr;         ///< [count]
-  const std::int32_t* row_begins = nullptr;     ///< [rows + 1]
-  const std::int32_t* row_questions = nullptr;  ///< [row_begins[rows]]
+struct Targets {
+  const std::int32_t* loss_rows = nullptr;    ///< [count]
+  const std::int32_t* tokens = nullptr;       ///< [count]
+  const std::int32_t* row_begins = nullptr;   ///< [rows + 1]
+  const std::int32_t* row_targets = nullptr;  ///< [row_begins[rows]]
   std::int64_t count = 0;
 };
 
-/// logits = x weight^T + bias, fp32 and in registers alone. out[copy][j] = the logit that question j asks
-/// for, for the questions whose row is among these; the sums of the rows' exponentials, a tile of columns at
+/// logits = x weight^T + bias, fp32 and in registers alone. out[copy][j] = the logit that target j asks
+/// for, for the targets whose row is among these; the sums of the rows' exponentials, a tile of columns at
 /// a time, to `sums` [count, head_sums(vocabulary)]. A row's bits depend on the row and the weight alone.
 /// What a copy shares with all others is written to out's first. A logit of 2^127 or more counts as infinite.
-cudaError_t sum_logits(const Head& head, const Questions& questions, float* sums, Matrices out,
+cudaError_t sum_logits(const Head& head, const Targets& targets, float* sums, Matrices out,
                        cudaStream_t stream);
 
 /// out[copy][j] = the logit that sum_logits left there - log of the sum over its row's exponentials, for the
-/// questions whose row is among these, in each of `copies` copies. NaN where a logit of the row is NaN or
+/// targets whose row is among these, in each of `copies` copies. NaN where a logit of the row is NaN or
 /// infinite, or all of them are -inf.
-cudaError_t answer(const Head& head, const Questions& questions, const float* sums, std::int64_t copies,
+cudaError_t answer(const Head& head, const Targets& targets, const float* sums, std::int64_t copies,
                    Matrices out, std::uint32_t* fault, cudaStream_t stream);
 
 }  // namespace mezzo::cuda

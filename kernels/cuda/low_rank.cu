@@ -15,7 +15,8 @@ __device__ inline int tail_of(const LowRanks& tails, std::int64_t rank) {
   return -1;
 }
 
-/// factors [2 + slots][padded][in]: high(A), low(A), Z_A of each slot. A thread makes four columns.
+/// factors [2 + direction_blocks][padded][in]: high(A), low(A), Z_A of each direction block. A thread makes
+/// four columns.
 __global__ void __launch_bounds__(128)
     write_factors(LowRanks tails, std::int64_t in, NoiseKind noise, const Perturbation* perturbations,
                   const std::int32_t* first_probe, bf16* factors) {
@@ -54,11 +55,11 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-/// A thread writes 8 columns of one row of W's tail: of the two Bs (block z 0) or of one slot.
+/// A thread writes 8 columns of one row of W's tail: of the two Bs (block z 0) or of one direction block.
 __global__ void __launch_bounds__(128)
     write_tails(bf16* weight, std::int64_t row_stride, std::int64_t rows, LowRanks tails, TailColumns columns,
                 NoiseKind noise, const Perturbation* perturbations, const std::int32_t* first_probe,
-                std::int64_t slots) {
+                std::int64_t direction_blocks) {
   const std::int64_t vectors = columns.width() / 8;
   const std::int64_t place = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::int64_t row = place / vectors;
@@ -69,8 +70,8 @@ __global__ void __launch_bounds__(128)
   for (int i = 0; i < tails.count; ++i) {
     if (row >= tails.tail[i].row_begin && row < tails.tail[i].row_begin + tails.tail[i].rows) owner = i;
   }
-  const std::int64_t slot = (column - columns.base) / columns.block;
-  if (owner >= 0 && (column < columns.base || slot < slots)) {
+  const std::int64_t direction_block = (column - columns.base) / columns.block;
+  if (owner >= 0 && (column < columns.base || direction_block < direction_blocks)) {
     const LowRank& tail = tails.tail[owner];
     const std::int64_t first = (row - tail.row_begin) * tail.rank;  // of this row's elements of B
     if (column < columns.base) {
@@ -80,8 +81,8 @@ __global__ void __launch_bounds__(128)
         if (k < columns.ranks && rank >= 0 && rank < tail.rank) value[i] = tail.b[first + rank];
       }
     } else {
-      const std::uint64_t seed = perturbations[first_probe[slot]].seed;
-      const std::int64_t rank0 = column - columns.base - slot * columns.block - tail.rank_begin;
+      const std::uint64_t seed = perturbations[first_probe[direction_block]].seed;
+      const std::int64_t rank0 = column - columns.base - direction_block * columns.block - tail.rank_begin;
       std::int64_t quad = -1;
       NoiseQuad z = {};
       for (int i = 0; i < 8; ++i) {
@@ -130,14 +131,14 @@ __device__ inline void copy_word(void* to, const void* from, bool valid) {
 /// Where s goes: into the columns behind x, or, where `s` is not null, as it is.
 struct Projected {
   TailColumns columns;
-  std::int64_t slots_a_range = 1;
+  std::int64_t blocks_a_range = 1;
   float* s = nullptr;  // [copies][rows][ranks], without the scaling
 };
 
 template <int pass>
 __global__ void __launch_bounds__(warps * 32)
     project_tile(Typed<bf16> x, std::int64_t rows, std::int64_t in, LowRanks tails, Projected to,
-                 const Perturbation* perturbations, const std::int32_t* slot, const bf16* factors,
+                 const Perturbation* perturbations, const std::int32_t* direction_block, const bf16* factors,
                  std::int64_t padded) {
   extern __shared__ uint4 shared[];
   Stage<pass>* const stage = reinterpret_cast<Stage<pass>*>(shared);
@@ -148,9 +149,9 @@ __global__ void __launch_bounds__(warps * 32)
   const std::int64_t first_row = std::int64_t{blockIdx.x} * tile_rows;
   const std::int64_t copy = blockIdx.y;
   const float epsilon = perturbations[copy].epsilon;
-  const std::int64_t my_slot = slot[copy];
+  const std::int64_t my_block = direction_block[copy];
   const TailColumns& columns = to.columns;
-  const std::int64_t own_block = columns.base + my_slot % to.slots_a_range * columns.block;
+  const std::int64_t own_block = columns.base + my_block % to.blocks_a_range * columns.block;
 
   // The rows' tails: zeros first, then, behind a barrier, what belongs there.
   const std::int64_t vectors = columns.width() / 8;
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(warps * 32)
 #pragma unroll
     for (int i = 0; i < 3 * pass / down; ++i) {
       const int row = top + i * down;
-      const std::int64_t plane = row < pass ? 0 : row < 2 * pass ? 1 : 2 + my_slot;
+      const std::int64_t plane = row < pass ? 0 : row < 2 * pass ? 1 : 2 + my_block;
       copy_word(&s.factor[row][place_of(row, word)],
                 factors + (plane * padded + rank0 + row % pass) * in + (inside ? 8 * word : 0) + from,
                 inside);
@@ -263,7 +264,7 @@ __global__ void __launch_bounds__(warps * 32)
 
 cudaError_t launch_project(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
                            const LowRanks& tails, const Projected& to, const Perturbation* perturbations,
-                           const std::int32_t* slot, const void* factors, cudaStream_t stream) {
+                           const std::int32_t* direction_block, const void* factors, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   if (x.dtype != DType::bf16 || in % 8 != 0) return cudaErrorInvalidValue;
   const auto launch = [&]<int pass>(std::integral_constant<int, pass>) {
@@ -272,8 +273,8 @@ cudaError_t launch_project(Matrices x, std::int64_t rows, std::int64_t in, std::
         cudaFuncSetAttribute(project_tile<pass>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (status != cudaSuccess) return status;
     project_tile<pass><<<dim3(blocks(rows, tile_rows), blocks(copies, 1)), warps * 32, bytes, stream>>>(
-        typed<bf16>(x), rows, in, tails, to, perturbations, slot, static_cast<const bf16*>(factors),
-        padded_ranks(to.columns.ranks));
+        typed<bf16>(x), rows, in, tails, to, perturbations, direction_block,
+        static_cast<const bf16*>(factors), padded_ranks(to.columns.ranks));
     return cudaGetLastError();
   };
   return pass_of(to.columns.ranks) == 8 ? launch(std::integral_constant<int, 8>())
@@ -284,10 +285,10 @@ cudaError_t launch_project(Matrices x, std::int64_t rows, std::int64_t in, std::
 
 cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int64_t in, NoiseKind noise,
                             const Perturbation* perturbations, const std::int32_t* first_probe,
-                            std::int64_t slots, void* factors, cudaStream_t stream) {
+                            std::int64_t direction_blocks, void* factors, cudaStream_t stream) {
   constexpr int threads = 128;
   const dim3 grid(blocks(in, 4 * threads), static_cast<std::uint32_t>(padded_ranks(ranks)),
-                  static_cast<std::uint32_t>(1 + slots));
+                  static_cast<std::uint32_t>(1 + direction_blocks));
   write_factors<<<grid, threads, 0, stream>>>(tails, in, noise, perturbations, first_probe,
                                               static_cast<bf16*>(factors));
   return cudaGetLastError();
@@ -295,28 +296,29 @@ cudaError_t project_factors(const LowRanks& tails, std::int64_t ranks, std::int6
 
 cudaError_t project_columns(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
                             const LowRanks& tails, const TailColumns& columns,
-                            const Perturbation* perturbations, const std::int32_t* slot,
-                            std::int64_t slots_a_range, const void* factors, cudaStream_t stream) {
-  return launch_project(x, rows, in, copies, tails, {.columns = columns, .slots_a_range = slots_a_range},
-                        perturbations, slot, factors, stream);
+                            const Perturbation* perturbations, const std::int32_t* direction_block,
+                            std::int64_t blocks_a_range, const void* factors, cudaStream_t stream) {
+  return launch_project(x, rows, in, copies, tails, {.columns = columns, .blocks_a_range = blocks_a_range},
+                        perturbations, direction_block, factors, stream);
 }
 
 cudaError_t project_apart(Matrices x, std::int64_t rows, std::int64_t in, std::int64_t copies,
                           const LowRanks& tails, std::int64_t ranks, const Perturbation* perturbations,
-                          const std::int32_t* slot, const void* factors, float* s, cudaStream_t stream) {
+                          const std::int32_t* direction_block, const void* factors, float* s,
+                          cudaStream_t stream) {
   return launch_project(x, rows, in, copies, tails, {.columns = tail_columns(ranks, 0), .s = s},
-                        perturbations, slot, factors, stream);
+                        perturbations, direction_block, factors, stream);
 }
 
 cudaError_t expand(void* weight, std::int64_t row_stride, std::int64_t rows, std::int64_t in,
                    const LowRanks& tails, const TailColumns& columns, NoiseKind noise,
-                   const Perturbation* perturbations, const std::int32_t* first_probe, std::int64_t slots,
-                   cudaStream_t stream) {
+                   const Perturbation* perturbations, const std::int32_t* first_probe,
+                   std::int64_t direction_blocks, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   constexpr int threads = 128;
   write_tails<<<blocks(rows * (columns.width() / 8), threads), threads, 0, stream>>>(
       static_cast<bf16*>(weight) + in, row_stride, rows, tails, columns, noise, perturbations, first_probe,
-      slots);
+      direction_blocks);
   return cudaGetLastError();
 }
 

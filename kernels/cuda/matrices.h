@@ -16,6 +16,6 @@ struct Matrices {
 
 /// What a kernel found wrong with its indices: it leaves the access out, writes the number to a word in
 /// device memory, and the next operation that waits reports it.
-enum class Fault : std::uint32_t { none = 0, token = 1, position = 2, row = 3, question = 4 };
+enum class Fault : std::uint32_t { none = 0, token = 1, position = 2, row = 3, target = 4 };
 
 }  // namespace mezzo::cuda

@@ -57,17 +57,17 @@ __global__ void __launch_bounds__(threads) log_sum_exp_row(Logits logits, double
   if (threadIdx.x == 0) totals[blockIdx.x] = static_cast<double>(largest) + log(static_cast<double>(sum));
 }
 
-__global__ void answer_questions(Logits logits, const double* totals, const std::int32_t* reads,
-                                 const std::int32_t* tokens, std::int64_t questions, std::int64_t first_copy,
-                                 Typed<float> out, std::uint32_t* fault) {
+__global__ void score_targets(Logits logits, const double* totals, const std::int32_t* loss_rows,
+                              const std::int32_t* tokens, std::int64_t targets, std::int64_t first_copy,
+                              Typed<float> out, std::uint32_t* fault) {
   const std::int64_t j = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (j >= questions) return;
+  if (j >= targets) return;
   const std::int64_t copy = first_copy + blockIdx.y;
   const std::int64_t token = tokens[j];
-  if (reads[j] < 0 || reads[j] >= logits.rows || token < 0 || token >= logits.vocabulary) {
-    return report(fault, Fault::question);
+  if (loss_rows[j] < 0 || loss_rows[j] >= logits.rows || token < 0 || token >= logits.vocabulary) {
+    return report(fault, Fault::target);
   }
-  const std::int64_t row = copy * logits.copy_rows + reads[j] - logits.first;
+  const std::int64_t row = copy * logits.copy_rows + loss_rows[j] - logits.first;
   if (row < 0 || row >= logits.count) return;
   const float bias = logits.bias != nullptr ? element(logits.bias, logits.bias_dtype, token) : 0.0f;
   const float logit = logits.data[row * logits.stride + token] + bias;
@@ -82,17 +82,17 @@ cudaError_t log_sum_exp(const Logits& logits, double* totals, cudaStream_t strea
   return cudaGetLastError();
 }
 
-cudaError_t answer(const Logits& logits, const double* totals, const std::int32_t* question_reads,
-                   const std::int32_t* question_tokens, std::int64_t questions, std::int64_t copies,
-                   Matrices out, std::uint32_t* fault, cudaStream_t stream) {
-  if (questions == 0 || logits.count == 0) return cudaSuccess;
+cudaError_t answer(const Logits& logits, const double* totals, const std::int32_t* target_rows,
+                   const std::int32_t* target_tokens, std::int64_t targets, std::int64_t copies, Matrices out,
+                   std::uint32_t* fault, cudaStream_t stream) {
+  if (targets == 0 || logits.count == 0) return cudaSuccess;
   std::int64_t first_copy = 0;  // the copies that these logits touch
   if (logits.copy_rows > 0) {
     first_copy = logits.first / logits.copy_rows;
     copies = (logits.first + logits.count - 1) / logits.copy_rows - first_copy + 1;
   }
-  answer_questions<<<dim3(blocks(questions, 128), blocks(copies, 1)), 128, 0, stream>>>(
-      logits, totals, question_reads, question_tokens, questions, first_copy, typed<float>(out), fault);
+  score_targets<<<dim3(blocks(targets, 128), blocks(copies, 1)), 128, 0, stream>>>(
+      logits, totals, target_rows, target_tokens, targets, first_copy, typed<float>(out), fault);
   return cudaGetLastError();
 }
 

@@ -24,10 +24,10 @@ struct Logits {
 /// totals[i] = log sum_v exp(logits[i][v] + bias[v]), i < logits.count.
 cudaError_t log_sum_exp(const Logits& logits, double* totals, cudaStream_t stream);
 
-/// out[copy][j] = logits[row question_reads[j] of the copy][question_tokens[j]] - its total, for the
-/// questions whose row is among these logits; out fp32.
-cudaError_t answer(const Logits& logits, const double* totals, const std::int32_t* question_reads,
-                   const std::int32_t* question_tokens, std::int64_t questions, std::int64_t copies,
-                   Matrices out, std::uint32_t* fault, cudaStream_t stream);
+/// out[copy][j] = logits[row target_rows[j] of the copy][target_tokens[j]] - its total, for the
+/// targets whose row is among these logits; out fp32.
+cudaError_t answer(const Logits& logits, const double* totals, const std::int32_t* target_rows,
+                   const std::int32_t* target_tokens, std::int64_t targets, std::int64_t copies, Matrices out,
+                   std::uint32_t* fault, cudaStream_t stream);
 
 }  // namespace mezzo::cuda

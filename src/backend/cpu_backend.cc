@@ -1,6 +1,6 @@
 // fp32 on the host's cores: OpenBLAS for products, kernels/cpu for the rest, OpenMP over pieces of work that
 // are cut by shapes alone. A piece's result depends on its operands and its shape, so that a probe's loss has
-// the same bits in any company and on any number of threads (docs/decisions/0001-row-blocks.md).
+// batch-invariant, and with the same bits on any number of threads (docs/decisions/0001-row-blocks.md).
 #include <omp.h>
 
 #include <algorithm>
@@ -88,9 +88,9 @@ struct ScratchSizes {
   std::int64_t factors = 0;     // a probe
   std::int64_t probe_rows = 0;  // probes * rows
   std::int64_t ranks = 0;
-  std::int64_t reads = 0;        // rows of a block that are read
-  std::int64_t probe_reads = 0;  // probes * reads
-  std::int64_t chunks = 0;       // of the head's columns
+  std::int64_t loss_rows = 0;        // rows of a block that are read
+  std::int64_t probe_loss_rows = 0;  // probes * loss_rows
+  std::int64_t chunks = 0;           // of the head's columns
 
   void grow_to(const ScratchSizes& other) {
     tile = std::max(tile, other.tile);
@@ -98,8 +98,8 @@ struct ScratchSizes {
     factors = std::max(factors, other.factors);
     probe_rows = std::max(probe_rows, other.probe_rows);
     ranks = std::max(ranks, other.ranks);
-    reads = std::max(reads, other.reads);
-    probe_reads = std::max(probe_reads, other.probe_reads);
+    loss_rows = std::max(loss_rows, other.loss_rows);
+    probe_loss_rows = std::max(probe_loss_rows, other.probe_loss_rows);
     chunks = std::max(chunks, other.chunks);
   }
 };
@@ -321,23 +321,23 @@ class CpuBackend final : public HostBackend {
 
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override {
-    const std::int64_t reads = batch.shape.reads;
-    const std::int64_t questions = batch.shape.questions;
-    check_shape("score", "x", x, reads, head.in());
-    check_shape("score", "out", out, 1, questions);
+    const std::int64_t loss_rows = batch.shape.loss_rows;
+    const std::int64_t targets = batch.shape.targets;
+    check_shape("score", "x", x, loss_rows, head.in());
+    check_shape("score", "out", out, 1, targets);
     check_sharing("score", out, x);
-    check_indices("score", "question_reads", batch.question_reads, reads);
-    check_indices("score", "question_tokens", batch.question_tokens, head.out());
+    check_indices("score", "target_rows", batch.target_rows, loss_rows);
+    check_indices("score", "target_tokens", batch.target_tokens, head.out());
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
-    const auto* read = batch.question_reads.as<std::int32_t>();
-    const auto* token = batch.question_tokens.as<std::int32_t>();
+    const auto* read = batch.target_rows.as<std::int32_t>();
+    const auto* token = batch.target_tokens.as<std::int32_t>();
     const std::int64_t copies = copies_of(out, table);
-    const Partition blocks(reads, block_rows);
+    const Partition blocks(loss_rows, block_rows);
     const Partition chunks(head.out(), head_columns);
     check_scratch("score", "a thread's tile", scratch_.tiles.cols,
-                  std::min(reads, block_rows) * std::min(head.out(), head_columns));
+                  std::min(loss_rows, block_rows) * std::min(head.out(), head_columns));
     check_scratch("score", "sums", scratch_.sums.rows * scratch_.sums.cols,
-                  2 * copies * std::min(reads, block_rows) * chunks.parts());
+                  2 * copies * std::min(loss_rows, block_rows) * chunks.parts());
     auto* const sums = static_cast<cpu::ExpSum*>(scratch_.sums.data);
     auto* const totals = static_cast<double*>(scratch_.totals.data);
 
@@ -357,7 +357,7 @@ class CpuBackend final : public HostBackend {
         for (std::int64_t i = 0; i < rows; ++i) {
           sums[(p * rows + i) * chunks.parts() + chunk] = cpu::exp_sum(logits.row(i), words);
         }
-        for (std::int64_t j = 0; j < questions; ++j) {
+        for (std::int64_t j = 0; j < targets; ++j) {
           const std::int64_t i = read[j] - first;
           const std::int64_t word = token[j] - from;
           if (i >= 0 && i < rows && word >= 0 && word < words) rows_of(out, p).data[j] = logits.row(i)[word];
@@ -369,7 +369,7 @@ class CpuBackend final : public HostBackend {
           total[i] = cpu::log_sum_exp(sums + (p * rows + i) * chunks.parts(), chunks.parts());
         }
         float* answer = rows_of(out, p).data;
-        for (std::int64_t j = 0; j < questions; ++j) {
+        for (std::int64_t j = 0; j < targets; ++j) {
           const std::int64_t i = read[j] - first;
           if (i >= 0 && i < rows) answer[j] = static_cast<float>(answer[j] - total[i]);
         }
@@ -418,7 +418,7 @@ class CpuBackend final : public HostBackend {
 
   ScratchSizes sizes_of(const Workload& workload) const {
     const std::int64_t tokens = workload.largest.tokens;
-    const std::int64_t reads = std::min(workload.largest.reads, block_rows);
+    const std::int64_t loss_rows = std::min(workload.largest.loss_rows, block_rows);
     ScratchSizes sizes;
     std::int64_t widest = 1;
     for (const PlannedProduct& planned : workload.products) {
@@ -427,15 +427,15 @@ class CpuBackend final : public HostBackend {
       sizes.ranks = std::max(sizes.ranks, tail_ranks(product, 0, product.parts.size()));
       widest = std::max(widest, product.out());
     }
-    const std::int64_t rows = std::min(std::max(tokens, reads), block_rows);
+    const std::int64_t rows = std::min(std::max(tokens, loss_rows), block_rows);
     const std::int64_t attend =
         cpu::attend_scratch(workload.largest.longest, workload.attention.head_dim) + workload.largest.longest;
     sizes.tile = std::max(attend, std::min(tile_floats, rows * widest));
     sizes.chunks = Partition(widest, head_columns).parts();
     sizes.probes = workload.probes;
-    sizes.reads = reads;
-    sizes.probe_rows = workload.probes * std::max(tokens, reads);
-    sizes.probe_reads = workload.probes * reads;
+    sizes.loss_rows = loss_rows;
+    sizes.probe_rows = workload.probes * std::max(tokens, loss_rows);
+    sizes.probe_loss_rows = workload.probes * loss_rows;
     return sizes;
   }
 
@@ -444,8 +444,8 @@ class CpuBackend final : public HostBackend {
     scratch.tiles = arena.take(DType::f32, 0, threads_, sizes.tile, sizes.tile);
     scratch.factors = arena.take(DType::f32, 0, sizes.probes, sizes.factors, sizes.factors);
     scratch.s = arena.take(DType::f32, 0, sizes.probe_rows, sizes.ranks, sizes.ranks);
-    scratch.sums = arena.take(DType::f32, 0, sizes.probe_reads, 2 * sizes.chunks, 2 * sizes.chunks);
-    scratch.totals = arena.take(DType::f64, 0, sizes.probes, sizes.reads, sizes.reads);
+    scratch.sums = arena.take(DType::f32, 0, sizes.probe_loss_rows, 2 * sizes.chunks, 2 * sizes.chunks);
+    scratch.totals = arena.take(DType::f64, 0, sizes.probes, sizes.loss_rows, sizes.loss_rows);
     return scratch;
   }
 

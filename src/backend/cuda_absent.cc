@@ -24,7 +24,7 @@ std::vector<CudaDevice> cuda_devices() { return {}; }
 
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions&) { refuse(); }
 
-std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions&, std::span<const FloorProduct>) {
+std::unique_ptr<GemmBound> make_cuda_gemm_bound(const BackendOptions&, std::span<const PlainProduct>) {
   refuse();
 }
 

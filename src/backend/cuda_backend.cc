@@ -14,7 +14,7 @@ namespace {
 
 constexpr int oldest_capability = MEZZO_OLDEST_CAPABILITY;  // of the build, 10 * major + minor
 const std::string algorithm_prefix = "gemm ";               // of the fingerprint's keys
-const std::string slot_rows_key = "slot_rows";
+const std::string direction_rows_key = "slot_rows";
 
 /// Of a record, which may have been edited; none where it is no number of rows.
 std::optional<std::int64_t> rows_from(const std::string& text) {
@@ -52,7 +52,7 @@ std::map<std::string, std::string> CudaBackend::fingerprint() const {
       {"dtype", std::string(name_of(dtype_))},
       {"gate_up", plan_.runs_tiles() ? "fused" : "cublaslt"},
       {"head", plan_.runs_tiles() ? "fused" : "cublaslt"}};
-  if (slot_rows_ > 0) fingerprint[slot_rows_key] = std::to_string(slot_rows_);
+  if (direction_rows_ > 0) fingerprint[direction_rows_key] = std::to_string(direction_rows_);
   for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
   return fingerprint;
 }
@@ -66,9 +66,9 @@ void CudaBackend::keep(const std::map<std::string, std::string>& fingerprint) {
     if (same && key.starts_with(algorithm_prefix)) record[key.substr(algorithm_prefix.size())] = value;
   }
   gemm_->keep(record);
-  // How many slots' columns lie behind x decides sums, too.
-  if (const auto rows = fingerprint.find(slot_rows_key); rows != fingerprint.end())
-    slot_rows_ = rows_from(rows->second).value_or(slot_rows_);
+  // How many direction blocks' columns lie behind x decides sums, too.
+  if (const auto rows = fingerprint.find(direction_rows_key); rows != fingerprint.end())
+    direction_rows_ = rows_from(rows->second).value_or(direction_rows_);
 }
 
 std::size_t CudaBackend::memory_available() const {
@@ -79,9 +79,9 @@ std::size_t CudaBackend::memory_available() const {
 }
 
 void CudaBackend::choose(const Workload& workload) {
-  if (slot_rows_ == 0) slot_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
+  if (direction_rows_ == 0) direction_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
   for (const PlannedProduct& planned : workload.products) {
-    for (const GemmShape& shape : plan_.shapes_of(planned, slot_rows_))
+    for (const GemmShape& shape : plan_.shapes_of(planned, direction_rows_))
       choose_algorithm(*planned.product, shape);
   }
 }
@@ -149,9 +149,9 @@ void CudaBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   const std::array<BatchRow, 6> rows = rows_of(batch, destination);
   std::vector<std::int32_t> all;
   for (const auto& [view, values] : rows) all.insert(all.end(), values->begin(), values->end());
-  const QuestionsByRow by_row(batch);
+  const TargetsByRow by_row(batch);
   all.insert(all.end(), by_row.begins.begin(), by_row.begins.end());
-  all.insert(all.end(), by_row.questions.begin(), by_row.questions.end());
+  all.insert(all.end(), by_row.targets.begin(), by_row.targets.end());
   copy_to(destination.storage, all.data(), all.size() * sizeof(std::int32_t));
   destination.shape = shape_of(batch);
   auto* at = static_cast<std::int32_t*>(destination.storage.data());
@@ -164,10 +164,10 @@ void CudaBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
 void CudaBackend::upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) {
   destination.probes.assign(probes.begin(), probes.end());
   destination.noise = noise;
-  const Slots slots(probes);
+  const DirectionBlocks direction_blocks(probes);
   std::vector<std::byte> bytes;
-  for (const auto& part :
-       {std::as_bytes(probes), std::as_bytes(std::span(slots.of)), std::as_bytes(std::span(slots.first))}) {
+  for (const auto& part : {std::as_bytes(probes), std::as_bytes(std::span(direction_blocks.of)),
+                           std::as_bytes(std::span(direction_blocks.first))}) {
     bytes.insert(bytes.end(), part.begin(), part.end());
   }
   copy_to(destination.device, bytes.data(), bytes.size());
@@ -186,8 +186,8 @@ void CudaBackend::synchronize() {
       throw DeviceError("embed or rotate: a position is outside of the table's rows");
     case cuda::Fault::row:
       throw DeviceError("gather or rotate: a row's index is outside of its matrix");
-    case cuda::Fault::question:
-      throw DeviceError("score: a question's row or token is outside of the logits");
+    case cuda::Fault::target:
+      throw DeviceError("score: a target's row or token is outside of the logits");
     case cuda::Fault::none:
       break;
   }

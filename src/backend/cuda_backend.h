@@ -124,7 +124,7 @@ class CudaBackend final : public Backend {
   static cuda::LowRanks low_ranks(const Product& product, std::size_t first, std::size_t count,
                                   std::int64_t row_begin);
   /// Calls `each_range` for consecutive ranges of the rows of all copies, with s and the noise of a range's
-  /// slots in the columns behind x and W; without tails once, for all.
+  /// direction blocks in the columns behind x and W; without tails once, for all.
   void with_tails(const ProbeTable& table, const Product& product, const ProductRange& range, const View& x,
                   const std::function<void(std::int64_t first, std::int64_t count)>& each_range);
   /// Factors with their noise and s = A_p x, in scratch; whether there are tails at all.
@@ -154,7 +154,7 @@ class CudaBackend final : public Backend {
   Buffer tables_;   // of update and hash
   std::optional<Gemm> gemm_;
   Repeated repeated_;
-  std::int64_t slot_rows_ = 0;  // of a two-sided direction, in the first workload or in the record kept
+  std::int64_t direction_rows_ = 0;  // of a two-sided direction, in the first workload or in the record kept
   CudaSizes sizes_;
   Arena memory_;
   CudaScratch scratch_;

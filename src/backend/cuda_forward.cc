@@ -121,8 +121,8 @@ void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
 void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                         View out) {
   check_input("score", head, x);
-  check_view("score", "x", x, batch.shape.reads, head.in(), dtype_);
-  check_view("score", "out", out, 1, batch.shape.questions, DType::f32);
+  check_view("score", "x", x, batch.shape.loss_rows, head.in(), dtype_);
+  check_view("score", "out", out, 1, batch.shape.targets, DType::f32);
   check_sharing("score", out, x);
   if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
   if (plan_.runs_tiles()) {
@@ -173,8 +173,8 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
         .copy_rows = x.shared() ? 0 : x.rows,
         .rows = x.rows};
     auto* const sums = scratch_.accumulators.as<float>();
-    MEZZO_CUDA(cuda::sum_logits(range, questions_of(batch), sums, matrices(out), stream()));
-    MEZZO_CUDA(cuda::answer(range, questions_of(batch), sums, copies_on(out, table), matrices(out), fault(),
+    MEZZO_CUDA(cuda::sum_logits(range, targets_of(batch), sums, matrices(out), stream()));
+    MEZZO_CUDA(cuda::answer(range, targets_of(batch), sums, copies_on(out, table), matrices(out), fault(),
                             stream()));
   }
 }
@@ -182,7 +182,7 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
 void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
                                   const View& x, const View& out) {
   const ProductRange range = range_of(head, 0, head.parts.size());
-  const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, slot_rows_);
+  const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, direction_rows_);
   choose_algorithm(head, shape);
   const std::int64_t stride = aligned_floats(shape.n);
   const std::int64_t rows = copies_on(x, table) * x.rows;
@@ -202,8 +202,8 @@ void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& ba
                               .rows = x.rows};
     auto* const totals = scratch_.totals.as<double>();
     MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
-    MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.question_reads), integers(batch.question_tokens),
-                            batch.shape.questions, copies_on(out, table), matrices(out), fault(), stream()));
+    MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.target_rows), integers(batch.target_tokens),
+                            batch.shape.targets, copies_on(out, table), matrices(out), fault(), stream()));
   }
 }
 

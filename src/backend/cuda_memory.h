@@ -1,5 +1,5 @@
 #pragma once
-// Memory and streams of the current card, for the backend and the floor.
+// Memory and streams of the current card, for the backend and the GEMM bound.
 #include <string>
 
 #include "cuda_check.h"

@@ -1,5 +1,5 @@
 #pragma once
-// From the interface's operands to the kernels': views, a table of probes, a batch's questions.
+// From the interface's operands to the kernels': views, a table of probes, a batch's targets.
 #include <cstddef>
 #include <numeric>
 #include <span>
@@ -48,12 +48,12 @@ static_assert(sizeof(cuda::Perturbation) == sizeof(Probe) &&
                   offsetof(cuda::Perturbation, direction) == offsetof(Probe, direction) &&
                   offsetof(cuda::Perturbation, epsilon) == offsetof(Probe, epsilon),
               "kernels read probes as they lie in a ProbeTable");
-/// Neighbouring probes of one direction share a slot.
-struct Slots {
+/// Neighbouring probes of one direction share a direction block.
+struct DirectionBlocks {
   std::vector<std::int32_t> of;     // [P]
-  std::vector<std::int32_t> first;  // [slots + 1] a slot's first probe; P at the end
+  std::vector<std::int32_t> first;  // [direction_blocks + 1] a direction block's first probe; P at the end
 
-  explicit Slots(std::span<const Probe> probes) {
+  explicit DirectionBlocks(std::span<const Probe> probes) {
     for (std::size_t p = 0; p < probes.size(); ++p) {
       if (p == 0 || probes[p].seed != probes[p - 1].seed) first.push_back(static_cast<std::int32_t>(p));
       of.push_back(static_cast<std::int32_t>(first.size() - 1));
@@ -63,49 +63,49 @@ struct Slots {
   std::int64_t count() const { return std::ssize(first) - 1; }
 };
 
-/// A probe table in device memory: Probe[P], then Slots::of and Slots::first.
+/// A probe table in device memory: Probe[P], then DirectionBlocks::of and DirectionBlocks::first.
 struct DeviceTable {
   const cuda::Perturbation* probes;
-  const std::int32_t* slot;
+  const std::int32_t* direction_block;
   const std::int32_t* first_probe;
 
   explicit DeviceTable(const ProbeTable& table)
       : probes(static_cast<const cuda::Perturbation*>(table.device.data())),
-        slot(reinterpret_cast<const std::int32_t*>(probes + table.count())),
-        first_probe(slot + table.count()) {}
+        direction_block(reinterpret_cast<const std::int32_t*>(probes + table.count())),
+        first_probe(direction_block + table.count()) {}
 };
 
-// ---- questions
-/// A batch's questions by the row that they read, as cuda::Questions has them.
-struct QuestionsByRow {
-  std::vector<std::int32_t> begins;     // [reads + 1]
-  std::vector<std::int32_t> questions;  // those of rows that are there: score() reports the others
+// ---- targets
+/// A batch's targets by the row that they read, as cuda::Targets has them.
+struct TargetsByRow {
+  std::vector<std::int32_t> begins;   // [loss_rows + 1]
+  std::vector<std::int32_t> targets;  // those of rows that are there: score() reports the others
 
-  explicit QuestionsByRow(const PackedBatch& batch) : begins(batch.reads.size() + 1, 0) {
-    const std::vector<std::int32_t>& reads = batch.question_reads;
-    const auto there = [&](std::int32_t read) { return read >= 0 && read < std::ssize(batch.reads); };
-    for (const std::int32_t read : reads) {
+  explicit TargetsByRow(const PackedBatch& batch) : begins(batch.loss_rows.size() + 1, 0) {
+    const std::vector<std::int32_t>& loss_rows = batch.target_rows;
+    const auto there = [&](std::int32_t read) { return read >= 0 && read < std::ssize(batch.loss_rows); };
+    for (const std::int32_t read : loss_rows) {
       if (there(read)) ++begins[static_cast<std::size_t>(read) + 1];
     }
     std::partial_sum(begins.begin(), begins.end(), begins.begin());
-    questions.resize(static_cast<std::size_t>(begins.back()));
+    targets.resize(static_cast<std::size_t>(begins.back()));
     std::vector<std::int32_t> next = begins;
-    for (std::size_t j = 0; j < reads.size(); ++j) {
-      if (!there(reads[j])) continue;
-      std::int32_t& place = next[static_cast<std::size_t>(reads[j])];
-      questions[static_cast<std::size_t>(place++)] = static_cast<std::int32_t>(j);
+    for (std::size_t j = 0; j < loss_rows.size(); ++j) {
+      if (!there(loss_rows[j])) continue;
+      std::int32_t& place = next[static_cast<std::size_t>(loss_rows[j])];
+      targets[static_cast<std::size_t>(place++)] = static_cast<std::int32_t>(j);
     }
   }
 };
 
-/// A batch's questions in device memory: QuestionsByRow::begins and ::questions lie behind the batch's rows.
-inline cuda::Questions questions_of(const DeviceBatch& batch) {
-  const std::int32_t* const behind = integers(batch.question_tokens) + batch.shape.questions;
-  return {.reads = integers(batch.question_reads),
-          .tokens = integers(batch.question_tokens),
+/// A batch's targets in device memory: TargetsByRow::begins and ::targets lie behind the batch's rows.
+inline cuda::Targets targets_of(const DeviceBatch& batch) {
+  const std::int32_t* const behind = integers(batch.target_tokens) + batch.shape.targets;
+  return {.loss_rows = integers(batch.target_rows),
+          .tokens = integers(batch.target_tokens),
           .row_begins = behind,
-          .row_questions = behind + batch.shape.reads + 1,
-          .count = batch.shape.questions};
+          .row_targets = behind + batch.shape.loss_rows + 1,
+          .count = batch.shape.targets};
 }
 
 }  // namespace mezzo

@@ -14,8 +14,9 @@ constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
 constexpr std::int64_t most_gated = std::int64_t{1} << 30;
 constexpr std::int64_t most_scored = std::int64_t{1} << 30;
 constexpr std::int64_t scored_bytes_a_row = 32 << 10;
-/// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of slots should
-/// have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two ranges are 192.
+/// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of direction
+/// blocks should have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two
+/// ranges are 192.
 constexpr std::int64_t fewest_tail_columns = 128;
 constexpr std::int64_t most_tail_columns = 192;
 constexpr std::int64_t tail_share = 21;  // of the `in` columns, where that lies between the two
@@ -23,7 +24,7 @@ constexpr std::int64_t wanted_rows = 8192;
 /// What writing W's columns for a range takes, as multiplications in a product meanwhile (H200: 7 us).
 constexpr double range_multiplications = 2.3e9;
 
-/// Slots that the columns of so many ranks have room for.
+/// DirectionBlocks that the columns of so many ranks have room for.
 std::int64_t most_slots(std::int64_t in, std::int64_t ranks) {
   const cuda::TailColumns columns = cuda::tail_columns(ranks, 0);
   const std::int64_t most = std::clamp(in / tail_share, fewest_tail_columns, most_tail_columns);
@@ -94,10 +95,11 @@ std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) c
   return (in + unit - 1) / unit * unit;
 }
 
-cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
-  const std::int64_t rows = std::max<std::int64_t>(slot_rows, 1);
+cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows) {
+  const std::int64_t rows = std::max<std::int64_t>(direction_rows, 1);
   const std::int64_t ranks = product.tail_ranks();
-  // A slot more costs each row a block of columns, a range less is a writing saved: least at the square root.
+  // A direction block more costs each row a block of columns, a range less is a writing saved: least at the
+  // square root.
   const double a_slot =
       static_cast<double>(rows) * static_cast<double>(product.out() * cuda::tail_columns(ranks, 0).block);
   const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
@@ -107,7 +109,7 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows) {
 
 std::optional<View> CudaPlan::whole_output(const Product& product, const ProductRange& range, const View& x,
                                            const std::vector<ProductOutput>& outputs,
-                                           std::int64_t slot_rows) const {
+                                           std::int64_t direction_rows) const {
   View whole = outputs.front().y;
   for (std::size_t i = 1; i < outputs.size(); ++i) {
     const View& next = outputs[i].y;
@@ -120,7 +122,7 @@ std::optional<View> CudaPlan::whole_output(const Product& product, const Product
   }
   if (whole.dtype != dtype_ || whole.shared() != x.shared() || !is_flat(whole) || !is_aligned(whole))
     return {};
-  const std::int64_t columns = range.ranks > 0 ? columns_of(product, slot_rows).width() : 0;
+  const std::int64_t columns = range.ranks > 0 ? columns_of(product, direction_rows).width() : 0;
   if (range.ranks > 0 && (x.shared() || !is_flat(x) || x.row_stride < product.in() + columns)) return {};
   return whole;
 }
@@ -138,7 +140,7 @@ Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Ep
 }
 
 GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange& range,
-                             const Epilogue& epilogue, std::int64_t slot_rows) const {
+                             const Epilogue& epilogue, std::int64_t direction_rows) const {
   GemmShape shape{.n = range.rows, .k = product.in(), .in = dtype_, .out = dtype_};
   if (way == Way::plain) {
     shape.out = DType::f32;
@@ -147,7 +149,7 @@ GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange
     if (range.row_begin + whole <= product.stored_rows) shape.n = whole;
     return shape;
   }
-  if (range.ranks > 0) shape.k += columns_of(product, slot_rows).width();
+  if (range.ranks > 0) shape.k += columns_of(product, direction_rows).width();
   const bool gelu = way == Way::direct && epilogue.activation == Activation::gelu_tanh;
   if (product.bias) {
     shape.epilogue = gelu ? GemmEpilogue::bias_gelu_tanh : GemmEpilogue::bias;
@@ -157,12 +159,12 @@ GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange
   return shape;
 }
 
-std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t slot_rows) const {
+std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t direction_rows) const {
   const Product& product = *planned.product;
   std::vector<GemmShape> shapes;
   const auto add = [&](Way way, const ProductRange& range) {
     if (way == Way::fused) return;
-    shapes.push_back(shape_of(way, product, range, planned.epilogue, slot_rows));
+    shapes.push_back(shape_of(way, product, range, planned.epilogue, direction_rows));
   };
   if (planned.scored) {
     if (!runs_tiles_) add(Way::plain, range_of(product, 0, product.parts.size()));
@@ -178,14 +180,16 @@ std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::i
   return shapes;
 }
 
-std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows) {
-  constexpr std::int64_t usual_slots = 20;  // of a step
+std::int64_t searched_rows(const GemmShape& shape, std::int64_t direction_blocks,
+                           std::int64_t direction_rows) {
+  constexpr std::int64_t usual_direction_blocks = 20;  // of a step
   constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
   const auto bytes = [](std::int64_t cols, DType dtype) {
     return cols * static_cast<std::int64_t>(size_of(dtype));
   };
   const std::int64_t fit = most_bytes / (bytes(shape.k, shape.in) + bytes(shape.n, shape.out));
-  const std::int64_t wanted = std::max<std::int64_t>(slot_rows, 1) * (slots > 0 ? slots : usual_slots);
+  const std::int64_t wanted = std::max<std::int64_t>(direction_rows, 1) *
+                              (direction_blocks > 0 ? direction_blocks : usual_direction_blocks);
   const std::int64_t most = shape.in == DType::f32 ? 2048 : 65536;
   return std::clamp<std::int64_t>(std::min(wanted, fit), 1030, most);
 }
@@ -199,13 +203,13 @@ std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
 CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
   CudaSizes sizes;
   const std::int64_t rows = workload.probes * workload.largest.tokens;
-  const std::int64_t reads = workload.probes * workload.largest.reads;
+  const std::int64_t loss_rows = workload.probes * workload.largest.loss_rows;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
     if (planned.scored && runs_tiles_) {
       const std::int64_t floats = cuda::head_sums(product.out());
       const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);
-      sizes.accumulators = std::max(sizes.accumulators, std::min(reads, most) * floats);
+      sizes.accumulators = std::max(sizes.accumulators, std::min(loss_rows, most) * floats);
     }
     const std::int64_t floats = aligned_floats(std::max(product.out(), product.stored_rows));
     const auto range_floats = [&](std::int64_t most_bytes) {
@@ -231,7 +235,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     sizes.planes =
         std::max(sizes.planes, cuda::factor_elements(product.tail_ranks(), product.in(), workload.probes));
   }
-  if (!runs_tiles_) sizes.totals = reads;
+  if (!runs_tiles_) sizes.totals = loss_rows;
   return sizes;
 }
 

@@ -102,7 +102,7 @@ struct CudaSizes {
 struct CudaScratch {
   View accumulators;  ///< W x of a range of rows: fp32, or gate | up in bf16; or the sums over its logits
   View factors;       ///< [probes, factors]: A and B with their noise
-  View planes;        ///< [2 + slots][ranks, padded][in], bf16
+  View planes;        ///< [2 + direction_blocks][ranks, padded][in], bf16
   View s;             ///< [probes, rows, ranks]
   View totals;        ///< of the head's rows, fp64, where it is not fused
 };
@@ -132,19 +132,21 @@ class CudaPlan final : public DevicePlan {
   /// y as one matrix that the library can write, or none: outputs side by side, aligned, of the activations'
   /// type and shared by the probes as x is; with tails x is the probes' own and has room for their columns.
   std::optional<View> whole_output(const Product& product, const ProductRange& range, const View& x,
-                                   const std::vector<ProductOutput>& outputs, std::int64_t slot_rows) const;
+                                   const std::vector<ProductOutput>& outputs,
+                                   std::int64_t direction_rows) const;
   /// `whole`: there is a whole output.
   Way way_of(const Product& product, const ProductRange& range, const Epilogue& epilogue, bool whole) const;
-  /// What the library is asked for. `slot_rows`: of a two-sided direction (columns_of).
+  /// What the library is asked for. `direction_rows`: of a two-sided direction (columns_of).
   GemmShape shape_of(Way way, const Product& product, const ProductRange& range, const Epilogue& epilogue,
-                     std::int64_t slot_rows) const;
+                     std::int64_t direction_rows) const;
   /// All that a forward may ask the library for.
-  std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t slot_rows) const;
+  std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t direction_rows) const;
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits (head.h), and gate
   /// and up are multiplied where they arise (gated.h).
   bool runs_tiles() const { return runs_tiles_; }
   /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h), which begin at `in`:
-  /// a row's bits would depend on its slot if blocks did not begin on the tensor cores' inner step.
+  /// a row's bits would depend on its direction block if blocks did not begin on the tensor cores' inner
+  /// step.
   bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
     return dtype_ == DType::bf16 && tail_ranks > 0 && in % cuda::inner_step == 0;
   }
@@ -154,14 +156,15 @@ class CudaPlan final : public DevicePlan {
   bool runs_tiles_;
 };
 
-/// Where the tails of a product that has some lie behind its `in` columns, in a run whose slots have
-/// `slot_rows` rows each: as many slots as make enough rows for a product at full speed, more where writing
-/// the columns costs more than they do, and no more than weight_stride() left room for.
-cuda::TailColumns columns_of(const Product& product, std::int64_t slot_rows);
+/// Where the tails of a product that has some lie behind its `in` columns, in a run whose direction blocks
+/// have `direction_rows` rows each: as many direction blocks as make enough rows for a product at full speed,
+/// more where writing the columns costs more than they do, and no more than weight_stride() left room for.
+cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows);
 
-/// Rows over which to choose an algorithm: those of a range of `slots` slots, or for 0 of a whole step, as
-/// far as that is known from the size of a slice alone. Not of a group: a choice must not change with the
-/// number of ranks.
-std::int64_t searched_rows(const GemmShape& shape, std::int64_t slots, std::int64_t slot_rows);
+/// Rows over which to choose an algorithm: those of a range of `direction_blocks` blocks, or for 0
+/// of a whole step, as far as that is known from the size of a slice alone. Not of a group: a choice must not
+/// change with the number of ranks.
+std::int64_t searched_rows(const GemmShape& shape, std::int64_t direction_blocks,
+                           std::int64_t direction_rows);
 
 }  // namespace mezzo

@@ -42,9 +42,9 @@ void CudaBackend::product(const ProbeTable& table, const Product& product, std::
   }
   const std::size_t past = outputs.back().first + outputs.back().count;
   const ProductRange range = range_of(product, first_part, past - first_part);
-  const std::optional<View> whole = plan_.whole_output(product, range, x, outputs, slot_rows_);
+  const std::optional<View> whole = plan_.whole_output(product, range, x, outputs, direction_rows_);
   const Way way = plan_.way_of(product, range, epilogue, whole.has_value());
-  const GemmShape shape = plan_.shape_of(way, product, range, epilogue, slot_rows_);
+  const GemmShape shape = plan_.shape_of(way, product, range, epilogue, direction_rows_);
   if (way != Way::fused) choose_algorithm(product, shape);
   switch (way) {
     case Way::direct:
@@ -174,8 +174,9 @@ void CudaBackend::check_input(const char* operation, const Product& product, con
 
 void CudaBackend::choose_algorithm(const Product& product, const GemmShape& shape) {
   if (gemm_->chosen(shape)) return;
-  const std::int64_t slots = shape.k > product.in() ? columns_of(product, slot_rows_).slots : 0;
-  const std::int64_t rows = searched_rows(shape, slots, slot_rows_);
+  const std::int64_t direction_blocks =
+      shape.k > product.in() ? columns_of(product, direction_rows_).direction_blocks : 0;
+  const std::int64_t rows = searched_rows(shape, direction_blocks, direction_rows_);
   const Buffer scratch = allocate(Gemm::search_bytes(shape, rows));
   gemm_->choose(shape, rows, scratch.data(), scratch.bytes());
 }
@@ -234,26 +235,30 @@ void CudaBackend::with_tails(const ProbeTable& table, const Product& product, co
   if (table.device.data() == nullptr)
     throw DeviceError("product {}: the probes were not uploaded", product.name);
   const DeviceTable device(table);
-  const Slots slots(table.probes);
-  const cuda::TailColumns columns = columns_of(product, slot_rows_);
+  const DirectionBlocks direction_blocks(table.probes);
+  const cuda::TailColumns columns = columns_of(product, direction_rows_);
   const cuda::LowRanks tails = low_ranks(product, 0, product.parts.size(), range.row_begin);
   check_scratch("product", "planes of factors", scratch_.planes,
-                cuda::factor_elements(columns.ranks, product.in(), slots.count()));
+                cuda::factor_elements(columns.ranks, product.in(), direction_blocks.count()));
   // As few ranges as there is room for, and those alike.
-  const std::int64_t ranges = (slots.count() + columns.slots - 1) / columns.slots;
-  const std::int64_t slots_a_range = (slots.count() + ranges - 1) / ranges;
+  const std::int64_t ranges =
+      (direction_blocks.count() + columns.direction_blocks - 1) / columns.direction_blocks;
+  const std::int64_t blocks_a_range = (direction_blocks.count() + ranges - 1) / ranges;
   MEZZO_CUDA(cuda::project_factors(tails, columns.ranks, product.in(), table.noise, device.probes,
-                                   device.first_probe, slots.count(), scratch_.planes.data, stream()));
-  MEZZO_CUDA(cuda::project_columns(matrices(x), x.rows, product.in(), table.count(), tails, columns,
-                                   device.probes, device.slot, slots_a_range, scratch_.planes.data,
+                                   device.first_probe, direction_blocks.count(), scratch_.planes.data,
                                    stream()));
+  MEZZO_CUDA(cuda::project_columns(matrices(x), x.rows, product.in(), table.count(), tails, columns,
+                                   device.probes, device.direction_block, blocks_a_range,
+                                   scratch_.planes.data, stream()));
   auto* const weight = const_cast<std::byte*>(weight_of(product, range));
-  for (std::int64_t slot = 0; slot < slots.count(); slot += slots_a_range) {
-    const std::int64_t past = std::min(slot + slots_a_range, slots.count());
+  for (std::int64_t direction_block = 0; direction_block < direction_blocks.count();
+       direction_block += blocks_a_range) {
+    const std::int64_t past = std::min(direction_block + blocks_a_range, direction_blocks.count());
     MEZZO_CUDA(cuda::expand(weight, product.weight.row_stride, range.rows, product.in(), tails, columns,
-                            table.noise, device.probes, device.first_probe + slot, past - slot, stream()));
-    const std::int64_t first = slots.first[static_cast<std::size_t>(slot)] * x.rows;
-    const std::int64_t last = slots.first[static_cast<std::size_t>(past)] * x.rows;
+                            table.noise, device.probes, device.first_probe + direction_block,
+                            past - direction_block, stream()));
+    const std::int64_t first = direction_blocks.first[static_cast<std::size_t>(direction_block)] * x.rows;
+    const std::int64_t last = direction_blocks.first[static_cast<std::size_t>(past)] * x.rows;
     each_range(first, last - first);
   }
 }
@@ -292,14 +297,14 @@ bool CudaBackend::prepare_tails(const ProbeTable& table, const Product& product,
   if (some.count > 0) launch();
   auto* const s = scratch_.s.as<float>();
   if (apart) {
-    const std::int64_t slots = Slots(table.probes).count();
+    const std::int64_t direction_blocks = DirectionBlocks(table.probes).count();
     check_scratch("product", "planes of factors", scratch_.planes,
-                  cuda::factor_elements(range.ranks, product.in(), slots));
+                  cuda::factor_elements(range.ranks, product.in(), direction_blocks));
     const cuda::LowRanks tails = low_ranks(product, range.first, range.count, range.row_begin);
     MEZZO_CUDA(cuda::project_factors(tails, range.ranks, product.in(), table.noise, device.probes,
-                                     device.first_probe, slots, scratch_.planes.data, stream()));
+                                     device.first_probe, direction_blocks, scratch_.planes.data, stream()));
     MEZZO_CUDA(cuda::project_apart(matrices(x), x.rows, product.in(), copies, tails, range.ranks,
-                                   device.probes, device.slot, scratch_.planes.data, s, stream()));
+                                   device.probes, device.direction_block, scratch_.planes.data, s, stream()));
   } else {
     MEZZO_CUDA(
         cuda::project(matrices(x), x.rows, x.cols, factors, range.factors, range.ranks, copies, s, stream()));

@@ -22,10 +22,10 @@ std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options) {
   return make_backend(options);  // the host is always there
 }
 
-std::unique_ptr<ProductFloor> make_product_floor(const BackendOptions& options,
-                                                 std::span<const FloorProduct> products) {
-  if (options.device == DeviceKind::cuda) return make_cuda_floor(options, products);
-  return make_cpu_floor(options, products);
+std::unique_ptr<GemmBound> make_gemm_bound(const BackendOptions& options,
+                                           std::span<const PlainProduct> products) {
+  if (options.device == DeviceKind::cuda) return make_cuda_gemm_bound(options, products);
+  return make_cpu_gemm_bound(options, products);
 }
 
 }  // namespace mezzo

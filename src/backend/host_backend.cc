@@ -123,9 +123,9 @@ std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destinati
   return {{{&destination.tokens, &batch.tokens},
            {&destination.positions, &batch.positions},
            {&destination.offsets, &batch.offsets},
-           {&destination.reads, &batch.reads},
-           {&destination.question_reads, &batch.question_reads},
-           {&destination.question_tokens, &batch.question_tokens}}};
+           {&destination.loss_rows, &batch.loss_rows},
+           {&destination.target_rows, &batch.target_rows},
+           {&destination.target_tokens, &batch.target_tokens}}};
 }
 
 void HostBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {

@@ -173,21 +173,21 @@ class ReferenceBackend final : public HostBackend {
 
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override {
-    check_shape("score", "x", x, batch.shape.reads, head.in());
-    check_shape("score", "out", out, 1, batch.shape.questions);
+    check_shape("score", "x", x, batch.shape.loss_rows, head.in());
+    check_shape("score", "out", out, 1, batch.shape.targets);
     check_sharing("score", out, x);
-    check_indices("score", "question_reads", batch.question_reads, batch.shape.reads);
-    check_indices("score", "question_tokens", batch.question_tokens, head.out());
+    check_indices("score", "target_rows", batch.target_rows, batch.shape.loss_rows);
+    check_indices("score", "target_tokens", batch.target_tokens, head.out());
     if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
     std::vector<double> logits(static_cast<std::size_t>(head.out()));
-    const auto* reads = batch.question_reads.as<std::int32_t>();
-    const auto* tokens = batch.question_tokens.as<std::int32_t>();
+    const auto* loss_rows = batch.target_rows.as<std::int32_t>();
+    const auto* tokens = batch.target_tokens.as<std::int32_t>();
     for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
-      std::int64_t last = -1;  // the row whose logits are there: questions of one row often stand together
+      std::int64_t last = -1;  // the row whose logits are there: targets of one row often stand together
       double total = 0.0;
-      for (std::int64_t j = 0; j < batch.shape.questions; ++j) {
-        if (reads[j] != last) {
-          last = reads[j];
+      for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
+        if (loss_rows[j] != last) {
+          last = loss_rows[j];
           reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight, 0), head.out(),
                                  head.bias ? head.bias.as<float>() : nullptr, logits.data());
           total = reference::log_sum_exp(logits.data(), head.out());

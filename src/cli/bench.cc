@@ -61,11 +61,11 @@ void add_result(Json& json, const BenchmarkResult& result) {
     json["exchange_share"] = *result.exchange / result.step;
     json["skew_s"] = result.skew.value();
   }
-  if (result.floor) {
-    json["floor_s"] = *result.floor;
-    json["step_over_floor"] = result.step / *result.floor;
-    json["floor_tflops"] = result.floor_operations / *result.floor * 1e-12;
-    if (result.floor_candidates) json["floor_candidates"] = *result.floor_candidates;
+  if (result.gemm_bound) {
+    json["gemm_bound_s"] = *result.gemm_bound;
+    json["step_over_gemm_bound"] = result.step / *result.gemm_bound;
+    json["gemm_bound_tflops"] = result.gemm_bound_operations / *result.gemm_bound * 1e-12;
+    if (result.gemm_bound_candidates) json["gemm_bound_candidates"] = *result.gemm_bound_candidates;
   }
   if (result.one_by_one) {
     json["one_by_one_s"] = *result.one_by_one;
@@ -96,9 +96,9 @@ std::vector<Column> columns_of(const BenchmarkOptions& options, int ranks) {
                                  {"steps/hour", "steps_per_hour", 1.0, 0},
                                  {"tokens/s", "tokens_per_s", 1.0, 0},
                                  {"probes/forward", "probes_per_forward", 1.0, 0}};
-  if (options.floor) {
-    columns.push_back({"x floor", "step_over_floor", 1.0, 3});
-    columns.push_back({"floor TFLOP/s", "floor_tflops", 1.0, 2});
+  if (options.gemm_bound) {
+    columns.push_back({"x GEMM bound", "step_over_gemm_bound", 1.0, 3});
+    columns.push_back({"bound TFLOP/s", "gemm_bound_tflops", 1.0, 2});
   }
   if (options.one_by_one) columns.push_back({"one by one", "one_by_one_over_step", 1.0, 2});
   if (options.upper_half) columns.push_back({"upper half", "upper_half_over_step", 1.0, 2});
@@ -174,19 +174,20 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_flag("--upper-half", options.upper_half, "also steps with the upper half of the layers perturbed");
   verb.add_flag("--base-forward", options.base_forward,
                 "also a group's forward against the base model's over the same rows");
-  verb.add_flag("--floor", options.floor, "also the base products alone, in turn with the steps");
+  verb.add_flag("--gemm-bound,--floor", options.gemm_bound,
+                "also the base products alone, in turn with the steps");
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer(
       "A step is of LoRA, alpha 16, with a language-model loss on all tokens. Under mpirun its probes are "
       "shared out to the ranks.\n"
-      "Example: mezzo bench --models gpt2 --shapes 1x128,8x128 --floor --one-by-one");
+      "Example: mezzo bench --models gpt2 --shapes 1x128,8x128 --gemm-bound --one-by-one");
   return [arguments](VerbContext& context) {
     BenchmarkOptions& chosen = arguments->options;
     Exchange& exchange = context.exchange;
     if (exchange.size() > 1 &&
-        (chosen.one_by_one || chosen.upper_half || chosen.base_forward || chosen.floor)) {
+        (chosen.one_by_one || chosen.upper_half || chosen.base_forward || chosen.gemm_bound)) {
       throw UsageError(
-          "--one-by-one, --upper-half, --base-forward and --floor measure one rank, but {} were started",
+          "--one-by-one, --upper-half, --base-forward and --gemm-bound measure one rank, but {} were started",
           exchange.size());
     }
     Placement placement;

@@ -64,8 +64,8 @@ Json to_json(const RunEstimate& run, const Placement& placement, int ranks) {
                {"forwards", run.forwards}};
   json["largest_slice"] = {{"tokens", run.largest.tokens},
                            {"sequences", run.largest.sequences},
-                           {"reads", run.largest.reads},
-                           {"questions", run.largest.questions},
+                           {"loss_rows", run.largest.loss_rows},
+                           {"targets", run.largest.targets},
                            {"longest", run.largest.longest}};
   json["counted_steps"] = run.counted_steps;
   json["operations"] = {{"step", run.step.total()},

@@ -123,8 +123,8 @@ VerbAction add_generate(CLI::App& verb) {
     const auto vocabulary = files.description.vocabulary;
     model->decoder->reserve({.tokens = static_cast<std::int64_t>(longest),
                              .sequences = 1,
-                             .reads = 1,
-                             .questions = 0,
+                             .loss_rows = 1,
+                             .targets = 0,
                              .longest = static_cast<std::int64_t>(longest)},
                             1);
     const Buffer buffer =
@@ -141,9 +141,9 @@ VerbAction add_generate(CLI::App& verb) {
       PackedBatch packed{.tokens = ids,
                          .positions = {},
                          .offsets = {0, static_cast<std::int32_t>(ids.size())},
-                         .reads = {static_cast<std::int32_t>(ids.size()) - 1},
-                         .question_reads = {},
-                         .question_tokens = {}};
+                         .loss_rows = {static_cast<std::int32_t>(ids.size()) - 1},
+                         .target_rows = {},
+                         .target_tokens = {}};
       packed.positions.resize(ids.size());
       std::iota(packed.positions.begin(), packed.positions.end(), 0);
       backend.upload(packed, batch);

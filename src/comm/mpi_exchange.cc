@@ -1,5 +1,5 @@
 // The exchange over MPI: a star around rank 0, made of point-to-point messages alone. Every rank sends its
-// words to rank 0, which adds them and answers all ranks. A thread on every rank sends signs of life, to rank
+// words to rank 0, which adds them and answers all ranks. A thread on every rank sends heartbeats, to rank
 // 0 and from there to all: rank 0 says who is given up, the others give up rank 0. A collective could say
 // neither, nor be given up. See docs/decisions/exchange-star.md.
 #include "mpi_exchange.h"
@@ -21,8 +21,8 @@
 
 #include "deadline.h"
 #include "error_line.h"
+#include "failure_detector.h"
 #include "mpi_mail.h"
-#include "roll.h"
 #include "words.h"
 
 namespace mezzo {
@@ -33,7 +33,7 @@ using namespace std::chrono_literals;
 
 // What rank 0's answer may take on its way through a busy machine, beyond the time in which rank 0 gives up.
 constexpr auto kGrace = 1s;
-// Signs of life a silence: some may be late.
+// Heartbeats a silence: some may be late.
 constexpr int kSigns = 10;
 constexpr Seconds kFastest = 20ms;
 constexpr Seconds kSlowest = 1s;
@@ -93,8 +93,8 @@ class MpiExchange final : public Exchange {
       : Exchange(rank, std::move(hosts)),
         mpirun_(mpirun),
         mail_(comm),
-        roll_(size(), Clock::now()),
-        signs_([this](const std::stop_token& stop) { give_signs(stop); }) {}
+        detector_(size(), Clock::now()),
+        heartbeats_([this](const std::stop_token& stop) { send_heartbeats(stop); }) {}
 
   ~MpiExchange() override;
 
@@ -115,7 +115,7 @@ class MpiExchange final : public Exchange {
   [[noreturn]] void end_job(ExitCode code);
 
   // The only ones that touch what both threads do.
-  void give_signs(const std::stop_token& stop);
+  void send_heartbeats(const std::stop_token& stop);
   void begin_sum(Patience patience);
   void send(int peer, Tag tag, Words words);
   std::optional<Message> next(std::optional<Tag> but = std::nullopt);
@@ -129,25 +129,25 @@ class MpiExchange final : public Exchange {
   std::mutex mutex_;  // of everything below
   std::condition_variable_any wake_;
   Mail mail_;
-  Roll roll_;
-  std::deque<Message> inbox_;  // what has come, but for signs
-  Seconds pace_ = kSlowest;    // between signs
-  std::uint64_t arrived_ = 0;  // sequence_, for the signs
+  FailureDetector detector_;
+  std::deque<Message> inbox_;  // what has come, but for heartbeats
+  Seconds pace_ = kSlowest;    // between heartbeats
+  std::uint64_t arrived_ = 0;  // sequence_, for the heartbeats
   Clock::time_point pumped_ = Clock::now();
   bool reported_ = false;  // another rank has printed the job's message
   std::exception_ptr sign_failure_;
-  std::jthread signs_;
+  std::jthread heartbeats_;
 };
 
 MpiExchange::~MpiExchange() {
   // With a silent rank MPI_Finalize would wait for ever, and a destructor has nobody to report an error to.
   if (broken_) end_job(ExitCode::error);
   try {
-    // All ranks come here with their signs going on, and then take what signs are still under way.
+    // All ranks come here with their heartbeats going on, and then take what heartbeats are still under way.
     const Patience patience{kLeave, kLeave};
     ExchangeResult result = sum({}, patience, nullptr);
-    signs_.request_stop();
-    signs_.join();
+    heartbeats_.request_stop();
+    heartbeats_.join();
     if (result.complete()) result = sum({}, patience, nullptr);
     if (!result.complete()) {
       abort(ExitCode::stopped,
@@ -283,7 +283,7 @@ ExchangeResult MpiExchange::carry(Transport& transport, std::span<std::uint64_t>
       if (rank() == 0) {
         const std::lock_guard lock(mutex_);
         for (int r = 1; r < size(); ++r) {
-          came[static_cast<std::size_t>(r)] = roll_.sign(r).arrived >= sequence_;
+          came[static_cast<std::size_t>(r)] = detector_.heartbeat(r).arrived >= sequence_;
         }
       }
       if (std::vector<Absence> absent = absences(came, begin, patience); !absent.empty()) {
@@ -313,22 +313,24 @@ std::vector<Absence> MpiExchange::absences(const std::vector<bool>& came, Clock:
   std::vector<Absence> absent;
   if (rank() != 0) {
     // A rank 0 that has come waits for the others in its own way, and says whom it gave up.
-    const bool waits = roll_.sign(0).arrived >= sequence_;
+    const bool waits = detector_.heartbeat(0).arrived >= sequence_;
     const Patience longer{patience.silence + kGrace,
                           waits ? 2 * (patience.work + patience.silence) : patience.work + kGrace};
-    if (auto absence = roll_.absence(0, false, since, longer, Seconds(0), now)) absent.push_back(*absence);
+    if (auto absence = detector_.absence(0, false, since, longer, Seconds(0), now))
+      absent.push_back(*absence);
     return absent;
   }
   const auto look = [&](Seconds slack) {
     absent.clear();
     for (int r = 1; r < size(); ++r) {
-      if (auto absence = roll_.absence(r, came[static_cast<std::size_t>(r)], since, patience, slack, now)) {
+      if (auto absence =
+              detector_.absence(r, came[static_cast<std::size_t>(r)], since, patience, slack, now)) {
         absent.push_back(*absence);
       }
     }
   };
   look(Seconds(0));
-  // Those who fell silent together are named together, whenever their last signs came.
+  // Those who fell silent together are named together, whenever their last heartbeats came.
   if (!absent.empty()) look(2.0 * pace_);
   return absent;
 }
@@ -422,17 +424,17 @@ void MpiExchange::end_job(ExitCode code) {
 
 // ---- messages ---------------------------------------------------------------------------------------------
 
-/// The thread of signs. It also keeps messages moving while this rank computes.
-void MpiExchange::give_signs(const std::stop_token& stop) {
+/// The thread of heartbeats. It also keeps messages moving while this rank computes.
+void MpiExchange::send_heartbeats(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
     try {
       pump();
-      const Words sign{arrived_, static_cast<std::uint64_t>(phase()), step()};
+      const Words heartbeat{arrived_, static_cast<std::uint64_t>(phase()), step()};
       const int last = rank() == 0 ? size() - 1 : 0;
       for (int peer = rank() == 0 ? 1 : 0; peer <= last; ++peer) {
         // One that takes nothing any more is not sent more and more.
-        if (!mail_.sending(peer, Tag::sign)) mail_.send(peer, Tag::sign, sign);
+        if (!mail_.sending(peer, Tag::heartbeat)) mail_.send(peer, Tag::heartbeat, heartbeat);
       }
     } catch (const std::exception&) {
       sign_failure_ = std::current_exception();
@@ -455,7 +457,7 @@ void MpiExchange::send(int peer, Tag tag, Words words) {
   mail_.send(peer, tag, std::move(words));
 }
 
-/// A message that is here, if there is one; never a sign. `but`: left for later. Never waits.
+/// A message that is here, if there is one; never a heartbeat. `but`: left for later. Never waits.
 std::optional<Message> MpiExchange::next(std::optional<Tag> but) {
   const std::lock_guard lock(mutex_);
   if (sign_failure_) std::rethrow_exception(sign_failure_);
@@ -478,16 +480,16 @@ void MpiExchange::pump() {
   const bool slept = now - pumped_ > 3 * kSlowest;  // nobody can be blamed for what this process did not hear
   pumped_ = now;
   while (std::optional<Message> message = mail_.receive()) {
-    if (message->tag == Tag::sign) {
-      roll_.heard(message->peer,
-                  {message->words[0], static_cast<Phase>(message->words[1]), message->words[2]}, now);
+    if (message->tag == Tag::heartbeat) {
+      detector_.heard(message->peer,
+                      {message->words[0], static_cast<Phase>(message->words[1]), message->words[2]}, now);
     } else {
-      roll_.heard(message->peer, now);
+      detector_.heard(message->peer, now);
       reported_ = reported_ || message->tag == Tag::reported;
       inbox_.push_back(std::move(*message));
     }
   }
-  if (slept) roll_.awoke(now);
+  if (slept) detector_.awoke(now);
 }
 
 /// Waits until MPI has taken what was sent, at most until the deadline.

@@ -19,9 +19,9 @@ void check_mpi(int status, const char* call);
 
 /// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}. Messages from
 /// rank 0: `answer` {sequence, number of absences, absences..., words...}, `taken` {}: rank 0 prints the
-/// receiver's failure. Between rank 0 and the others: `sign` {sums come to, phase, step}. From anyone to all:
-/// `reported` {}: the sender has printed the job's message.
-enum class Tag : int { words = 1, failure, sign, answer, taken, reported };
+/// receiver's failure. Between rank 0 and the others: `heartbeat` {sums come to, phase, step}. From anyone to
+/// all: `reported` {}: the sender has printed the job's message.
+enum class Tag : int { words = 1, failure, heartbeat, answer, taken, reported };
 
 struct Message {
   int peer = 0;

@@ -601,7 +601,7 @@ std::vector<Key> make_table() {
           "CPU threads a rank.")
           .also_called({"num_threads"}),
       key("runtime.timeout_s", MEMBER(runtime.timeout_s), Number{Lowest::above_zero, 1e9, false}, free,
-          "Seconds without a sign of life after which a rank is given up."),
+          "Seconds without a heartbeat after which a rank is given up."),
   };
 #undef MEMBER
 }

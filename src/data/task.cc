@@ -197,10 +197,10 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
     const auto end = static_cast<std::int32_t>(packed.tokens.size());
     for (std::int32_t t = first; t < end; ++t) packed.positions.push_back(t - first);
     packed.offsets.push_back(end);
-    const auto first_read = static_cast<std::int32_t>(packed.reads.size());
+    const auto first_loss_row = static_cast<std::int32_t>(packed.loss_rows.size());
     for (auto t = first + static_cast<std::int32_t>(example.prompt.size()) - 1; t < end; ++t)
-      packed.reads.push_back(t);
-    return first_read;
+      packed.loss_rows.push_back(t);
+    return first_loss_row;
   };
 
   for (const Example* example : examples) {
@@ -213,22 +213,22 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
       asked.push_back(&example->options[static_cast<std::size_t>(example->label)]);
     }
     // Options of one token share one sequence, the prompt; it is also the beginning of every longer option's.
-    std::int32_t prompt_read = -1;
-    std::vector<std::int32_t> first_reads(asked.size(), -1);
+    std::int32_t prompt_loss_row = -1;
+    std::vector<std::int32_t> first_loss_rows(asked.size(), -1);
     for (std::size_t o = 0; o < asked.size(); ++o) {
       if (asked[o]->size() == 1) continue;
-      first_reads[o] = add_sequence(*example, *asked[o]);
-      if (prompt_read < 0) prompt_read = first_reads[o];
+      first_loss_rows[o] = add_sequence(*example, *asked[o]);
+      if (prompt_loss_row < 0) prompt_loss_row = first_loss_rows[o];
     }
-    if (prompt_read < 0) prompt_read = add_sequence(*example, *asked[0]);
+    if (prompt_loss_row < 0) prompt_loss_row = add_sequence(*example, *asked[0]);
     for (std::size_t o = 0; o < asked.size(); ++o) {
-      const auto begin = static_cast<std::int32_t>(packed.question_tokens.size());
-      const std::int32_t first_read = asked[o]->size() == 1 ? prompt_read : first_reads[o];
+      const auto begin = static_cast<std::int32_t>(packed.target_tokens.size());
+      const std::int32_t first_loss_row = asked[o]->size() == 1 ? prompt_loss_row : first_loss_rows[o];
       for (std::size_t i = 0; i < asked[o]->size(); ++i) {
-        packed.question_reads.push_back(first_read + static_cast<std::int32_t>(i));
-        packed.question_tokens.push_back((*asked[o])[i]);
+        packed.target_rows.push_back(first_loss_row + static_cast<std::int32_t>(i));
+        packed.target_tokens.push_back((*asked[o])[i]);
       }
-      item.options.emplace_back(begin, static_cast<std::int32_t>(packed.question_tokens.size()));
+      item.options.emplace_back(begin, static_cast<std::int32_t>(packed.target_tokens.size()));
     }
     batch.items.push_back(std::move(item));
   }

@@ -113,7 +113,7 @@ struct Decoder::Forward {
     return blocks();
   }
 
-  /// The norm whose output block `block` reads; the final one behind the last.
+  /// The norm whose output block `block` loss_rows; the final one behind the last.
   const Norm& norm_before(std::int64_t block) const {
     if (block == blocks()) return weights.final_norm;
     const Layer& layer = weights.layers[static_cast<std::size_t>(block / blocks_per_layer())];
@@ -190,9 +190,9 @@ struct Decoder::Forward {
       const Layer& layer = weights.layers[static_cast<std::size_t>(index)];
       const bool attention = block % blocks_per_layer() == 0;
       const bool mlp = !attention || d.parallel_residual;
-      const bool drops_rows = attention && index + 1 == d.layers && shape.leaves_rows_unread();
+      const bool drops_rows = attention && index + 1 == d.layers && shape.has_rows_without_loss();
       if (!is_own || drops_rows) {
-        own = take_state(probes, drops_rows ? shape.reads : in.h.rows);
+        own = take_state(probes, drops_rows ? shape.loss_rows : in.h.rows);
         above_own = arena.mark();
       }
       is_own = true;
@@ -203,12 +203,12 @@ struct Decoder::Forward {
       if (attention) {
         if (drops_rows) {
           // h is to last until the MLP's part is added to it.
-          h = h.shared() == own.h.shared() ? own.h : arena.take(h.dtype, 0, shape.reads, h.cols, h.cols);
+          h = h.shared() == own.h.shared() ? own.h : arena.take(h.dtype, 0, shape.loss_rows, h.cols, h.cols);
           above_own = arena.mark();
-          x = take_like(in.x, shape.reads, table);
+          x = take_like(in.x, shape.loss_rows, table);
           const bool x_is_used = !d.fused_qkv() || d.parallel_residual;  // a fused product needs all rows
-          if (backend != nullptr) backend->gather(table, in.h, batch->reads, h);
-          if (backend != nullptr && x_is_used) backend->gather(table, in.x, batch->reads, x);
+          if (backend != nullptr) backend->gather(table, in.h, batch->loss_rows, h);
+          if (backend != nullptr && x_is_used) backend->gather(table, in.x, batch->loss_rows, x);
         }
         deltas.push_back(attention_delta(layer, in.x, x, drops_rows, table));
       } else {
@@ -231,7 +231,7 @@ struct Decoder::Forward {
 
   /// What attention adds to the residual stream, on top of the arena. `x` are all rows; `x_read`, where only
   /// read rows go on, those.
-  View attention_delta(const Layer& layer, const View& x, const View& x_read, bool read_rows_only,
+  View attention_delta(const Layer& layer, const View& x, const View& x_read, bool loss_rows_only,
                        const ProbeTable& table) {
     const std::int64_t rows = x.rows;
     const std::int64_t queries = x_read.rows;
@@ -259,15 +259,15 @@ struct Decoder::Forward {
       q = slice(qkv, 0, q_width);
       k = slice(qkv, q_width, kv_width);
       v = slice(qkv, q_width + kv_width, kv_width);
-      if (read_rows_only) {
+      if (loss_rows_only) {
         const View all = q;
         q = take(q_probes, queries, q_width);
-        if (backend != nullptr) backend->gather(table, all, batch->reads, q);
+        if (backend != nullptr) backend->gather(table, all, batch->loss_rows, q);
       }
     } else {
       // Neighbours that are alike share one buffer, so that one product can fill it.
       const bool kv_alike = k_probes == v_probes;
-      const bool all_alike = kv_alike && q_probes == k_probes && !read_rows_only;
+      const bool all_alike = kv_alike && q_probes == k_probes && !loss_rows_only;
       if (all_alike) {
         const View qkv = take(q_probes, rows, q_width + 2 * kv_width);
         q = slice(qkv, 0, q_width);
@@ -279,7 +279,7 @@ struct Decoder::Forward {
         k = slice(kv, 0, kv_width);
         v = kv_alike ? slice(kv, kv_width, kv_width) : take(v_probes, rows, kv_width);
       }
-      if (backend != nullptr && read_rows_only) {
+      if (backend != nullptr && loss_rows_only) {
         backend->product(table, layer.qkv, 1, x, {{k, v}}, {});
         backend->product(table, layer.qkv, 0, x_read, {{q}}, {});
       } else if (backend != nullptr) {
@@ -289,7 +289,7 @@ struct Decoder::Forward {
 
     const View out = take_input(out_probes, queries, layer.attention_output);
     if (backend != nullptr) {
-      const View query_rows = read_rows_only ? batch->reads : View{};
+      const View query_rows = loss_rows_only ? batch->loss_rows : View{};
       const Rope* turned = d.positions == PositionKind::rotary ? &rope : nullptr;
       backend->attention(table, *batch, attention_shape(d), turned, q, k, v, query_rows, out);
     }
@@ -327,7 +327,7 @@ struct Decoder::Forward {
                                       static_cast<std::uint64_t>(out.probe_stride),
                                       static_cast<std::uint64_t>(table.noise)};
     for (const std::int64_t size :
-         {shape.tokens, shape.sequences, shape.reads, shape.questions, shape.longest, table.count()})
+         {shape.tokens, shape.sequences, shape.loss_rows, shape.targets, shape.longest, table.count()})
       key.push_back(static_cast<std::uint64_t>(size));
     // Which probes are of the same direction.
     for (std::size_t p = 1; p < table.probes.size(); ++p)
@@ -655,9 +655,10 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
 
 bool Decoder::Reservation::covers(const Reservation& other) const {
   return other.largest.tokens <= largest.tokens && other.largest.sequences <= largest.sequences &&
-         other.largest.reads <= largest.reads && other.largest.questions <= largest.questions &&
+         other.largest.loss_rows <= largest.loss_rows && other.largest.targets <= largest.targets &&
          other.largest.longest <= largest.longest &&
-         (largest.leaves_rows_unread() || !other.largest.leaves_rows_unread()) && other.probes <= probes;
+         (largest.has_rows_without_loss() || !other.largest.has_rows_without_loss()) &&
+         other.probes <= probes;
 }
 
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->arena.high_water() : 0; }

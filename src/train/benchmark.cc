@@ -183,10 +183,10 @@ void BenchmarkStep::apply() {
   trajectory_.append(encode(record));
 }
 
-std::vector<FloorProduct> BenchmarkStep::floor() const {
-  std::vector<FloorProduct> products;
+std::vector<PlainProduct> BenchmarkStep::gemm_bound() const {
+  std::vector<PlainProduct> products;
   for (const PlannedProduct& planned : decoder_.workload(shape_, work_.group).products) {
-    products.push_back({.rows = probes() * (planned.scored ? shape_.reads : shape_.tokens),
+    products.push_back({.rows = probes() * (planned.scored ? shape_.loss_rows : shape_.tokens),
                         .out = planned.product->out(),
                         .in = planned.product->in()});
   }
@@ -276,21 +276,21 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .weight_bytes = model.decoder->weight_bytes(),
               .arena_bytes = planned.activation_bytes,
               .scratch_bytes = planned.scratch_bytes};
-    std::unique_ptr<ProductFloor> floor;
-    if (options.floor) {
-      const std::vector<FloorProduct> products = step.floor();
-      floor = make_product_floor(options.backend, products);
-      result.floor_candidates = floor->fewest_candidates();
-      for (const FloorProduct& product : products) result.floor_operations += product.operations();
+    std::unique_ptr<GemmBound> gemm_bound;
+    if (options.gemm_bound) {
+      const std::vector<PlainProduct> products = step.gemm_bound();
+      gemm_bound = make_gemm_bound(options.backend, products);
+      result.gemm_bound_candidates = gemm_bound->fewest_candidates();
+      for (const PlainProduct& product : products) result.gemm_bound_operations += product.operations();
     }
     std::vector<double> steps;
-    std::vector<double> floors;
+    std::vector<double> bounds;
     std::vector<double> skews;
     for (int i = -warm_up; i < options.repetitions; ++i) {
-      const double floor_seconds = floor ? seconds_of([&] { floor->run(); }) : 0.0;
+      const double gemm_bound_seconds = gemm_bound ? seconds_of([&] { gemm_bound->run(); }) : 0.0;
       const double step_seconds = seconds_of([&] { step.run(); });
       if (i < 0) continue;
-      floors.push_back(floor_seconds);
+      bounds.push_back(gemm_bound_seconds);
       steps.push_back(step_seconds);
       skews.push_back(step.skew());
     }
@@ -300,8 +300,8 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
       result.exchange = step.exchange();
       result.skew = median_of(skews);
     }
-    if (floor) result.floor = median_of(floors);
-    floor.reset();
+    if (gemm_bound) result.gemm_bound = median_of(bounds);
+    gemm_bound.reset();
     result.tokens_per_second = static_cast<double>(probes * shape.tokens) / result.step;
     result.update = median_seconds(options.repetitions, [&] { step.update(); });
     if (options.base_forward) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "idle_backend.h"
+#include "dry_run_backend.h"
 #include "mezzo/core/error.h"
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/probe_runner.h"
@@ -183,8 +183,8 @@ std::size_t RunEstimate::total_bytes() const {
 RunEstimate estimate_run(const Config& config, const Description& description, const WorkInputs& inputs,
                          const EstimateOptions& options) {
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
-  IdleBackend idle(*device);
-  ProfiledBackend backend(idle, description);
+  DryRunBackend dry_run(*device);
+  ProfiledBackend backend(dry_run, description);
   const Trainables trainables = list_trainables(inputs.trainables);
   Decoder decoder(backend, description, &inputs.adapter, &trainables);
 

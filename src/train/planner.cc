@@ -150,8 +150,8 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
     for (const BatchShape& shape : shapes) largest = largest_of(largest, shape);
     return {.tokens = sum_of_largest(&BatchShape::tokens),
             .sequences = sum_of_largest(&BatchShape::sequences),
-            .reads = sum_of_largest(&BatchShape::reads),
-            .questions = sum_of_largest(&BatchShape::questions),
+            .loss_rows = sum_of_largest(&BatchShape::loss_rows),
+            .targets = sum_of_largest(&BatchShape::targets),
             .longest = largest.longest,
             .mixed = largest.mixed};
   }
@@ -162,8 +162,8 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
         const BatchShape& shape = shapes[static_cast<std::size_t>(example - examples.data())];
         sum.tokens += shape.tokens;
         sum.sequences += shape.sequences;
-        sum.reads += shape.reads;
-        sum.questions += shape.questions;
+        sum.loss_rows += shape.loss_rows;
+        sum.targets += shape.targets;
         sum.longest = std::max(sum.longest, shape.longest);
       }
       largest = largest_of(largest, sum);

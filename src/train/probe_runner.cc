@@ -7,7 +7,7 @@ namespace mezzo {
 
 void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes) {
   decoder_.reserve(largest, probes);
-  const auto scores = static_cast<std::size_t>(std::max<std::int64_t>(1, probes * largest.questions));
+  const auto scores = static_cast<std::size_t>(std::max<std::int64_t>(1, probes * largest.targets));
   if (scores > result_.size()) {
     scores_ = backend_.allocate(scores * sizeof(float));
     result_.resize(scores);
@@ -21,11 +21,11 @@ void ProbeRunner::begin(const PackedBatch& batch) {
 
 std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, NoiseKind noise) {
   backend_.upload(probes, noise, table_);
-  const std::int64_t questions = batch_.shape.questions;
-  View scores = dense(scores_.data(), DType::f32, 1, questions);
-  scores.probe_stride = questions;
+  const std::int64_t targets = batch_.shape.targets;
+  View scores = dense(scores_.data(), DType::f32, 1, targets);
+  scores.probe_stride = targets;
   decoder_.evaluate(table_, scores);
-  const std::span<float> result(result_.data(), probes.size() * static_cast<std::size_t>(questions));
+  const std::span<float> result(result_.data(), probes.size() * static_cast<std::size_t>(targets));
   backend_.read(result, scores, table_.count());
   return result;
 }
@@ -48,10 +48,10 @@ void evaluate_items(ProbeRunner& runner, const StepItems& items, std::span<const
     const auto group = items.probes.subspan(static_cast<std::size_t>(item.first_probe),
                                             static_cast<std::size_t>(item.probes));
     const std::span<const float> scores = runner.evaluate(group, items.noise);
-    const std::size_t questions = batch.packed.question_tokens.size();
+    const std::size_t targets = batch.packed.target_tokens.size();
     for (std::size_t p = 0; p < group.size(); ++p) {
       result(item.first_probe + static_cast<std::int64_t>(p), item.slice,
-             loss_of(batch, scores.subspan(p * questions, questions)));
+             loss_of(batch, scores.subspan(p * targets, targets)));
     }
   }
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "mezzo/backend/floor.h"
+#include "mezzo/backend/gemm_bound.h"
 #include "mezzo/train/benchmark.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/probe_runner.h"
@@ -131,13 +131,13 @@ StepParts ProfiledRun::measure_forwards(int repetitions) {
     backend.synchronize();
   });
   parts.tokens = batch.packed.token_count();
-  const std::size_t questions = batch.packed.question_tokens.size();
+  const std::size_t targets = batch.packed.target_tokens.size();
   for (std::int64_t count = 1;; count = std::min(2 * count, plan.group)) {
     const auto group = std::span(of_step).first(static_cast<std::size_t>(count));
     const double seconds = measure([&] {
       const std::span<const float> scores = runner.evaluate(group, config.zo.noise);
       for (std::size_t p = 0; p < group.size(); ++p)
-        static_cast<void>(loss_of(batch, scores.subspan(p * questions, questions)));
+        static_cast<void>(loss_of(batch, scores.subspan(p * targets, targets)));
     });
     parts.forwards.push_back({.probes = count, .seconds = seconds});
     if (count == plan.group) return parts;
@@ -146,10 +146,10 @@ StepParts ProfiledRun::measure_forwards(int repetitions) {
 
 /// The rate of one large product, in operations a second.
 double peak_rate(const BackendOptions& options, std::int64_t size) {
-  const FloorProduct product{.rows = size, .out = size, .in = size};
-  const std::unique_ptr<ProductFloor> floor = make_product_floor(options, {&product, 1});
-  floor->run();
-  return product.operations() / median_seconds(5, [&] { floor->run(); });
+  const PlainProduct product{.rows = size, .out = size, .in = size};
+  const std::unique_ptr<GemmBound> gemm_bound = make_gemm_bound(options, {&product, 1});
+  gemm_bound->run();
+  return product.operations() / median_seconds(5, [&] { gemm_bound->run(); });
 }
 
 /// The rate of a copy, in bytes read and written a second.
@@ -160,7 +160,7 @@ double copy_rate(const BackendOptions& options, std::int64_t rows) {
   for (std::int32_t row = 0; row < rows; ++row) {
     all.tokens.push_back(0);
     all.positions.push_back(row);
-    all.reads.push_back(row);
+    all.loss_rows.push_back(row);
   }
   all.offsets = {0, static_cast<std::int32_t>(rows)};
   DeviceBatch batch;
@@ -176,7 +176,7 @@ double copy_rate(const BackendOptions& options, std::int64_t rows) {
   };
   backend->fill_normal(matrix(from), 0, 1.0f);
   const auto copy = [&] {
-    backend->gather(table, matrix(from), batch.reads, matrix(to));
+    backend->gather(table, matrix(from), batch.loss_rows, matrix(to));
     backend->synchronize();
   };
   copy();

@@ -66,7 +66,7 @@ void ProfiledBackend::upload(const PackedBatch& batch, DeviceBatch& destination)
   Pairs& pairs = pairs_[&destination] = {};
   const auto keys = [&](std::size_t row) { return static_cast<double>(batch.positions[row]) + 1.0; };
   for (std::size_t row = 0; row < batch.positions.size(); ++row) pairs.all += keys(row);
-  for (const std::int32_t row : batch.reads) pairs.read += keys(static_cast<std::size_t>(row));
+  for (const std::int32_t row : batch.loss_rows) pairs.read += keys(static_cast<std::size_t>(row));
   run(Work::transfer, [&] { inner_.upload(batch, destination); });
 }
 

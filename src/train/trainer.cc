@@ -34,7 +34,7 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
 
 /// A rank that lives may take this many times as long as such work ever took here.
-constexpr double stuck_factor = 10.0;
+constexpr double straggler_factor = 10.0;
 
 /// Warns once when the loss has risen far above where it began.
 class DivergenceWatch {
@@ -89,7 +89,7 @@ class Trainer {
   Patience patience_for(Seconds longest) const {
     const Seconds silence = tolerated_silence(config_.runtime);
     return {.silence = silence,
-            .work = longest > Seconds(0) ? silence + stuck_factor * longest : starting_.work};
+            .work = longest > Seconds(0) ? silence + straggler_factor * longest : starting_.work};
   }
   std::uint64_t max_steps() const { return static_cast<std::uint64_t>(config_.train.max_steps); }
   std::vector<Probe> probes_of(std::uint64_t step) const {

@@ -126,7 +126,7 @@ class Cuda : public ::testing::TestWithParam<bool> {
   void prepare(std::int64_t rows, std::int64_t probes, std::vector<PlannedProduct> products) {
     cuda->prepare(
         {.largest =
-             {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = rows},
+             {.tokens = rows, .sequences = rows, .loss_rows = rows, .targets = 2 * rows, .longest = rows},
          .probes = probes,
          .products = std::move(products),
          .attention = {}});
@@ -317,7 +317,7 @@ double size_of_values(const Operand& values, std::int64_t probes) {
 
 TEST_P(Cuda, TailsAsColumns) {
   // Outputs side by side, sizes in units of 8 and of 16: in bf16 tails ride on the product. 13 probes are 7
-  // slots, 40 more than one range of slots has room for.
+  // direction blocks, 40 more than one range of direction blocks has room for.
   const std::vector<std::vector<std::int64_t>> all_ranks = {{8, 0, 8}, {11, 0, 3}, {4, 0, 0}, {24, 8, 32}};
   for (const std::vector<std::int64_t>& ranks : all_ranks) {
     for (const std::int64_t probes : {1, 3, 13, 40}) {
@@ -624,8 +624,8 @@ TEST_P(Cuda, Score) {
         RandomProduct head(in, {vocabulary}, {0}, bias, 1);
         const DeviceProduct device(*cuda, head, dtype);
         prepare(batch.shape.tokens, 3, {{&device.product, {}, true}});
-        const Operand x = operand(shared ? 0 : 3, batch.shape.reads, in, 2);
-        Operand expected(shared ? 0 : 3, 1, batch.shape.questions, 0);
+        const Operand x = operand(shared ? 0 : 3, batch.shape.loss_rows, in, 2);
+        Operand expected(shared ? 0 : 3, 1, batch.shape.targets, 0);
         const ProbeTable probes = table(3);
         reference->score(probes, host_batch, head.product, x.view, expected.view);
         const Placed device_x = place(x, 3, cuda->input_stride(device.product));
@@ -636,7 +636,7 @@ TEST_P(Cuda, Score) {
         expect_near(out.host(), expected, 3, 32 * u * double(in + 32));
         // One matrix for all probes, answers for each.
         if (!shared) continue;
-        const Placed each = room(Operand(3, 1, batch.shape.questions, 0), 3, DType::f32);
+        const Placed each = room(Operand(3, 1, batch.shape.targets, 0), 3, DType::f32);
         cuda->score(probes, batch, device.product, device_x.view, each.view);
         const Operand answers = each.host(), once = out.host();
         for (int p = 0; p < 3; ++p) EXPECT_TRUE(same_bits(answers.view, p, once.view, 0)) << p;
@@ -647,17 +647,17 @@ TEST_P(Cuda, Score) {
 
 TEST_P(Cuda, ScoreHasTheSameBitsInAnyRanges) {
   // Room for the rows of one probe: those of three go in ranges that end within probes. Probes may also lie
-  // further apart than their rows. Questions in no order, some rows without one.
+  // further apart than their rows. Targets in no order, some rows without one.
   PackedBatch packed_batch = packed({257, 40}, 2500);
-  std::ranges::reverse(packed_batch.question_reads);
-  std::erase_if(packed_batch.question_reads, [](std::int32_t read) { return read % 11 == 5; });
-  packed_batch.question_tokens.resize(packed_batch.question_reads.size());
+  std::ranges::reverse(packed_batch.target_rows);
+  std::erase_if(packed_batch.target_rows, [](std::int32_t read) { return read % 11 == 5; });
+  packed_batch.target_tokens.resize(packed_batch.target_rows.size());
   DeviceBatch batch, host_batch;
   cuda->upload(packed_batch, batch);
   reference->upload(packed_batch, host_batch);
   RandomProduct head(72, {2500}, {0}, true, 1);
   const DeviceProduct device(*cuda, head, dtype);
-  const std::int64_t rows = batch.shape.reads;
+  const std::int64_t rows = batch.shape.loss_rows;
   const Operand x = operand(3, rows + 2, 72, 2);
   const Placed device_x = place(x, 3);
   const auto without_the_last = [&](View view) {
@@ -671,7 +671,7 @@ TEST_P(Cuda, ScoreHasTheSameBitsInAnyRanges) {
     }
   }
   const Placed device_dense = place(dense_x, 3);
-  Operand expected(3, 1, batch.shape.questions, 0);
+  Operand expected(3, 1, batch.shape.targets, 0);
   const ProbeTable probes = table(3);
   reference->score(probes, host_batch, head.product, without_the_last(x.view), expected.view);
   const auto score = [&](const View& from) {
@@ -699,12 +699,12 @@ TEST_P(Cuda, ScoreOverManyRows) {
   reference->upload(packed_batch, host_batch);
   RandomProduct head(72, {700}, {0}, false, 1);
   const DeviceProduct device(*cuda, head, dtype);
-  const std::int64_t rows = batch.shape.reads;
+  const std::int64_t rows = batch.shape.loss_rows;
   ASSERT_GT(rows, 4096);
   prepare(rows, 1, {{&device.product, {}, true}});
   const Operand x = operand(1, rows, 72, 2);
   const Placed device_x = place(x, 1);
-  Operand expected(1, 1, batch.shape.questions, 0);
+  Operand expected(1, 1, batch.shape.targets, 0);
   const ProbeTable probes = table(1);
   reference->score(probes, host_batch, head.product, x.view, expected.view);
   const Placed out = room(expected, 1, DType::f32);
@@ -723,7 +723,7 @@ TEST_P(Cuda, ScoreOfWhatIsNotFinite) {
   const ProbeTable probes = table(1);
   const auto score = [&](const Operand& x) {
     const Placed device_x = place(x, 1);
-    const Placed out = room(Operand(1, 1, batch.shape.questions, 0), 1, DType::f32);
+    const Placed out = room(Operand(1, 1, batch.shape.targets, 0), 1, DType::f32);
     cuda->score(probes, batch, device.product, device_x.view, out.view);
     return out.host();
   };
@@ -733,8 +733,8 @@ TEST_P(Cuda, ScoreOfWhatIsNotFinite) {
   x.at(0, 17, 0) = INFINITY;
   x.at(0, 32, 32) = -INFINITY;
   const Operand mixed = score(x);
-  for (std::int64_t j = 0; j < batch.shape.questions; ++j) {
-    const std::int32_t read = packed_batch.question_reads[std::size_t(j)];
+  for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
+    const std::int32_t read = packed_batch.target_rows[std::size_t(j)];
     if (read == 3 || read == 17 || read == 32) {
       EXPECT_TRUE(std::isnan(mixed.at(0, 0, j))) << j;
     } else {
@@ -745,7 +745,7 @@ TEST_P(Cuda, ScoreOfWhatIsNotFinite) {
   }
 }
 
-TEST_P(Cuda, ScoreRefusesQuestionsThatAreNotThere) {
+TEST_P(Cuda, ScoreRefusesTargetsThatAreNotThere) {
   RandomProduct head(33, {50}, {0}, false, 1);
   const DeviceProduct device(*cuda, head, dtype);
   prepare(33, 1, {{&device.product, {}, true}});
@@ -754,11 +754,11 @@ TEST_P(Cuda, ScoreRefusesQuestionsThatAreNotThere) {
   for (const auto& [read, token] :
        {std::pair<std::int32_t, std::int32_t>{33, 0}, {-1, 0}, {5, 50}, {5, -1}}) {
     PackedBatch packed_batch = packed({33}, 50);
-    packed_batch.question_reads[4] = read;
-    packed_batch.question_tokens[4] = token;
+    packed_batch.target_rows[4] = read;
+    packed_batch.target_tokens[4] = token;
     DeviceBatch batch;
     cuda->upload(packed_batch, batch);
-    const Placed out = room(Operand(1, 1, batch.shape.questions, 0), 1, DType::f32);
+    const Placed out = room(Operand(1, 1, batch.shape.targets, 0), 1, DType::f32);
     cuda->score(probes, batch, device.product, x.view, out.view);
     EXPECT_THROW(cuda->synchronize(), DeviceError) << read << " " << token;
   }
@@ -842,7 +842,7 @@ TEST_P(Cuda, WrongOperandsAreRefused) {
 
 /// A probe's numbers through norm, perturbed products, attention and head, in groups and orders: the same
 /// bits.
-TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
+TEST_P(Cuda, ProbeLossIsBatchInvariant) {
   constexpr std::int64_t in = 320;
   for (const std::vector<std::int32_t>& lengths : {std::vector<std::int32_t>{1}, {31, 2}, {16, 257, 40}}) {
     for (const bool shared_x : {false, true}) {
@@ -882,7 +882,7 @@ TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
         const Placed k = room(Operand(shared_x ? 0 : probes, tokens, 80, 0), probes);
         const Placed lower = room(Operand(shared_x ? 0 : probes, tokens, in, 0), probes),
                      attended = make(tokens, 160);
-        const Placed scores = room(Operand(probes, 1, batch.shape.questions, 0), probes, DType::f32);
+        const Placed scores = room(Operand(probes, 1, batch.shape.targets, 0), probes, DType::f32);
         cuda->residual_norm(probe_table, h.view, {{device_x.view}}, {},
                             {NormKind::rms, weight.view, {}, 1e-6f}, normed.view);
         cuda->product(probe_table, device_qkv.product, 0, device_x.view, {{q.view, k.view, v.view}}, {});
@@ -918,9 +918,9 @@ TEST_P(Cuda, ProbeHasTheSameBitsInAnyCompany) {
   }
 }
 
-/// Tails as columns, in more ranges of slots than one: q | k | v side by side, and gate | up with tails and
-/// without. What runs was chosen in prepare().
-TEST_P(Cuda, TailsHaveTheSameBitsInAnyCompany) {
+/// Tails as columns, in more ranges of direction blocks than one: q | k | v side by side, and gate | up with
+/// tails and without. What runs was chosen in prepare().
+TEST_P(Cuda, TailsAreBatchInvariant) {
   constexpr std::int64_t in = 320, rows = 33, most = 40;
   const Epilogue gated{.activation = Activation::silu, .gated = true};
   RandomProduct qkv(in, {160, 80, 80}, {8, 0, 8}, true, 1), gate_up(in, {448, 448}, {4, 4}, false, 50),

@@ -163,10 +163,10 @@ inline PackedBatch packed(const std::vector<std::int32_t>& lengths, std::int32_t
       const auto t = static_cast<std::int32_t>(batch.tokens.size());
       batch.tokens.push_back((t * 7 + 3) % vocabulary);
       batch.positions.push_back(i);
-      batch.reads.push_back(t);
+      batch.loss_rows.push_back(t);
       for (int q = 0; q < (t % 3 == 0 ? 2 : 1); ++q) {
-        batch.question_reads.push_back(t);
-        batch.question_tokens.push_back((t * 5 + q) % vocabulary);
+        batch.target_rows.push_back(t);
+        batch.target_tokens.push_back((t * 5 + q) % vocabulary);
       }
     }
     batch.offsets.push_back(static_cast<std::int32_t>(batch.tokens.size()));

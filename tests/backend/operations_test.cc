@@ -21,7 +21,7 @@ class Operations : public ::testing::Test {
                AttentionShape attention = {}, std::int64_t longest = 0) {
     cpu->prepare(
         {.largest =
-             {.tokens = rows, .sequences = rows, .reads = rows, .questions = 2 * rows, .longest = longest},
+             {.tokens = rows, .sequences = rows, .loss_rows = rows, .targets = 2 * rows, .longest = longest},
          .probes = probes,
          .products = std::move(products),
          .attention = attention});
@@ -356,9 +356,9 @@ TEST_F(Operations, Score) {
         cpu->upload(packed_batch, batch);
         RandomProduct head(33, {vocabulary}, {0}, bias, 1);
         prepare(batch.shape.tokens, 3, {&head.product});
-        const Operand x(shared ? 0 : 3, batch.shape.reads, 33, 2);
-        Operand actual(shared ? 0 : 3, 1, batch.shape.questions, 0);
-        Operand expected(shared ? 0 : 3, 1, batch.shape.questions, 0);
+        const Operand x(shared ? 0 : 3, batch.shape.loss_rows, 33, 2);
+        Operand actual(shared ? 0 : 3, 1, batch.shape.targets, 0);
+        Operand expected(shared ? 0 : 3, 1, batch.shape.targets, 0);
         const ProbeTable probes = table(3);
         cpu->score(probes, batch, head.product, x.view, actual.view);
         reference->score(probes, batch, head.product, x.view, expected.view);
@@ -399,16 +399,16 @@ TEST_F(Operations, ProjectedGradient) {
     ProbeTable probe_table;
     cpu->upload(probes, NoiseKind::gaussian, probe_table);
     const auto gradients = [&](Backend& backend) {
-      Operand y(2 * directions, 65, hidden, 0), scores(2 * directions, 1, batch.shape.questions, 0);
+      Operand y(2 * directions, 65, hidden, 0), scores(2 * directions, 1, batch.shape.targets, 0);
       backend.product(probe_table, layer.product, 0, x.view, {{y.view}}, {});
       backend.score(probe_table, batch, head.product, y.view, scores.view);
       std::vector<double> g;
       for (std::int64_t k = 0; k < directions; ++k) {
         double difference = 0.0;
-        for (std::int64_t j = 0; j < batch.shape.questions; ++j) {
+        for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
           difference += double{scores.at(2 * k + 1, 0, j)} - scores.at(2 * k, 0, j);
         }
-        g.push_back(difference / double(batch.shape.questions) / (2 * double{epsilon}));
+        g.push_back(difference / double(batch.shape.targets) / (2 * double{epsilon}));
       }
       return g;
     };
@@ -466,10 +466,11 @@ TEST_F(Operations, LoadConvertsAndTransposes) {
 
 TEST_F(Operations, ScratchIsWhatWasPlanned) {
   RandomProduct random(320, {320, 160, 160}, {8, 0, 8}, false, 1);
-  Workload workload{.largest = {.tokens = 480, .sequences = 32, .reads = 32, .questions = 64, .longest = 40},
-                    .probes = 16,
-                    .products = {&random.product},
-                    .attention = {10, 5, 32, 1.0f}};
+  Workload workload{
+      .largest = {.tokens = 480, .sequences = 32, .loss_rows = 32, .targets = 64, .longest = 40},
+      .probes = 16,
+      .products = {&random.product},
+      .attention = {10, 5, 32, 1.0f}};
   const std::size_t planned = cpu->scratch_bytes(workload);
   EXPECT_GT(planned, 16u * (16 * 320 + 480 * 8) * sizeof(float));
   // Factors, s and sums grow with the probes; tiles do not.

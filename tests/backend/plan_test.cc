@@ -1,10 +1,10 @@
-// Sizes and ways of products without a device, and the floor of the products.
+// Sizes and ways of products without a device, and the GEMM bound.
 #include "cuda_plan.h"
 
 #include <set>
 #include <tuple>
 
-#include "mezzo/backend/floor.h"
+#include "mezzo/backend/gemm_bound.h"
 #include "operands.h"
 
 namespace mezzo::test {
@@ -13,7 +13,7 @@ namespace {
 TEST(DevicePlan, IsTheBackendsOwn) {
   const RandomProduct random(48, {20, 20}, {8, 0}, true, 1);
   const Workload workload{
-      .largest = {.tokens = 65, .sequences = 3, .reads = 5, .questions = 7, .longest = 40},
+      .largest = {.tokens = 65, .sequences = 3, .loss_rows = 5, .targets = 7, .longest = 40},
       .probes = 4,
       .products = {&random.product},
       .attention = {.heads = 4, .kv_heads = 2, .head_dim = 8}};
@@ -133,7 +133,8 @@ TEST(CudaPlan, ShapesAreThoseOfEveryWayThatAForwardTakes) {
 }
 
 TEST(CudaPlan, SlotsOfARange) {
-  const auto slots = [](std::int64_t in, const std::vector<std::int64_t>& ranks, std::int64_t slot_rows) {
+  const auto direction_blocks = [](std::int64_t in, const std::vector<std::int64_t>& ranks,
+                                   std::int64_t direction_rows) {
     Product product{.name = "qkv", .weight = {.cols = in}, .bias = {}, .parts = {}};
     for (const std::int64_t rank : ranks) {
       ProductPart part{.name = "", .row_begin = product.weight.rows, .rows = in, .tail = {}};
@@ -141,21 +142,21 @@ TEST(CudaPlan, SlotsOfARange) {
       product.weight.rows += in;
       product.parts.push_back(part);
     }
-    return columns_of(product, slot_rows).slots;
+    return columns_of(product, direction_rows).direction_blocks;
   };
   // 8192 rows are enough for 3 x 4096 columns; of 3 x 768 it pays to have more, as far as there is room.
-  EXPECT_EQ(slots(4096, {8, 0, 8}, 8192), 1);
-  EXPECT_EQ(slots(4096, {8, 0, 8}, 4096), 2);
-  EXPECT_EQ(slots(4096, {8, 0, 8}, 256), 10);
-  EXPECT_EQ(slots(768, {8, 0, 0}, 8192), 3);
-  EXPECT_EQ(slots(768, {8, 0, 0}, 2048), 6);
-  EXPECT_EQ(slots(768, {8, 0, 0}, 256), 7);
+  EXPECT_EQ(direction_blocks(4096, {8, 0, 8}, 8192), 1);
+  EXPECT_EQ(direction_blocks(4096, {8, 0, 8}, 4096), 2);
+  EXPECT_EQ(direction_blocks(4096, {8, 0, 8}, 256), 10);
+  EXPECT_EQ(direction_blocks(768, {8, 0, 0}, 8192), 3);
+  EXPECT_EQ(direction_blocks(768, {8, 0, 0}, 2048), 6);
+  EXPECT_EQ(direction_blocks(768, {8, 0, 0}, 256), 7);
 }
 
-TEST(ProductFloor, RunsEveryProduct) {
-  const std::vector<FloorProduct> products = {{.rows = 5, .out = 3, .in = 7}, {.rows = 1, .out = 9, .in = 2}};
+TEST(GemmBound, RunsEveryProduct) {
+  const std::vector<PlainProduct> products = {{.rows = 5, .out = 3, .in = 7}, {.rows = 1, .out = 9, .in = 2}};
   EXPECT_EQ(products[0].operations(), 2.0 * 5 * 3 * 7);
-  make_product_floor({.device = DeviceKind::cpu, .threads = 2}, products)->run();
+  make_gemm_bound({.device = DeviceKind::cpu, .threads = 2}, products)->run();
 }
 
 }  // namespace

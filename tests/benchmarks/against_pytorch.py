@@ -11,7 +11,7 @@ DIR holds two programs that print one JSON object a line, with `what`, `shape` a
     torch_batched.py --model M --shapes S --n N              batched_lora_NN: a step, many probes a forward
                      (--no-compile for gptj6b)
 
-Prints a table: the step, its ratio to the floor of its products, and how often it fits into each of PyTorch's. A program
+Prints a table: the step, its ratio to the GEMM bound of its products, and how often it fits into each of PyTorch's. A program
 that fails or runs out of time is named below the table, and what it printed until then counts. Exits with 1 then.
 """
 import argparse
@@ -30,7 +30,7 @@ def arguments():
     parser.add_argument("--models", default="llama7b,gptj6b,gpt2")
     parser.add_argument("--shapes", default="1x128,8x128,16x256")
     parser.add_argument("--n", type=int, default=20, help="two-sided directions a step")
-    parser.add_argument("--bench-options", default="--floor", help="more options of mezzo bench, as --bench-options=...")
+    parser.add_argument("--bench-options", default="--gemm-bound", help="more options of mezzo bench, as --bench-options=...")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has torch, transformers and peft")
     parser.add_argument("--timeout", type=float, default=3600, help="seconds a program may take")
     parser.add_argument("--json", help="write everything here, too")
@@ -137,13 +137,13 @@ def main():
         return f"{seconds:.4f} s" + (f" = {seconds / step:.2f} × step" if step else "")
 
     print(f"{machine.get('device', 'mezzo bench failed')}, {machine.get('dtype', '-')}, N = {options.n} two-sided\n")
-    print("| model, batch × tokens | step | × floor | one-by-one PyTorch | batched PyTorch | backprop LoRA step |")
+    print("| model, batch × tokens | step | × GEMM bound | one-by-one PyTorch | batched PyTorch | backprop LoRA step |")
     print("|---|---|---|---|---|---|")
     for row in rows:
         mezzo = row["mezzo"] or {}
         step = mezzo.get("step_s")
-        floor = mezzo.get("step_over_floor")
-        cells = [f"{step:.4f} s" if step else "-", f"{floor:.3f}" if floor else "-"]
+        gemm_bound = mezzo.get("step_over_gemm_bound")
+        cells = [f"{step:.4f} s" if step else "-", f"{GEMM bound:.3f}" if GEMM bound else "-"]
         for key in ("one_by_one_pytorch_s", "batched_pytorch_s", "backprop_lora_step_s"):
             cells.append(against(row[key], step))
         print(f"| {row['model']} {row['shape'].replace('x', ' × ')} | " + " | ".join(cells) + " |")

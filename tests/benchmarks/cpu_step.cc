@@ -1,7 +1,7 @@
-// Where a step's forwards spend their time on the cpu backend, against their floor: the base products of all
-// probes, unshared, each one multithreaded OpenBLAS call over all rows. Shapes of llama12m (8 layers, hidden
-// 320, 10 heads of 32 over 5, intermediate 896, 8192 words), LoRA r 8 on q and v, 8 directions two-sided.
-// Floor and backend take turns; medians are shown.
+// Where a step's forwards spend their time on the cpu backend, against their GEMM bound: the base products of
+// all probes, unshared, each one multithreaded OpenBLAS call over all rows. Shapes of llama12m (8 layers,
+// hidden 320, 10 heads of 32 over 5, intermediate 896, 8192 words), LoRA r 8 on q and v, 8 directions
+// two-sided. GEMM bound and backend take turns; medians are shown.
 //   cpu_step [threads = 2] [repetitions = 9] [sequences = 32] [tokens a sequence = 15]
 #include <cblas.h>
 #include <fmt/format.h>
@@ -88,10 +88,10 @@ class Step {
         batch.positions.push_back(i);
       }
       batch.offsets.push_back(static_cast<std::int32_t>(batch.tokens.size()));
-      batch.reads.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
+      batch.loss_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
       for (const std::int32_t word : {17, 4711}) {
-        batch.question_reads.push_back(static_cast<std::int32_t>(s));
-        batch.question_tokens.push_back(word);
+        batch.target_rows.push_back(static_cast<std::int32_t>(s));
+        batch.target_tokens.push_back(word);
       }
     }
     backend_->upload(batch, batch_);
@@ -115,7 +115,7 @@ class Step {
                        .probes = group,
                        .products = {&qkv_, &output_, &gate_up_, &down_, &head_},
                        .attention = shape_});
-    const std::int64_t tokens = batch_.shape.tokens, reads = batch_.shape.reads;
+    const std::int64_t tokens = batch_.shape.tokens, loss_rows = batch_.shape.loss_rows;
     embedded_ = activation(0, tokens, hidden);
     h_ = activation(group, tokens, hidden);
     x_shared_ = activation(0, tokens, hidden);
@@ -127,8 +127,8 @@ class Step {
     attended_ = activation(group, tokens, heads * head_dim);
     delta_ = activation(group, tokens, hidden);
     inner_ = activation(group, tokens, intermediate);
-    read_ = activation(group, reads, hidden);
-    scores_ = activation(group, 1, batch_.shape.questions);
+    read_ = activation(group, loss_rows, hidden);
+    scores_ = activation(group, 1, batch_.shape.targets);
   }
 
   std::int64_t tokens() const { return batch_.shape.tokens; }
@@ -144,24 +144,24 @@ class Step {
   }
 
   /// The base products of all probes, each one call over all rows, on all threads.
-  void floor(Stopwatch& watch) {
+  void gemm_bound(Stopwatch& watch) {
     openblas_set_num_threads(threads_);
     const std::int64_t rows = 2 * directions * tokens();
-    floor_x_.resize(static_cast<std::size_t>(rows * intermediate), 0.5f);
-    floor_y_.resize(static_cast<std::size_t>(rows * 2 * intermediate));
+    gemm_bound_x_.resize(static_cast<std::size_t>(rows * intermediate), 0.5f);
+    gemm_bound_y_.resize(static_cast<std::size_t>(rows * 2 * intermediate));
     for (const Product* product : {&qkv_, &output_, &gate_up_, &down_}) {
-      watch.time("floor " + product->name, [&] {
-        for (std::int64_t layer = 0; layer < layers; ++layer) floor_call(*product, rows);
+      watch.time("GEMM bound " + product->name, [&] {
+        for (std::int64_t layer = 0; layer < layers; ++layer) gemm_bound_call(*product, rows);
       });
     }
     openblas_set_num_threads(1);
   }
 
  private:
-  void floor_call(const Product& product, std::int64_t rows) {
+  void gemm_bound_call(const Product& product, std::int64_t rows) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(product.out()),
-                blasint(product.in()), 1.0f, floor_x_.data(), blasint(product.in()),
-                product.weight.as<float>(), blasint(product.in()), 0.0f, floor_y_.data(),
+                blasint(product.in()), 1.0f, gemm_bound_x_.data(), blasint(product.in()),
+                product.weight.as<float>(), blasint(product.in()), 0.0f, gemm_bound_y_.data(),
                 blasint(product.out()));
   }
 
@@ -195,7 +195,7 @@ class Step {
       watch.time("product down", [&] { backend_->product(table_, down_, 0, inner_, {{delta_}}, {}); });
     }
     watch.time("norm", [&] { backend_->residual_norm(table_, h_, {{delta_}}, {}, norm_, x_); });
-    watch.time("gather", [&] { backend_->gather(table_, x_, batch_.reads, read_); });
+    watch.time("gather", [&] { backend_->gather(table_, x_, batch_.loss_rows, read_); });
     watch.time("score", [&] { backend_->score(table_, batch_, head_, read_, scores_); });
   }
 
@@ -248,7 +248,7 @@ class Step {
   Rope rope_;
   AttentionShape shape_;
   View embedded_, h_, x_shared_, x_, q_, k_, k_shared_, v_, attended_, delta_, inner_, read_, scores_;
-  std::vector<float> floor_x_, floor_y_;
+  std::vector<float> gemm_bound_x_, gemm_bound_y_;
 };
 
 /// Sum of the medians of the names that begin with `prefix`.
@@ -264,26 +264,26 @@ double sum(const Stopwatch& watch, const std::string& prefix, Of of) {
 void run(int threads, int repetitions, std::int64_t sequences, std::int64_t length) {
   Step batched(threads, sequences, length, 2 * directions);
   Step single(threads, sequences, length, 1);
-  Stopwatch floor, together, apart;
+  Stopwatch gemm_bound, together, apart;
   for (int i = -1; i < repetitions; ++i) {
-    if (i == 0) floor = together = apart = {};  // the first round warms up
-    batched.floor(floor);
+    if (i == 0) gemm_bound = together = apart = {};  // the first round warms up
+    batched.gemm_bound(gemm_bound);
     batched.forward(together);
     single.forward(apart);
-    floor.finish_repetition();
+    GEMM bound.finish_repetition();
     together.finish_repetition();
     apart.finish_repetition();
   }
-  const double floor_wall = sum(floor, "", &Stopwatch::wall);
-  const double floor_processor = sum(floor, "", &Stopwatch::processor);
+  const double gemm_bound_wall = sum(gemm_bound, "", &Stopwatch::wall);
+  const double gemm_bound_processor = sum(gemm_bound, "", &Stopwatch::processor);
   fmt::print("{} probes of {} tokens, {} thread(s), {}\n", 2 * directions, batched.tokens(), threads,
              openblas_get_corename());
-  fmt::print("{:24} {:>10} {:>9} {:>12} {:>9}\n", "", "wall ms", "/ floor", "processor ms", "/ floor");
+  fmt::print("{:24} {:>10} {:>9} {:>12} {:>9}\n", "", "wall ms", "/ bound", "processor ms", "/ bound");
   const auto line = [&](const std::string& name, double wall, double processor) {
-    fmt::print("{:24} {:10.2f} {:9.3f} {:12.2f} {:9.3f}\n", name, wall * 1e3, wall / floor_wall,
-               processor * 1e3, processor / floor_processor);
+    fmt::print("{:24} {:10.2f} {:9.3f} {:12.2f} {:9.3f}\n", name, wall * 1e3, wall / gemm_bound_wall,
+               processor * 1e3, processor / gemm_bound_processor);
   };
-  for (const Stopwatch* watch : {&floor, &together}) {
+  for (const Stopwatch* watch : {&gemm_bound, &together}) {
     for (const std::string& name : watch->names()) line(name, watch->wall(name), watch->processor(name));
   }
   line("all products", sum(together, "product", &Stopwatch::wall),

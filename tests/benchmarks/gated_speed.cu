@@ -1,4 +1,4 @@
-// Checks multiply_gated (kernels/cuda/gated.h) against sums in fp64 and for equal bits in any company, then
+// Checks multiply_gated (kernels/cuda/gated.h) against sums in fp64 and for batch invariance, then
 // times it beside cuBLASLt's product and activate().
 // usage: gated_speed [check|small|time]; small: few checks, for a sanitizer. Exit 1: a check failed.
 #include <cublasLt.h>

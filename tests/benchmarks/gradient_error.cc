@@ -31,13 +31,13 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
   runner.begin(batch.packed);
   const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon);
   const std::vector<Probe> probes = estimator->probes(direction_seeds(1, 0, directions));
-  const std::size_t questions = batch.packed.question_tokens.size();
+  const std::size_t targets = batch.packed.target_tokens.size();
   std::vector<double> losses;
   for (std::size_t first = 0; first < probes.size(); first += group) {
     const auto some = std::span(probes).subspan(first, std::min<std::size_t>(group, probes.size() - first));
     const std::span<const float> scores = runner.evaluate(some, NoiseKind::gaussian);
     for (std::size_t p = 0; p < some.size(); ++p) {
-      const SliceLoss loss = loss_of(batch, scores.subspan(p * questions, questions));
+      const SliceLoss loss = loss_of(batch, scores.subspan(p * targets, targets));
       losses.push_back(loss.sum / loss.weight);
     }
   }

@@ -1,4 +1,4 @@
-// Checks sum_logits and answer (kernels/cuda/head.h) against sums in fp64, for equal bits in any company and
+// Checks sum_logits and answer (kernels/cuda/head.h) against sums in fp64, for batch invariance and
 // for the same ends of NaN and infinities as log_sum_exp's; then times them beside cuBLASLt and log_sum_exp.
 // usage: head_speed [check|small|time]; small: few checks, for a sanitizer. Exit 1: a check failed.
 #include <cublasLt.h>
@@ -63,27 +63,27 @@ void expect(bool right, const Case& c, const char* what) {
 }
 
 struct Asked {
-  std::vector<std::int32_t> reads, tokens, begins, questions;
+  std::vector<std::int32_t> loss_rows, tokens, begins, targets;
 };
 
-/// One question a row, none for some and a few for others, in no order.
-Asked questions_of(const Case& c) {
+/// One target a row, none for some and a few for others, in no order.
+Asked targets_of(const Case& c) {
   Asked asked;
   std::vector<std::vector<std::int32_t>> of_row(c.rows);
   for (std::int64_t i = c.rows - 1; i >= 0; --i) {
     const int several = c.rows > 1 && i % 7 == 3 ? 0 : i % 5 == 2 ? 3 : 1;
     for (int q = 0; q < several; ++q) {
-      of_row[i].push_back(static_cast<std::int32_t>(asked.reads.size()));
-      asked.reads.push_back(static_cast<std::int32_t>(i));
+      of_row[i].push_back(static_cast<std::int32_t>(asked.loss_rows.size()));
+      asked.loss_rows.push_back(static_cast<std::int32_t>(i));
       asked.tokens.push_back(static_cast<std::int32_t>(
           q == 1 ? c.vocabulary - 1 : mix(i * 7919 + q + 1000 * c.shift) % c.vocabulary));
     }
   }
   for (const auto& row : of_row) {
-    asked.begins.push_back(static_cast<std::int32_t>(asked.questions.size()));
-    asked.questions.insert(asked.questions.end(), row.begin(), row.end());
+    asked.begins.push_back(static_cast<std::int32_t>(asked.targets.size()));
+    asked.targets.insert(asked.targets.end(), row.begin(), row.end());
   }
-  asked.begins.push_back(static_cast<std::int32_t>(asked.questions.size()));
+  asked.begins.push_back(static_cast<std::int32_t>(asked.targets.size()));
   return asked;
 }
 
@@ -125,14 +125,14 @@ struct Operands {
 };
 
 std::vector<float> score(const Case& c, const Operands& o, const Asked& asked) {
-  const Array<std::int32_t> reads(asked.reads), tokens(asked.tokens), begins(asked.begins),
-      row_questions(asked.questions);
-  const auto count = static_cast<std::int64_t>(asked.reads.size());
+  const Array<std::int32_t> loss_rows(asked.loss_rows), tokens(asked.tokens), begins(asked.begins),
+      row_targets(asked.targets);
+  const auto count = static_cast<std::int64_t>(asked.loss_rows.size());
   const Array<float> out(std::vector<float>(c.copies * count, NAN));
   const Array<std::uint32_t> fault(std::vector<std::uint32_t>{0});
   const std::int64_t range = c.range > 0 ? c.range : o.x_rows;
   const Array<float> sums(std::vector<float>(range * head_sums(c.vocabulary), NAN));
-  const Questions questions{reads.data, tokens.data, begins.data, row_questions.data, count};
+  const Targets targets{loss_rows.data, tokens.data, begins.data, row_targets.data, count};
   const Matrices answers{out.data, DType::f32, count, count};
   for (std::int64_t first = 0; first < o.x_rows; first += range) {
     const Head head{.x = o.x.data + first * o.x_stride,
@@ -147,8 +147,8 @@ std::vector<float> score(const Case& c, const Operands& o, const Asked& asked) {
                     .count = std::min(range, o.x_rows - first),
                     .copy_rows = c.shared ? 0 : c.rows,
                     .rows = c.rows};
-    must(sum_logits(head, questions, sums.data, answers, nullptr), "sum_logits");
-    must(answer(head, questions, sums.data, c.copies, answers, fault.data, nullptr), "answer");
+    must(sum_logits(head, targets, sums.data, answers, nullptr), "sum_logits");
+    must(answer(head, targets, sums.data, c.copies, answers, fault.data, nullptr), "answer");
   }
   must(cudaDeviceSynchronize(), "score");
   expect(fault.read()[0] == 0, c, "a fault");
@@ -167,10 +167,10 @@ bool same(const float* a, const float* b, std::size_t n) { return std::memcmp(a,
 
 double check(const Case& c) {
   const Operands o(c);
-  const Asked asked = questions_of(c);
+  const Asked asked = targets_of(c);
   const std::vector<float> got = score(c, o, asked);
   const std::vector<double> logits = plain_logits(c, o);
-  const std::size_t count = asked.reads.size();
+  const std::size_t count = asked.loss_rows.size();
   std::vector<double> totals;
   for (std::int64_t i = 0; i < o.x_rows; ++i) {
     const double* const row = &logits[i * c.vocabulary];
@@ -182,7 +182,7 @@ double check(const Case& c) {
   double error = 0.0;
   for (std::int64_t copy = 0; copy < c.copies; ++copy) {
     for (std::size_t j = 0; j < count; ++j) {
-      const std::int64_t row = (c.shared ? 0 : copy * c.rows) + asked.reads[j];
+      const std::int64_t row = (c.shared ? 0 : copy * c.rows) + asked.loss_rows[j];
       const double wanted = logits[row * c.vocabulary + asked.tokens[j]] - totals[row];
       const double difference = std::abs(got[copy * count + j] - wanted);
       error = std::isnan(difference) ? INFINITY : std::max(error, difference);
@@ -194,10 +194,10 @@ double check(const Case& c) {
 }
 
 /// The same rows in other company: bits.
-void check_company(const Case& c) {
+void check_batch_invariance(const Case& c) {
   const Operands o(c);
-  const Asked asked = questions_of(c);
-  const std::size_t count = asked.reads.size();
+  const Asked asked = targets_of(c);
+  const std::size_t count = asked.loss_rows.size();
   const std::vector<float> all = score(c, o, asked);
   expect(same(all.data(), score(c, o, asked).data(), all.size()), c, "bits of a second run");
   Case ranges = c;
@@ -219,13 +219,13 @@ void check_company(const Case& c) {
     part_asked.begins.push_back(0);
     for (std::int64_t i = 0; i < part.rows; ++i) {
       for (std::size_t j = 0; j < count; ++j) {
-        if (asked.reads[j] != i + shift) continue;
-        part_asked.questions.push_back(static_cast<std::int32_t>(part_asked.reads.size()));
-        part_asked.reads.push_back(static_cast<std::int32_t>(i));
+        if (asked.loss_rows[j] != i + shift) continue;
+        part_asked.targets.push_back(static_cast<std::int32_t>(part_asked.loss_rows.size()));
+        part_asked.loss_rows.push_back(static_cast<std::int32_t>(i));
         part_asked.tokens.push_back(asked.tokens[j]);
         index.push_back(static_cast<std::int32_t>(j));
       }
-      part_asked.begins.push_back(static_cast<std::int32_t>(part_asked.questions.size()));
+      part_asked.begins.push_back(static_cast<std::int32_t>(part_asked.targets.size()));
     }
     const std::vector<float> some = score(part, part_operands, part_asked);
     bool right = true;
@@ -261,15 +261,15 @@ void check_specials() {
   set(x, 16, 3, 0x1p120f);
   must(cudaMemcpy(o.x.data, x.data(), x.size() * sizeof(bf16), cudaMemcpyHostToDevice), "copy");
   must(cudaMemcpy(o.weight.data, w.data(), w.size() * sizeof(bf16), cudaMemcpyHostToDevice), "copy");
-  const Asked asked = questions_of(c);
-  const std::size_t count = asked.reads.size();
+  const Asked asked = targets_of(c);
+  const std::size_t count = asked.loss_rows.size();
   const std::vector<float> got = score(c, o, asked);
 
   std::vector<float> logits;
   for (const double logit : plain_logits(c, o)) logits.push_back(static_cast<float>(logit));
   const Array<float> logits_at(logits), out(std::vector<float>(count, NAN));
   const Array<double> totals(o.x_rows);
-  const Array<std::int32_t> reads(asked.reads), tokens(asked.tokens);
+  const Array<std::int32_t> loss_rows(asked.loss_rows), tokens(asked.tokens);
   const Array<std::uint32_t> fault(std::vector<std::uint32_t>{0});
   const Logits old{.data = logits_at.data,
                    .stride = c.vocabulary,
@@ -278,7 +278,7 @@ void check_specials() {
                    .copy_rows = c.rows,
                    .rows = c.rows};
   must(log_sum_exp(old, totals.data, nullptr), "log_sum_exp");
-  must(answer(old, totals.data, reads.data, tokens.data, static_cast<std::int64_t>(count), 1,
+  must(answer(old, totals.data, loss_rows.data, tokens.data, static_cast<std::int64_t>(count), 1,
               {out.data, DType::f32, 0, 0}, fault.data, nullptr),
        "answer");
   const std::vector<float> wanted = out.read();
@@ -288,7 +288,7 @@ void check_specials() {
     const float a = got[j], b = wanted[j];
     const bool alike =
         (std::isnan(a) && std::isnan(b)) || a == b || std::abs(a - b) <= 1e-4f + 1e-5f * std::abs(b);
-    if (!alike) std::printf("row %d: %g instead of %g\n", asked.reads[j], a, b);
+    if (!alike) std::printf("row %d: %g instead of %g\n", asked.loss_rows[j], a, b);
     right = right && alike;
     ++(std::isnan(b) ? nan : std::isinf(b) ? infinite : finite);
   }
@@ -333,10 +333,10 @@ void check_all(bool few) {
     for (const double e : errors) std::printf(" %9.2g", e);
     std::printf("\n");
     std::fflush(stdout);
-    if (s.rows * s.copies < 3000) check_company(c);
+    if (s.rows * s.copies < 3000) check_batch_invariance(c);
     other = c;
     other.bias = 1;
-    if (s.rows * s.copies < 300) check_company(other);
+    if (s.rows * s.copies < 300) check_batch_invariance(other);
   }
   check_specials();
 }
@@ -400,17 +400,17 @@ void time_shape(const char* name, std::int64_t copies, std::int64_t rows, std::i
   const Array<bf16> x(all * in), weight(padded * in);
   fill<<<2048, 256>>>(x.data, all, in, in, 1, x_scale, 0, period);
   fill<<<2048, 256>>>(weight.data, padded, in, in, 2, 5.0f / std::sqrt(float(in)), 0, period);
-  std::vector<std::int32_t> reads, tokens, begins;
+  std::vector<std::int32_t> loss_rows, tokens, begins;
   for (std::int64_t i = 0; i < rows; ++i) {
-    reads.push_back(static_cast<std::int32_t>(i));
+    loss_rows.push_back(static_cast<std::int32_t>(i));
     begins.push_back(static_cast<std::int32_t>(i));
     tokens.push_back(static_cast<std::int32_t>(mix(i) % vocabulary));
   }
   begins.push_back(static_cast<std::int32_t>(rows));
-  const Array<std::int32_t> reads_at(reads), tokens_at(tokens), begins_at(begins);
+  const Array<std::int32_t> loss_rows_at(loss_rows), tokens_at(tokens), begins_at(begins);
   const Array<float> out(all);
   const Array<std::uint32_t> fault(std::vector<std::uint32_t>{0});
-  const Questions questions{reads_at.data, tokens_at.data, begins_at.data, reads_at.data, rows};
+  const Targets targets{loss_rows_at.data, tokens_at.data, begins_at.data, loss_rows_at.data, rows};
   const Matrices answers{out.data, DType::f32, rows, rows};
 
   const std::int64_t range = std::min(all, (std::int64_t{64} << 20) / 4 / head_sums(vocabulary));
@@ -429,9 +429,9 @@ void time_shape(const char* name, std::int64_t copies, std::int64_t rows, std::i
   };
   const auto fused = [&](bool products, bool ends) {
     for (std::int64_t first = 0; first < all; first += range) {
-      if (products) must(sum_logits(head_at(first), questions, sums.data, answers, nullptr), "sum_logits");
+      if (products) must(sum_logits(head_at(first), targets, sums.data, answers, nullptr), "sum_logits");
       if (ends)
-        must(answer(head_at(first), questions, sums.data, copies, answers, fault.data, nullptr), "answer");
+        must(answer(head_at(first), targets, sums.data, copies, answers, fault.data, nullptr), "answer");
     }
   };
   const double ends = time_of(repeats, [&] { fused(false, true); });
@@ -456,9 +456,9 @@ void time_shape(const char* name, std::int64_t copies, std::int64_t rows, std::i
         if (products) product.run(product.algorithm);
         if (!ends_too) continue;
         must(log_sum_exp(l, totals.data, nullptr), "log_sum_exp");
-        must(
-            answer(l, totals.data, reads_at.data, tokens_at.data, rows, copies, answers, fault.data, nullptr),
-            "answer");
+        must(answer(l, totals.data, loss_rows_at.data, tokens_at.data, rows, copies, answers, fault.data,
+                    nullptr),
+             "answer");
       }
     };
     const double scale = static_cast<double>(all) / (all / most * most);

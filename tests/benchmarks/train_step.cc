@@ -1,8 +1,8 @@
-// A training step on the cpu backend against its floor: all base products of all probes, unshared, each one
-// multithreaded OpenBLAS call over all rows, on the same sizes, in turn with the steps. Also batched probes
-// against one by one, and a step of which only the upper half of the layers is perturbed. Steps do what the
-// trainer's do on one rank: pack, forward, estimate, update, append to a trajectory (synced by its own
-// thread).
+// A training step on the cpu backend against its GEMM bound: all base products of all probes, unshared, each
+// one multithreaded OpenBLAS call over all rows, on the same sizes, in turn with the steps. Also batched
+// probes against one by one, and a step of which only the upper half of the layers is perturbed. Steps do
+// what the trainer's do on one rank: pack, forward, estimate, update, append to a trajectory (synced by its
+// own thread).
 //   train_step MODEL DATA.jsonl [threads = 2] [repetitions = 7]
 #include <fmt/format.h>
 
@@ -70,10 +70,10 @@ int benchmark(int argc, char** argv) {
     Step grouped = step(4, 0);
     Step single = step(1, 0);
     Step upper = step(2 * directions, half);
-    const std::vector<FloorProduct> products = batched->floor();
-    const std::unique_ptr<ProductFloor> products_alone = make_product_floor(device, products);
+    const std::vector<PlainProduct> products = batched->gemm_bound();
+    const std::unique_ptr<GemmBound> products_alone = make_gemm_bound(device, products);
     double operations = 0.0;
-    for (const FloorProduct& product : products) operations += product.operations();
+    for (const PlainProduct& product : products) operations += product.operations();
     std::vector<double> times[5];
     for (int repetition = 0; repetition < repetitions; ++repetition) {
       times[0].push_back(seconds_of([&] { products_alone->run(); }));
@@ -82,13 +82,13 @@ int benchmark(int argc, char** argv) {
       times[3].push_back(seconds_of([&] { single->run(); }));
       times[4].push_back(seconds_of([&] { upper->run(); }));
     }
-    const double floor = median_of(times[0]);
-    fmt::print("batch {}: {} rows a probe, floor {:.1f} ms ({:.0f} GFLOP/s)\n", size, batched->shape().tokens,
-               1e3 * floor, operations / floor * 1e-9);
+    const double gemm_bound = median_of(times[0]);
+    fmt::print("batch {}: {} rows a probe, GEMM bound {:.1f} ms ({:.0f} GFLOP/s)\n", size,
+               batched->shape().tokens, 1e3 * gemm_bound, operations / gemm_bound * 1e-9);
     const double all = median_of(times[1]);
-    fmt::print("  step, 16 probes a forward {:.1f} ms = {:.2f} x floor\n", 1e3 * all, all / floor);
-    fmt::print("  step, 4 probes a forward  {:.1f} ms = {:.2f} x floor\n", 1e3 * median_of(times[2]),
-               median_of(times[2]) / floor);
+    fmt::print("  step, 16 probes a forward {:.1f} ms = {:.2f} x GEMM bound\n", 1e3 * all, all / gemm_bound);
+    fmt::print("  step, 4 probes a forward  {:.1f} ms = {:.2f} x GEMM bound\n", 1e3 * median_of(times[2]),
+               median_of(times[2]) / gemm_bound);
     fmt::print("  step, one by one          {:.1f} ms: batched is {:.2f} x as fast\n",
                1e3 * median_of(times[3]), median_of(times[3]) / all);
     fmt::print("  step, upper half perturbed {:.1f} ms = {:.2f} of the full step\n",

@@ -19,7 +19,8 @@ class MeasureTest : public ::testing::Test {
 
 TEST_F(MeasureTest, BenchReportsEveryNumber) {
   const nlohmann::json json = json_of(
-      "bench --layers 1 --shapes 1x8,2x4 --models gpt2 --directions 2 --device cpu --repetitions 1 --floor "
+      "bench --layers 1 --shapes 1x8,2x4 --models gpt2 --directions 2 --device cpu --repetitions 1 "
+      "--gemm-bound "
       "--one-by-one --upper-half --base-forward");
   EXPECT_EQ(json.at("backend"), "cpu");
   EXPECT_EQ(json.at("dtype"), "fp32");
@@ -34,9 +35,9 @@ TEST_F(MeasureTest, BenchReportsEveryNumber) {
   EXPECT_EQ(result.at("probes_per_forward"), 4);
   EXPECT_EQ(result.at("trainables"), 8 * 768 + 3 * 768 * 8);
   for (const char* key :
-       {"step_s", "steps_per_hour", "tokens_per_s", "update_s", "update_share", "floor_s", "step_over_floor",
-        "floor_tflops", "one_by_one_s", "one_by_one_over_step", "upper_half_s", "upper_half_over_step",
-        "group_forward_s", "base_forward_s", "group_over_base_forward"}) {
+       {"step_s", "steps_per_hour", "tokens_per_s", "update_s", "update_share", "gemm_bound_s",
+        "step_over_gemm_bound", "gemm_bound_tflops", "one_by_one_s", "one_by_one_over_step", "upper_half_s",
+        "upper_half_over_step", "group_forward_s", "base_forward_s", "group_over_base_forward"}) {
     EXPECT_GT(result.at(key).get<double>(), 0.0) << key;
   }
   for (const char* key : {"weight_bytes", "arena_bytes", "scratch_bytes"}) {

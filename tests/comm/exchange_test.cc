@@ -257,7 +257,7 @@ TEST(RequireComplete, NamesWhoWasGivenUpAndWhatItWasAt) {
   try {
     require_complete(
         exchange, {{{.rank = 0, .alive = true, .waited = Seconds(60), .phase = Phase::loading, .step = 0}}});
-    FAIL() << "a stuck rank was accepted";
+    FAIL() << "a straggler was accepted";
   } catch (const RankLost& error) {
     const std::string text = error.what();
     EXPECT_NE(text.find("lives, but did not come for 60.0 s (last seen in the loading)"), text.npos) << text;

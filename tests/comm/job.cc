@@ -75,13 +75,13 @@ int run(Exchange& exchange, const std::string& mode, const std::set<int>& chosen
     }
   }
   if (mode == "kill" && me) raise(SIGKILL);
-  if (mode == "freeze" || mode == "stuck") {
-    step({tolerated, tolerated});  // from here on signs of life come that often
+  if (mode == "freeze" || mode == "straggler") {
+    step({tolerated, tolerated});  // from here on heartbeats come that often
     exchange.doing(Phase::forward, 7);
     sleep(0.3);
     if (me && mode == "freeze") raise(SIGSTOP);
-    if (me && mode == "stuck") sleep(30);
-    // Silence alone counts for the frozen, time alone for the stuck.
+    if (me && mode == "straggler") sleep(30);
+    // Silence alone counts for the frozen, time alone for the stragglers.
     step(mode == "freeze" ? Patience{tolerated, Seconds(20)} : Patience{Seconds(20), tolerated});
   }
   if (mode == "busy") {  // the chosen work for far longer than a silence may last

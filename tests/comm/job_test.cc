@@ -195,9 +195,9 @@ TEST_F(Job, FrozenRanksAreNamedAndEnded) {
   }
 }
 
-TEST_F(Job, StuckRanksAreNamedThoughTheyLive) {
+TEST_F(Job, StragglersAreNamedThoughTheyLive) {
   for (const int rank : {2, 0}) {
-    const Ended ended = run(4, fmt::format("stuck {}", rank));
+    const Ended ended = run(4, fmt::format("straggler {}", rank));
     EXPECT_EQ(ended.status, 75) << ended.err;
     ASSERT_EQ(ended.errors.size(), 1u) << ended.err;
     EXPECT_NE(ended.errors[0].find(fmt::format("rank {} on {} lives, but did not come for ", rank, host_)),

@@ -146,9 +146,9 @@ TEST(Pack, OptionsOfOneTokenShareTheirPrompt) {
   EXPECT_EQ(batch.packed.tokens, (std::vector<std::int32_t>{0, 1, 2, 0, 3}));
   EXPECT_EQ(batch.packed.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1}));
   EXPECT_EQ(batch.packed.offsets, (std::vector<std::int32_t>{0, 3, 5}));
-  EXPECT_EQ(batch.packed.reads, (std::vector<std::int32_t>{2, 4}));
-  EXPECT_EQ(batch.packed.question_reads, (std::vector<std::int32_t>{0, 0, 1, 1}));
-  EXPECT_EQ(batch.packed.question_tokens, (std::vector<std::int32_t>{7, 8, 7, 8}));
+  EXPECT_EQ(batch.packed.loss_rows, (std::vector<std::int32_t>{2, 4}));
+  EXPECT_EQ(batch.packed.target_rows, (std::vector<std::int32_t>{0, 0, 1, 1}));
+  EXPECT_EQ(batch.packed.target_tokens, (std::vector<std::int32_t>{7, 8, 7, 8}));
 }
 
 TEST(Pack, LongOptionsHaveSequencesOfTheirOwn) {
@@ -156,12 +156,12 @@ TEST(Pack, LongOptionsHaveSequencesOfTheirOwn) {
   const Example* one[] = {&a};
   const LossBatch batch = pack(one, TaskLoss::options, true);
   EXPECT_EQ(batch.packed.tokens, (std::vector<std::int32_t>{0, 1, 8, 9}));
-  EXPECT_EQ(batch.packed.reads, (std::vector<std::int32_t>{1, 2, 3}));
-  EXPECT_EQ(batch.packed.question_reads, (std::vector<std::int32_t>{0, 0, 1, 2}));
-  EXPECT_EQ(batch.packed.question_tokens, (std::vector<std::int32_t>{7, 8, 9, 10}));
+  EXPECT_EQ(batch.packed.loss_rows, (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(batch.packed.target_rows, (std::vector<std::int32_t>{0, 0, 1, 2}));
+  EXPECT_EQ(batch.packed.target_tokens, (std::vector<std::int32_t>{7, 8, 9, 10}));
   const LossBatch right = pack(one, TaskLoss::language_model, false);
   EXPECT_EQ(right.packed.tokens, (std::vector<std::int32_t>{0, 1}));
-  EXPECT_EQ(right.packed.question_tokens, (std::vector<std::int32_t>{7}));
+  EXPECT_EQ(right.packed.target_tokens, (std::vector<std::int32_t>{7}));
 }
 
 TEST(Pack, TokensAreCountedWithoutPacking) {

@@ -42,7 +42,7 @@ up() { # HOSTS
   done
 }
 
-on() { # HOST COMMAND, words that a shell reads, as ssh has it
+on() { # HOST COMMAND, words that a shell loss_rows, as ssh has it
   local host="$1"
   shift
   # shellcheck disable=SC2016  # for the inner shell

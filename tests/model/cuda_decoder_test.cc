@@ -62,9 +62,9 @@ TEST_P(CudaGoldens, LogitsAreThoseOfTransformers) {
   const Probe unperturbed{};
   backend->upload({&unperturbed, 1}, NoiseKind::gaussian, table);
   const std::int64_t vocabulary = files.description.vocabulary;
-  std::vector<float> values(static_cast<std::size_t>(batch.shape.reads * vocabulary));
+  std::vector<float> values(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary));
   const Buffer buffer = backend->allocate(values.size() * sizeof(float));
-  const View logits = dense(buffer.data(), DType::f32, batch.shape.reads, vocabulary);
+  const View logits = dense(buffer.data(), DType::f32, batch.shape.loss_rows, vocabulary);
   decoder.logits(table, logits);
   backend->read(values, logits, 1);
   expect_close(values, floats(expected, "logits"));
@@ -74,7 +74,7 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
   Golden golden(std::move(backend), GetParam().model);
   const std::vector<Probe>& probes = golden.probes;
   golden.begin(golden_batch(golden.expected, false, every), std::ssize(probes));
-  const auto questions = static_cast<std::size_t>(golden.batch.shape.questions);
+  const auto targets = static_cast<std::size_t>(golden.batch.shape.targets);
   const auto evaluate = [&](std::span<const Probe> group) { return golden.evaluate(group); };
   const std::map<std::string, std::string> chosen = golden.backend->fingerprint();
   const std::vector<float> together = evaluate(probes);
@@ -83,15 +83,15 @@ TEST_P(CudaGoldens, PerturbedProbesAreThoseOfPeftAloneAndTogether) {
   for (std::size_t p = 0; p < probes.size(); ++p) {
     const std::vector<float> alone = evaluate({&probes[p], 1});
     EXPECT_TRUE(
-        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(p * questions)))
+        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(p * targets)))
         << "probe " << p;
   }
   std::vector<Probe> turned(probes.rbegin(), probes.rend());
   const std::vector<float> backwards = evaluate(turned);
   for (std::size_t p = 0; p < probes.size(); ++p) {
-    const auto first = backwards.begin() + static_cast<std::ptrdiff_t>((probes.size() - 1 - p) * questions);
-    EXPECT_TRUE(std::equal(first, first + static_cast<std::ptrdiff_t>(questions),
-                           together.begin() + static_cast<std::ptrdiff_t>(p * questions)))
+    const auto first = backwards.begin() + static_cast<std::ptrdiff_t>((probes.size() - 1 - p) * targets);
+    EXPECT_TRUE(std::equal(first, first + static_cast<std::ptrdiff_t>(targets),
+                           together.begin() + static_cast<std::ptrdiff_t>(p * targets)))
         << "probe " << p;
   }
   EXPECT_EQ(golden.backend->fingerprint(), chosen);  // no forward chooses an algorithm
@@ -102,10 +102,10 @@ TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
   golden.begin(golden_batch(golden.expected, false, every), 4);
   const DeviceBatch& batch = golden.batch;
   Decoder& decoder = golden.decoder;
-  const auto count = static_cast<std::size_t>(4 * batch.shape.questions);
+  const auto count = static_cast<std::size_t>(4 * batch.shape.targets);
   const Buffer buffer = golden.backend->allocate(count * sizeof(float));
-  View out = dense(buffer.data(), DType::f32, 1, batch.shape.questions);
-  out.probe_stride = batch.shape.questions;
+  View out = dense(buffer.data(), DType::f32, 1, batch.shape.targets);
+  out.probe_stride = batch.shape.targets;
   ProbeTable kept;
   const auto evaluate = [&](ProbeTable& table, std::uint64_t seed) {
     std::vector<Probe> probes;

@@ -32,10 +32,10 @@ std::vector<float> base_logits(Backend& backend, const std::string& directory, c
   backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
   const std::int64_t vocabulary = files.description.vocabulary;
   const Buffer buffer =
-      backend.allocate(static_cast<std::size_t>(batch.shape.reads * vocabulary) * sizeof(float));
-  const View logits = dense(buffer.data(), DType::f32, batch.shape.reads, vocabulary);
+      backend.allocate(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary) * sizeof(float));
+  const View logits = dense(buffer.data(), DType::f32, batch.shape.loss_rows, vocabulary);
   decoder.logits(table, logits);
-  std::vector<float> values(static_cast<std::size_t>(batch.shape.reads * vocabulary));
+  std::vector<float> values(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary));
   backend.read(values, logits, 1);
   return values;
 }
@@ -84,11 +84,11 @@ TEST_P(DecoderGoldens, PerturbedProbesAreThoseOfPeft) {
 
   // The losses and, through a difference that magnifies errors, the projected gradient of the first
   // direction.
-  const std::size_t questions = want.size() / golden.probes.size();
+  const std::size_t targets = want.size() / golden.probes.size();
   const auto loss = [&](const std::vector<float>& logprobs, std::size_t p) {
-    const auto first = logprobs.begin() + static_cast<std::ptrdiff_t>(p * questions);
-    return -std::accumulate(first, first + static_cast<std::ptrdiff_t>(questions), 0.0) /
-           static_cast<double>(questions);
+    const auto first = logprobs.begin() + static_cast<std::ptrdiff_t>(p * targets);
+    return -std::accumulate(first, first + static_cast<std::ptrdiff_t>(targets), 0.0) /
+           static_cast<double>(targets);
   };
   for (std::size_t p = 0; p < golden.probes.size(); ++p) EXPECT_NEAR(loss(got, p) / loss(want, p), 1.0, 1e-4);
   const double gradient = (loss(want, 0) - loss(want, 1)) / 2e-2;
@@ -101,11 +101,11 @@ TEST_P(DecoderGoldens, GroupsAndRepetitionChangeNoBit) {
   golden.begin(golden_batch(golden.expected, false, some), std::ssize(golden.probes));
   const std::vector<float> together = golden.evaluate(golden.probes);
   EXPECT_EQ(golden.evaluate(golden.probes), together);
-  const std::size_t questions = together.size() / golden.probes.size();
+  const std::size_t targets = together.size() / golden.probes.size();
   for (std::size_t p = 0; p < golden.probes.size(); ++p) {
     const std::vector<float> alone = golden.evaluate({&golden.probes[p], 1});
     EXPECT_TRUE(
-        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(p * questions)))
+        std::equal(alone.begin(), alone.end(), together.begin() + static_cast<std::ptrdiff_t>(p * targets)))
         << "probe " << p;
   }
 }
@@ -120,8 +120,8 @@ TEST_P(DecoderGoldens, ReadingFewerRowsGivesTheSameAnswers) {
   const std::vector<float> of_fewer = golden.evaluate(golden.probes);
   std::vector<float> want;
   for (std::size_t p = 0; p < golden.probes.size(); ++p) {
-    for (std::size_t j = 0; j < all.reads.size(); ++j) {
-      if (some(all.reads[j])) want.push_back(of_all[p * all.reads.size() + j]);
+    for (std::size_t j = 0; j < all.loss_rows.size(); ++j) {
+      if (some(all.loss_rows[j])) want.push_back(of_all[p * all.loss_rows.size() + j]);
     }
   }
   expect_close(of_fewer, want);
@@ -139,9 +139,9 @@ TEST_P(DecoderGoldens, MemoryIsWhatWasPlanned) {
   PackedBatch small{.tokens = {3, 4},
                     .positions = {0, 1},
                     .offsets = {0, 2},
-                    .reads = {0, 1},
-                    .question_reads = {1},
-                    .question_tokens = {0}};
+                    .loss_rows = {0, 1},
+                    .target_rows = {1},
+                    .target_tokens = {0}};
   DeviceBatch batch;
   golden.backend->upload(small, batch);
   golden.decoder.begin(batch);
@@ -168,17 +168,20 @@ TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
 // A forward that leaves rows unread holds the others beside all of them, one that reads all does not.
 TEST_P(DecoderGoldens, MemoryForTheLargestShapeSufficesForEach) {
   const Golden golden = golden_of(GetParam());
-  const auto shape = [](std::int64_t tokens, std::int64_t reads) {
-    return BatchShape{
-        .tokens = tokens, .sequences = 2, .reads = reads, .questions = reads, .longest = tokens - 1};
+  const auto shape = [](std::int64_t tokens, std::int64_t loss_rows) {
+    return BatchShape{.tokens = tokens,
+                      .sequences = 2,
+                      .loss_rows = loss_rows,
+                      .targets = loss_rows,
+                      .longest = tokens - 1};
   };
   const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
   for (const std::int64_t probes : {1, 5}) {
     for (const BatchShape& a : shapes) {
       for (const BatchShape& b : shapes) {
         const std::size_t bytes = golden.decoder.activation_bytes(largest_of(a, b), probes);
-        EXPECT_LE(golden.decoder.activation_bytes(a, probes), bytes) << a.tokens << ' ' << a.reads;
-        EXPECT_LE(golden.decoder.activation_bytes(b, probes), bytes) << b.tokens << ' ' << b.reads;
+        EXPECT_LE(golden.decoder.activation_bytes(a, probes), bytes) << a.tokens << ' ' << a.loss_rows;
+        EXPECT_LE(golden.decoder.activation_bytes(b, probes), bytes) << b.tokens << ' ' << b.loss_rows;
       }
     }
   }
@@ -207,7 +210,7 @@ TEST(Decoder, ThreadsChangeNoBit) {
 TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
   const Description description = read_description(model_directory("llama_tied"));
   const auto backend = make_backend({.device = DeviceKind::reference});
-  const BatchShape shape{.tokens = 40, .sequences = 2, .reads = 4, .questions = 4, .longest = 30};
+  const BatchShape shape{.tokens = 40, .sequences = 2, .loss_rows = 4, .targets = 4, .longest = 30};
   AdapterConfig all{.r = 2};
   AdapterConfig upper = all;
   upper.layers_to_transform = {2};
@@ -228,9 +231,12 @@ TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
 // Which operations come first for a probe decides what is shared, and with it where buffers lie.
 TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
   const auto backend = make_backend({.device = DeviceKind::reference});
-  const auto shape = [](std::int64_t tokens, std::int64_t reads) {
-    return BatchShape{
-        .tokens = tokens, .sequences = 2, .reads = reads, .questions = reads, .longest = tokens - 1};
+  const auto shape = [](std::int64_t tokens, std::int64_t loss_rows) {
+    return BatchShape{.tokens = tokens,
+                      .sequences = 2,
+                      .loss_rows = loss_rows,
+                      .targets = loss_rows,
+                      .longest = tokens - 1};
   };
   const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
   for (const char* model : {"llama", "llama_grouped", "llama_tied"}) {
@@ -360,7 +366,9 @@ TEST(Decoder, SequencesLongerThanTheModelAreRefused) {
   const auto backend = make_backend({.device = DeviceKind::reference});
   Decoder decoder(*backend, description, nullptr, nullptr);
   expect_input_error(
-      [&] { decoder.reserve({.tokens = 49, .sequences = 1, .reads = 1, .questions = 1, .longest = 49}, 1); },
+      [&] {
+        decoder.reserve({.tokens = 49, .sequences = 1, .loss_rows = 1, .targets = 1, .longest = 49}, 1);
+      },
       {"49", "48"});
 }
 

@@ -37,11 +37,11 @@ class Golden {
   std::vector<float> evaluate(std::span<const Probe> group) {
     ProbeTable table;
     backend->upload(group, noise, table);
-    const std::int64_t questions = batch.shape.questions;
-    std::vector<float> values(group.size() * static_cast<std::size_t>(questions));
+    const std::int64_t targets = batch.shape.targets;
+    std::vector<float> values(group.size() * static_cast<std::size_t>(targets));
     const Buffer buffer = backend->allocate(values.size() * sizeof(float));
-    View out = dense(buffer.data(), DType::f32, 1, questions);
-    out.probe_stride = questions;
+    View out = dense(buffer.data(), DType::f32, 1, targets);
+    out.probe_stride = targets;
     decoder.evaluate(table, out);
     backend->read(values, out, table.count());
     return values;

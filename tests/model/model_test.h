@@ -97,10 +97,10 @@ PackedBatch golden_batch(const Safetensors& expected, bool every_row, Keep&& kee
       const std::int32_t row = batch.offsets.back() + i;
       batch.positions.push_back(i);
       if (!every_row && (i + 1 == length || !keep(row))) continue;
-      batch.reads.push_back(row);
+      batch.loss_rows.push_back(row);
       if (every_row) continue;
-      batch.question_reads.push_back(static_cast<std::int32_t>(batch.reads.size()) - 1);
-      batch.question_tokens.push_back(batch.tokens[static_cast<std::size_t>(row) + 1]);
+      batch.target_rows.push_back(static_cast<std::int32_t>(batch.loss_rows.size()) - 1);
+      batch.target_tokens.push_back(batch.tokens[static_cast<std::size_t>(row) + 1]);
     }
     batch.offsets.push_back(batch.offsets.back() + length);
   }

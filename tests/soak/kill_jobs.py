@@ -61,7 +61,7 @@ def main():
                     lengths[ranks] = max(lengths.get(ranks, 0.0), time.monotonic() - started.start)
                 text = started.text()
                 finished = True
-            # The step it went on from is said once all is read; earlier kills of the resume leave the question open.
+            # The step it went on from is said once all is read; earlier kills of the resume leave the target open.
             if "going on from step" in text or "first example" in text:
                 check(started.resumed_from() >= on_disk, run,
                       f"{on_disk} steps were on disk, it went on from {started.resumed_from()}")

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "cuda_plan.h"
-#include "idle_backend.h"
+#include "dry_run_backend.h"
 #include "mezzo/model/decoder.h"
 #include "mezzo/model/family.h"
 #include "mezzo/model/lora.h"
@@ -14,9 +14,9 @@
 namespace mezzo {
 namespace {
 
-class AskingBackend final : public IdleBackend {
+class AskingBackend final : public DryRunBackend {
  public:
-  explicit AskingBackend(const CudaPlan& plan) : IdleBackend(plan), plan_(plan) {}
+  explicit AskingBackend(const CudaPlan& plan) : DryRunBackend(plan), plan_(plan) {}
 
   void prepare(const Workload& workload) override {
     slot_rows_ = 2 * workload.largest.tokens;
@@ -62,15 +62,15 @@ PackedBatch batch_of(std::int32_t sequences, std::int32_t tokens, bool all_read)
   batch.offsets.push_back(0);
   for (std::int32_t s = 0; s < sequences; ++s) {
     for (std::int32_t t = 0; t < tokens; ++t) {
-      if (all_read || t + 1 == tokens) batch.reads.push_back(s * tokens + t);
+      if (all_read || t + 1 == tokens) batch.loss_rows.push_back(s * tokens + t);
       batch.tokens.push_back(1);
       batch.positions.push_back(t);
     }
     batch.offsets.push_back((s + 1) * tokens);
   }
-  for (std::size_t r = 0; r < batch.reads.size(); ++r) {
-    batch.question_reads.push_back(static_cast<std::int32_t>(r));
-    batch.question_tokens.push_back(1);
+  for (std::size_t r = 0; r < batch.loss_rows.size(); ++r) {
+    batch.target_rows.push_back(static_cast<std::int32_t>(r));
+    batch.target_tokens.push_back(1);
   }
   return batch;
 }
@@ -99,8 +99,8 @@ std::set<Way> ways_of(const CudaPlan& plan, const Description& description, cons
     ProbeTable table;
     backend.upload(probes, NoiseKind::gaussian, table);
     const Buffer room = backend.allocate(std::size_t{1} << 20);
-    View out = dense(room.data(), DType::f32, 1, batch.shape.questions);
-    out.probe_stride = batch.shape.questions;
+    View out = dense(room.data(), DType::f32, 1, batch.shape.targets);
+    out.probe_stride = batch.shape.targets;
     decoder.evaluate(table, out);
   }
   return backend.ways;

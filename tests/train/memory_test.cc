@@ -49,9 +49,9 @@ TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
       batch.positions.push_back(t);
     }
     batch.offsets.push_back(static_cast<std::int32_t>(batch.tokens.size()));
-    batch.reads.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
-    batch.question_reads.push_back(s);
-    batch.question_tokens.push_back(5);
+    batch.loss_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()) - 1);
+    batch.target_rows.push_back(s);
+    batch.target_tokens.push_back(5);
   }
   const BatchShape shape = shape_of(batch);
   constexpr std::int64_t group = 8;

@@ -170,8 +170,8 @@ TEST(LargestSlice, TellsOfRowsThatAreNotRead) {
     for (const bool mixed : {false, true}) {
       const BatchShape shape = largest({all_read, mixed ? not_all : all_read});
       EXPECT_EQ(shape.tokens, 4);
-      EXPECT_EQ(shape.reads, 4);
-      EXPECT_EQ(shape.leaves_rows_unread(), mixed) << steps << " steps";
+      EXPECT_EQ(shape.loss_rows, 4);
+      EXPECT_EQ(shape.has_rows_without_loss(), mixed) << steps << " steps";
     }
   }
 }
@@ -190,7 +190,7 @@ TEST(LargestSlice, OfALongRunIsEnoughForEachOfItsSlices) {
       config.max_steps = 5'000'000;
       const BatchShape bound = largest_slice(config, stream, TaskLoss::options);
       EXPECT_GE(bound.tokens, seen.tokens) << examples << " examples, slices of " << batch;
-      EXPECT_GE(bound.questions, seen.questions);
+      EXPECT_GE(bound.targets, seen.targets);
     }
   }
 }

@@ -53,10 +53,10 @@ struct Rope {
 /// A PackedBatch in the backend's memory; every view is one row of i32.
 struct DeviceBatch {
   BatchShape shape;
-  View tokens, positions;                ///< [T]
-  View offsets;                          ///< [S + 1]
-  View reads;                            ///< [R]
-  View question_reads, question_tokens;  ///< [Q]
+  View tokens, positions;           ///< [T]
+  View offsets;                     ///< [S + 1]
+  View loss_rows;                   ///< [R]
+  View target_rows, target_tokens;  ///< [Q]
   Buffer storage;
 };
 
@@ -160,7 +160,7 @@ class Backend : public DevicePlan {
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
-  /// out[p, j] = log softmax(head x[p, question_reads[j]])[question_tokens[j]], fp32. x [R, H]; out [1, Q]
+  /// out[p, j] = log softmax(head x[p, target_rows[j]])[target_tokens[j]], fp32. x [R, H]; out [1, Q]
   /// for each probe. The logits are never kept whole where they would not fit.
   virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                      View out) = 0;

@@ -4,7 +4,7 @@
 // included (NaN payloads and -0 survive), whatever the order and the number of ranks.
 //
 // Silence is a value: no call waits for ever, and nothing above this interface calls a collective. Beside the
-// sums the ranks send each other signs of life, from which it is known who is missing and what it was doing.
+// sums the ranks send each other heartbeats, from which it is known who is missing and what it was doing.
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -26,8 +26,8 @@ std::string_view name_of(Phase phase);
 /// A rank that was given up.
 struct Absence {
   int rank = 0;
-  bool alive = false;             ///< it gives signs of life, but did not come
-  Seconds waited{0};              ///< since its last sign of life, or, when alive, since it was waited for
+  bool alive = false;             ///< it gives heartbeats, but did not come
+  Seconds waited{0};              ///< since its last heartbeat, or, when alive, since it was waited for
   Phase phase = Phase::starting;  ///< what it said last that it is at
   std::uint64_t step = 0;         ///< counted from 1; 0: before the first
 };
@@ -65,7 +65,7 @@ class Exchange {
   /// "rank 3 on host"
   std::string name_of_rank(int rank) const { return fmt::format("rank {} on {}", rank, host(rank)); }
 
-  /// What this rank's signs of life say from here on.
+  /// What this rank's heartbeats say from here on.
   void doing(Phase phase, std::uint64_t step) {
     phase_.store(phase, std::memory_order_relaxed);
     step_.store(step, std::memory_order_relaxed);
@@ -95,7 +95,7 @@ class Exchange {
  private:
   int rank_;
   std::vector<std::string> hosts_;
-  std::atomic<Phase> phase_{Phase::starting};  // read by the thread that gives the signs of life
+  std::atomic<Phase> phase_{Phase::starting};  // read by the thread that gives the heartbeats
   std::atomic<std::uint64_t> step_{0};
 };
 

@@ -7,8 +7,8 @@ using Seconds = std::chrono::duration<double>;
 
 /// How long a rank is waited for.
 struct Patience {
-  Seconds silence;  ///< without a sign of life from it: it is dead, stopped or cut off
-  Seconds work;     ///< from the moment in which it is waited for, though it lives: it is stuck
+  Seconds silence;  ///< without a heartbeat from it: it is dead, stopped or cut off
+  Seconds work;     ///< from the moment in which it is waited for, though it lives: it is a straggler
 };
 
 /// Before there is a config, and for what is never to take long: a silent rank is named within half a minute.

@@ -6,15 +6,15 @@
 namespace mezzo {
 
 /// Several sequences packed one after another. All probes of a step see the same batch.
-/// T tokens, S sequences, R rows that a loss reads, Q questions asked of those rows.
+/// T tokens, S sequences, R loss rows, Q targets in those rows.
 struct PackedBatch {
   std::vector<std::int32_t> tokens;     ///< [T]
   std::vector<std::int32_t> positions;  ///< [T] place in its own sequence, from 0
   std::vector<std::int32_t> offsets;    ///< [S + 1] sequence s is tokens [offsets[s], offsets[s + 1])
-  std::vector<std::int32_t> reads;      ///< [R] ascending rows whose next-token distribution is read
-  /// Question j asks for log p(question_tokens[j] | row reads[question_reads[j]]).
-  std::vector<std::int32_t> question_reads;   ///< [Q] index into reads
-  std::vector<std::int32_t> question_tokens;  ///< [Q] token ids
+  std::vector<std::int32_t> loss_rows;  ///< [R] ascending rows whose next-token distribution is read
+  /// Target j asks for log p(target_tokens[j] | row loss_rows[target_rows[j]]).
+  std::vector<std::int32_t> target_rows;    ///< [Q] index into loss_rows
+  std::vector<std::int32_t> target_tokens;  ///< [Q] token ids
 
   std::int64_t token_count() const { return static_cast<std::int64_t>(tokens.size()); }
 };
@@ -23,13 +23,13 @@ struct PackedBatch {
 struct BatchShape {
   std::int64_t tokens = 0;     ///< T
   std::int64_t sequences = 0;  ///< S
-  std::int64_t reads = 0;      ///< R
-  std::int64_t questions = 0;  ///< Q
+  std::int64_t loss_rows = 0;  ///< R
+  std::int64_t targets = 0;    ///< Q
   std::int64_t longest = 0;    ///< tokens of the longest sequence
   bool mixed = false;          ///< a maximum over shapes of which some leave rows unread
 
   /// Whether the last layer keeps the rows that are read apart from the others, which takes more memory.
-  bool leaves_rows_unread() const { return mixed || reads < tokens; }
+  bool has_rows_without_loss() const { return mixed || loss_rows < tokens; }
 };
 
 BatchShape shape_of(const PackedBatch& batch);

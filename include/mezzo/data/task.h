@@ -55,11 +55,11 @@ class Task {
   std::int64_t longest_option_ = 0;
 };
 
-/// A slice packed for the model, with the questions whose answers make its loss.
+/// A slice packed for the model, with the targets whose answers make its loss.
 struct LossBatch {
   struct Item {
     std::int32_t label = 0;                                      ///< index into options
-    std::vector<std::pair<std::int32_t, std::int32_t>> options;  ///< ranges of questions, one an option asked
+    std::vector<std::pair<std::int32_t, std::int32_t>> options;  ///< ranges of targets, one an option asked
   };
   PackedBatch packed;
   std::vector<Item> items;  ///< one an example

@@ -59,7 +59,7 @@ class Decoder {
   /// Embeds the batch and runs what all probes share. `batch` must stay as it is until the last evaluate() of
   /// it.
   void begin(const DeviceBatch& batch);
-  /// Continues from begin() for one group. out: [1, Q] fp32 for each probe, log p(question token | read row).
+  /// Continues from begin() for one group. out: [1, Q] fp32 for each probe, log p(target token | read row).
   void evaluate(const ProbeTable& table, View out);
   /// The same, but the logits of the read rows. out: [R, vocabulary] for each probe, in the activations'
   /// dtype.

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "mezzo/backend/floor.h"
+#include "mezzo/backend/gemm_bound.h"
 #include "mezzo/io/record_file.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/probe_runner.h"
@@ -59,7 +59,7 @@ class BenchmarkStep {
   void update();   ///< update, hash and record alone; waits
 
   /// The base products of a step's probes, unshared; of the head's rows only those that are read.
-  std::vector<FloorProduct> floor() const;
+  std::vector<PlainProduct> gemm_bound() const;
   const BatchShape& shape() const { return shape_; }
   /// Seconds by which the ranks' evaluations differed in the last step.
   double skew() const;
@@ -111,7 +111,7 @@ struct BenchmarkOptions {
   bool one_by_one = false;                         ///< also one probe a forward
   bool upper_half = false;                         ///< also with the upper half of the layers perturbed
   bool base_forward = false;  ///< also a group's forward against the base model's over the same rows
-  bool floor = false;         ///< also the products alone, in turn with the steps
+  bool gemm_bound = false;    ///< also the products alone, in turn with the steps
 };
 
 /// Seconds are medians.
@@ -134,11 +134,11 @@ struct BenchmarkResult {
   std::optional<double> upper_half = {};     ///< step
   std::optional<double> group_forward = {};  ///< with base_forward
   std::optional<double> base_forward = {};
-  std::optional<double> floor = {};
-  double floor_operations = 0.0;
-  std::optional<int> floor_candidates = {};  ///< ProductFloor::fewest_candidates
-  std::optional<double> exchange = {};       ///< of several ranks that come at once
-  std::optional<double> skew = {};           ///< between the ranks' evaluations in a step
+  std::optional<double> gemm_bound = {};
+  double gemm_bound_operations = 0.0;
+  std::optional<int> gemm_bound_candidates = {};  ///< GemmBound::fewest_candidates
+  std::optional<double> exchange = {};            ///< of several ranks that come at once
+  std::optional<double> skew = {};                ///< between the ranks' evaluations in a step
 };
 
 /// On all ranks together. What is not a step on several ranks (one_by_one and all below it) is of one rank

@@ -14,7 +14,7 @@
 
 namespace mezzo {
 
-/// How long a rank may give no sign of life: runtime.timeout_s, but not less than ten signs take.
+/// How long a rank may give no heartbeat: runtime.timeout_s, but not less than ten heartbeats take.
 Seconds tolerated_silence(const RuntimeConfig& config);
 /// For what reads weights and data, or does work that was never timed: many of the config's timeouts.
 Patience loading_patience(const RuntimeConfig& config);

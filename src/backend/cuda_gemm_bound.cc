@@ -1,4 +1,5 @@
-// The floor on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K allowed.
+// The GEMM bound on a card: every product in bf16 by the fastest algorithm that cuBLASLt offers, split-K
+// allowed.
 #include <algorithm>
 #include <optional>
 #include <vector>
@@ -7,21 +8,21 @@
 #include "cuda_gemm.h"
 #include "cuda_memory.h"
 #include "kernels/cuda/rows.h"
-#include "mezzo/backend/floor.h"
+#include "mezzo/backend/gemm_bound.h"
 
 namespace mezzo {
 namespace {
 
-class CudaFloor final : public ProductFloor {
+class CudaGemmBound final : public GemmBound {
  public:
-  CudaFloor(const BackendOptions& options, std::span<const FloorProduct> products)
+  CudaGemmBound(const BackendOptions& options, std::span<const PlainProduct> products)
       : dtype_(options.fp32 ? DType::f32 : DType::bf16),
         stream_(make_stream()),
         gemm_(stream_.get(), allocate_on_card(Gemm::workspace_bytes), Gemm::Choice::any_bits, "") {
     std::int64_t most_x = 0, most_y = 0;  // elements
-    for (const FloorProduct& product : products) {
+    for (const PlainProduct& product : products) {
       products_.push_back(aligned(product));
-      const FloorProduct& p = products_.back();
+      const PlainProduct& p = products_.back();
       most_x = std::max(most_x, p.rows * p.in);
       most_y = std::max(most_y, p.rows * p.out);
     }
@@ -30,13 +31,13 @@ class CudaFloor final : public ProductFloor {
       MEZZO_CUDA(cuda::fill_normals(buffer.data(), dtype_, count, stream_.get()));
       return buffer;
     };
-    for (const FloorProduct& p : products_) {
+    for (const PlainProduct& p : products_) {
       if (gemm_.chosen(shape_of(p))) continue;
       const Buffer scratch = allocate_on_card(Gemm::search_bytes(shape_of(p), p.rows));
       gemm_.choose(shape_of(p), p.rows, scratch.data(), scratch.bytes());
     }
     // Each product reads a weight of its own, as in a model: none is left in the cache by the last one.
-    for (const FloorProduct& p : products_) weights_.push_back(filled(p.out * p.in));
+    for (const PlainProduct& p : products_) weights_.push_back(filled(p.out * p.in));
     x_ = filled(most_x);
     y_ = filled(most_y);
     MEZZO_CUDA(cudaStreamSynchronize(stream_.get()));
@@ -44,7 +45,7 @@ class CudaFloor final : public ProductFloor {
 
   void run() override {
     for (std::size_t i = 0; i < products_.size(); ++i) {
-      const FloorProduct& p = products_[i];
+      const PlainProduct& p = products_[i];
       gemm_.run(shape_of(p), {.weight = weights_[i].data(),
                               .weight_stride = p.in,
                               .x = x_.data(),
@@ -60,30 +61,30 @@ class CudaFloor final : public ProductFloor {
 
  private:
   /// Rows in whole 16 bytes, as the library wants them at full speed.
-  static FloorProduct aligned(const FloorProduct& p) {
+  static PlainProduct aligned(const PlainProduct& p) {
     const auto up = [](std::int64_t count) {
       return (count + unit_columns - 1) / unit_columns * unit_columns;
     };
     return {.rows = p.rows, .out = up(p.out), .in = up(p.in)};
   }
-  GemmShape shape_of(const FloorProduct& p) const {
+  GemmShape shape_of(const PlainProduct& p) const {
     return {.n = p.out, .k = p.in, .in = dtype_, .out = dtype_};
   }
 
   DType dtype_;
   Stream stream_;
   Gemm gemm_;
-  std::vector<FloorProduct> products_;
+  std::vector<PlainProduct> products_;
   std::vector<Buffer> weights_;
   Buffer x_, y_;
 };
 
 }  // namespace
 
-std::unique_ptr<ProductFloor> make_cuda_floor(const BackendOptions& options,
-                                              std::span<const FloorProduct> products) {
+std::unique_ptr<GemmBound> make_cuda_gemm_bound(const BackendOptions& options,
+                                                std::span<const PlainProduct> products) {
   MEZZO_CUDA(cudaSetDevice(options.device_index));
-  return std::make_unique<CudaFloor>(options, products);
+  return std::make_unique<CudaGemmBound>(options, products);
 }
 
 }  // namespace mezzo

@@ -1,5 +1,6 @@
 #pragma once
-// Who has been heard of when, and who is to be given up. Knows nothing of how signs travel, and no clock.
+// Who has been heard of when, and who is to be given up. Knows nothing of how heartbeats travel, and no
+// clock.
 #include <chrono>
 #include <optional>
 #include <vector>
@@ -9,25 +10,27 @@
 namespace mezzo {
 
 /// What a rank tells of itself.
-struct Sign {
+struct Heartbeat {
   std::uint64_t arrived = 0;  ///< sums that it has come to
   Phase phase = Phase::starting;
   std::uint64_t step = 0;
 };
 
-class Roll {
+class FailureDetector {
  public:
   using Time = std::chrono::steady_clock::time_point;
 
   /// All ranks count as heard `now`.
-  Roll(int ranks, Time now) : entries_(static_cast<std::size_t>(ranks), Entry{now, {}}) {}
+  FailureDetector(int ranks, Time now) : entries_(static_cast<std::size_t>(ranks), Entry{now, {}}) {}
 
   void heard(int rank, Time now) { entries_[static_cast<std::size_t>(rank)].heard = now; }
-  void heard(int rank, const Sign& sign, Time now) { entries_[static_cast<std::size_t>(rank)] = {now, sign}; }
+  void heard(int rank, const Heartbeat& heartbeat, Time now) {
+    entries_[static_cast<std::size_t>(rank)] = {now, heartbeat};
+  }
   /// This process did not run for a while itself, so that it could hear of nobody: every silence begins anew.
   void awoke(Time now);
 
-  const Sign& sign(int rank) const { return entries_[static_cast<std::size_t>(rank)].sign; }
+  const Heartbeat& heartbeat(int rank) const { return entries_[static_cast<std::size_t>(rank)].heartbeat; }
 
   /// Why `rank`, waited for since `since`, is to be given up by now, if it is; one that `came` only for
   /// silence. `slack` makes a silence count that much longer.
@@ -37,7 +40,7 @@ class Roll {
  private:
   struct Entry {
     Time heard;
-    Sign sign;
+    Heartbeat heartbeat;
   };
   std::vector<Entry> entries_;  ///< [ranks]
 };

@@ -1,4 +1,4 @@
-#include "roll.h"
+#include "failure_detector.h"
 
 namespace mezzo {
 
@@ -20,12 +20,12 @@ std::string_view name_of(Phase phase) {
   return "unknown phase";
 }
 
-void Roll::awoke(Time now) {
+void FailureDetector::awoke(Time now) {
   for (Entry& entry : entries_) entry.heard = now;
 }
 
-std::optional<Absence> Roll::absence(int rank, bool came, Time since, Patience patience, Seconds slack,
-                                     Time now) const {
+std::optional<Absence> FailureDetector::absence(int rank, bool came, Time since, Patience patience,
+                                                Seconds slack, Time now) const {
   const Entry& entry = entries_[static_cast<std::size_t>(rank)];
   const Seconds quiet = now - entry.heard;
   const Seconds waited = now - since;
@@ -34,8 +34,8 @@ std::optional<Absence> Roll::absence(int rank, bool came, Time since, Patience p
   return Absence{.rank = rank,
                  .alive = !silent,
                  .waited = silent ? quiet : waited,
-                 .phase = entry.sign.phase,
-                 .step = entry.sign.step};
+                 .phase = entry.heartbeat.phase,
+                 .step = entry.heartbeat.step};
 }
 
 }  // namespace mezzo

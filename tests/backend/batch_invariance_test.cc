@@ -78,7 +78,7 @@ class Forward {
                      {.activation = Activation::silu, .gated = true});
     attention_out = make(tokens, 160);
     backend->attention(table, batch, shape, nullptr, q.view, q.view, q.view, {}, attention_out.view);
-    scores = make(1, batch.shape.questions);
+    scores = make(1, batch.shape.targets);
     backend->score(table, batch, head.product, x.view, scores.view);
   }
 
@@ -105,7 +105,7 @@ bool finite(const View& view, std::int64_t probes) {
 
 constexpr const char* names[] = {"norm", "q", "k", "v", "gated", "attention", "score"};
 
-TEST(Company, ProbeHasTheSameBitsInAnyGroup) {
+TEST(BatchInvariance, ProbeHasTheSameBitsInAnyGroup) {
   for (const std::vector<std::int32_t>& lengths :
        {std::vector<std::int32_t>{1}, {15}, {31, 2}, {16, 257, 40}}) {
     for (const bool shared_x : {false, true}) {
@@ -133,7 +133,7 @@ TEST(Company, ProbeHasTheSameBitsInAnyGroup) {
 }
 
 /// Probes differ among themselves: otherwise the test above would hold for a backend that mixes them up.
-TEST(Company, ProbesDiffer) {
+TEST(BatchInvariance, ProbesDiffer) {
   const Forward together({{0, 1, 3, 4}, 2, 0}, {16, 257, 40}, true);
   for (std::int64_t p = 1; p < 4; ++p) {
     EXPECT_FALSE(same_bits(together.q.view, 0, together.q.view, p)) << p;
@@ -142,11 +142,11 @@ TEST(Company, ProbesDiffer) {
 }
 
 /// x shared by all probes gives what each would get from its own copy of it.
-TEST(Company, SharedInputsGiveTheSameBits) {
+TEST(BatchInvariance, SharedInputsGiveTheSameBits) {
   RandomProduct random(in, {160, 80, 80}, {8, 0, 8}, true, 1);
   for (const std::int64_t rows : {1, 33, 257, 500}) {
     const auto backend = make_backend({.device = DeviceKind::cpu, .threads = 2});
-    backend->prepare({.largest = {.tokens = rows, .sequences = 1, .reads = 1, .questions = 1, .longest = 1},
+    backend->prepare({.largest = {.tokens = rows, .sequences = 1, .loss_rows = 1, .targets = 1, .longest = 1},
                       .probes = 3,
                       .products = {&random.product},
                       .attention = {}});
@@ -171,7 +171,7 @@ TEST(Company, SharedInputsGiveTheSameBits) {
 }
 
 /// epsilon = 0 is the unperturbed model: whatever the seed, in company of perturbed probes or not.
-TEST(Company, NoEpsilonIsNoPerturbation) {
+TEST(BatchInvariance, NoEpsilonIsNoPerturbation) {
   const Forward none({{0, 1, 2}, 2, 0}, {31, 33}, true, true);
   for (const std::size_t r : {1, 3, 4}) {  // q, v, gated
     const View& view = none.results()[r]->view;

@@ -1,5 +1,5 @@
 #pragma once
-// The floor of a step: what its base products alone take.
+// The GEMM bound of a step: what its base products alone take.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,7 +10,7 @@
 namespace mezzo {
 
 /// y [rows, out] = x [rows, in] W^T.
-struct FloorProduct {
+struct PlainProduct {
   std::int64_t rows = 0;
   std::int64_t out = 0;
   std::int64_t in = 0;
@@ -22,9 +22,9 @@ struct FloorProduct {
 
 /// Each product as one plain product of random data by the fastest way that the device's library knows,
 /// nothing shared between products and nothing done to their results.
-class ProductFloor {
+class GemmBound {
  public:
-  virtual ~ProductFloor() = default;
+  virtual ~GemmBound() = default;
   virtual void run() = 0;  ///< all products once; waits
   /// How many of the library's algorithms were timed, for the product where they were fewest; none where it
   /// does not let choose.
@@ -33,7 +33,7 @@ class ProductFloor {
 
 /// On the device and in the element type of such a backend; its memory is its own. DeviceError as from
 /// make_backend.
-std::unique_ptr<ProductFloor> make_product_floor(const BackendOptions& options,
-                                                 std::span<const FloorProduct> products);
+std::unique_ptr<GemmBound> make_gemm_bound(const BackendOptions& options,
+                                           std::span<const PlainProduct> products);
 
 }  // namespace mezzo

@@ -7,7 +7,7 @@ namespace mezzo {
 
 /// Has a device's sizes and does nothing: views have no data, every number read is zero. What a run asks of a
 /// backend can be counted with it before there is a device.
-class IdleBackend : public BackendOver {
+class DryRunBackend : public BackendOver {
  public:
   using BackendOver::BackendOver;
 

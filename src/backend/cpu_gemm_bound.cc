@@ -1,4 +1,4 @@
-// The host's floor: OpenBLAS over all threads, one call a product.
+// GEMM bound on the host: OpenBLAS over all threads, one call a product.
 #include <algorithm>
 #include <random>
 #include <vector>
@@ -9,14 +9,14 @@
 namespace mezzo {
 namespace {
 
-class CpuFloor final : public ProductFloor {
+class CpuGemmBound final : public GemmBound {
  public:
-  CpuFloor(int threads, std::span<const FloorProduct> products)
+  CpuGemmBound(int threads, std::span<const PlainProduct> products)
       : threads_(threads), products_(products.begin(), products.end()) {
     std::int64_t x = 0;
     std::int64_t w = 0;
     std::int64_t y = 0;
-    for (const FloorProduct& product : products_) {
+    for (const PlainProduct& product : products_) {
       x = std::max(x, product.rows * product.in);
       w = std::max(w, product.out * product.in);
       y = std::max(y, product.rows * product.out);
@@ -28,7 +28,7 @@ class CpuFloor final : public ProductFloor {
   }
 
   void run() override {
-    for (const FloorProduct& product : products_) {
+    for (const PlainProduct& product : products_) {
       cpu::multiply(threads_, x_.data(), w_.data(), y_.data(), product.rows, product.out, product.in);
     }
   }
@@ -42,15 +42,15 @@ class CpuFloor final : public ProductFloor {
   }
 
   int threads_;
-  std::vector<FloorProduct> products_;
+  std::vector<PlainProduct> products_;
   std::vector<float> x_, w_, y_;  // each as large as the largest product's
 };
 
 }  // namespace
 
-std::unique_ptr<ProductFloor> make_cpu_floor(const BackendOptions& options,
-                                             std::span<const FloorProduct> products) {
-  return std::make_unique<CpuFloor>(options.threads, products);
+std::unique_ptr<GemmBound> make_cpu_gemm_bound(const BackendOptions& options,
+                                               std::span<const PlainProduct> products) {
+  return std::make_unique<CpuGemmBound>(options.threads, products);
 }
 
 }  // namespace mezzo

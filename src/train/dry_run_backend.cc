@@ -1,8 +1,8 @@
-#include "idle_backend.h"
+#include "dry_run_backend.h"
 
 namespace mezzo {
 
-void IdleBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
+void DryRunBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   const auto row = [](const std::vector<std::int32_t>& values) {
     return dense(nullptr, DType::i32, 1, static_cast<std::int64_t>(values.size()));
   };
@@ -10,9 +10,9 @@ void IdleBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   destination.tokens = row(batch.tokens);
   destination.positions = row(batch.positions);
   destination.offsets = row(batch.offsets);
-  destination.reads = row(batch.reads);
-  destination.question_reads = row(batch.question_reads);
-  destination.question_tokens = row(batch.question_tokens);
+  destination.loss_rows = row(batch.loss_rows);
+  destination.target_rows = row(batch.target_rows);
+  destination.target_tokens = row(batch.target_tokens);
 }
 
 }  // namespace mezzo
