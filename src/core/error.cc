@@ -1,5 +1,7 @@
 #include "mezzo/core/error.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -9,6 +11,24 @@ namespace mezzo {
 
 IoError io_error(const std::string& operation, const std::string& path, int error_number) {
   return IoError("{}: cannot {}: {}", path, operation, std::strerror(error_number));
+}
+
+const char* kind_of_file(unsigned mode) {
+  switch (mode & S_IFMT) {
+    case S_IFREG:
+      return "a regular file";
+    case S_IFDIR:
+      return "a directory";
+    case S_IFIFO:
+      return "a FIFO or pipe";
+    case S_IFCHR:
+    case S_IFBLK:
+      return "a device";
+    case S_IFSOCK:
+      return "a socket";
+    default:
+      return "no file that can be read";
+  }
 }
 
 std::size_t edit_distance(const std::string& a, const std::string& b) {

@@ -1,12 +1,14 @@
 #include "mezzo/core/config.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -118,6 +120,7 @@ TEST(Config, Defaults) {
   EXPECT_EQ(c.runtime.dtype, Precision::automatic);
   EXPECT_EQ(c.runtime.threads, std::nullopt);
   EXPECT_EQ(c.runtime.timeout_s, 60);
+  EXPECT_EQ(c.runtime.start_timeout_s, 120);
 }
 
 // A config that sets every key of its task to something else than the default.
@@ -152,7 +155,7 @@ train:
   trajectory_sync_steps: 15
   hash_steps: 16
   resume_from_checkpoint: /runs/all/snapshots/step-5.h5
-runtime: {device: cpu, dtype: bf16, threads: 2, timeout_s: 0.5}
+runtime: {device: cpu, dtype: bf16, threads: 2, timeout_s: 0.5, start_timeout_s: 600}
 )";
 
 TEST(Config, ReadsEveryKey) {
@@ -193,7 +196,11 @@ TEST(Config, ReadsEveryKey) {
              .trajectory_sync_steps = 15,
              .hash_steps = 16,
              .resume_from_checkpoint = {ResumeFrom::Kind::snapshot, "/runs/all/snapshots/step-5.h5"}};
-  e.runtime = {.device = Device::cpu, .dtype = Precision::bf16, .threads = 2, .timeout_s = 0.5};
+  e.runtime = {.device = Device::cpu,
+               .dtype = Precision::bf16,
+               .threads = 2,
+               .timeout_s = 0.5,
+               .start_timeout_s = 600};
   EXPECT_EQ(c, e);
 }
 
@@ -228,6 +235,51 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
   const Config eval =
       parsed(minimal, {"data.train=null", "data.validation=/v", "train.output_dir=null"}, ConfigUse::eval);
   EXPECT_EQ(parsed(to_yaml(eval), {}, ConfigUse::eval), eval);
+}
+
+TEST(Config, KnowsWhichKeysTheUserWrote) {
+  using Names = std::set<std::string, std::less<>>;
+  const Names in_file = {
+      "model.path",      "data.train", "data.task.type", "data.task.template", "data.task.verbalizers",
+      "train.output_dir"};
+  EXPECT_EQ(parsed(minimal).written, in_file);
+  Names expected = in_file;
+  // A default that is written out is written, and so is null; a section without keys writes none.
+  expected.insert({"zo.epsilon", "data.validation", "train.seed"});
+  EXPECT_EQ(parsed(minimal + "lora:\nzo: {epsilon: 0.01}\n",
+                   {"data.validation=null", "train.seed=42", "data.task.verbalizers.0=\" bad\""})
+                .written,
+            expected);
+  EXPECT_EQ(parsed(minimal, {"zo.epsilon=0.01"}), parsed(minimal));  // who wrote a value is no part of it
+}
+
+TEST(Config, UnwrittenKeysTakeTheValuesOfARun) {
+  const Overrides of_the_run = {"zo.directions=8",
+                                "zo.noise=rademacher",
+                                "lora.target_modules=[v_proj, q_proj]",
+                                "train.seed=7",
+                                "train.data_seed=9",
+                                "data.validation=/v",
+                                "optimizer.lr_scheduler_type=linear",
+                                "train.max_steps=5"};
+  const Config run = parsed(minimal, of_the_run);
+  Config now = parsed(minimal, {"zo.directions=4", "train.seed=7", "train.eval_steps=3"});
+  std::vector<IdentityEntry> entries = identity(run);
+  entries.push_back({"model.hash", "0123"});
+  adopt_unwritten(now, entries, "runs/a");
+  Overrides expected = of_the_run;
+  expected[0] = "zo.directions=4";  // what is written stays
+  expected.push_back("train.eval_steps=3");
+  expected[2] = "lora.target_modules=[q_proj, v_proj]";  // identities sort what is a set
+  EXPECT_EQ(now, parsed(minimal, expected));
+
+  entries = {{"zo.epsilon", "-1"}};
+  try {
+    adopt_unwritten(now, entries, "runs/a");
+    FAIL();
+  } catch (const UsageError& error) {
+    EXPECT_ERROR(std::string(error.what()), "runs/a: zo.epsilon", "found -1");
+  }
 }
 
 // ---- unknown and repeated keys
@@ -671,6 +723,10 @@ TEST_F(ConfigFile, NamesWhatCannotBeRead) {
   const std::string missing = folder_ / "missing.yaml";
   EXPECT_ERROR(load_error(missing), missing.c_str(), "No such file");
   EXPECT_ERROR(load_error(folder_.path()), folder_.path().c_str(), "directory");
+  const std::string fifo = folder_ / "fifo";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  EXPECT_ERROR(load_error(fifo), fifo.c_str(), "expected a regular file", "FIFO");
+  EXPECT_ERROR(load_error("/dev/zero"), "/dev/zero", "expected a regular file", "a device");
   const std::string path = write(minimal + "#" + std::string(yaml::max_bytes, 'x'));
   EXPECT_ERROR(load_error(path), path.c_str(), "1048576 bytes");
 }
@@ -723,7 +779,8 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "runtime.device",
                                              "runtime.dtype",
                                              "runtime.threads",
-                                             "runtime.timeout_s"};
+                                             "runtime.timeout_s",
+                                             "runtime.start_timeout_s"};
   std::vector<std::string> names;
   for (const KeyInfo& info : config_keys()) {
     names.push_back(info.name);
@@ -775,7 +832,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
        {"zo.probes_per_forward=3", "train.max_steps=5", "train.eval_steps=5", "train.save_steps=5",
         "train.save_total_limit=5", "train.logging_steps=5", "train.trajectory_sync_steps=5",
         "train.hash_steps=5", "train.resume_from_checkpoint=never", "runtime.threads=1",
-        "runtime.timeout_s=5", "train.output_dir=/x",
+        "runtime.timeout_s=5", "runtime.start_timeout_s=5", "train.output_dir=/x",
         // The caller adds the model's hash, and the device and dtype that these led to.
         "model.path=/x", "runtime.device=cpu", "runtime.dtype=fp32"}) {
     EXPECT_EQ(identity_of({change}), base) << change;

@@ -1,9 +1,11 @@
 #pragma once
-// The configuration of a run: one plain struct, and one table in config.cc that says of each key its name,
-// range, default and meaning. Parsing, printing, the reference (docs/configuration.md) and the comparison of
-// two runs' identities are all driven by that table.
+// The configuration of a run: one plain struct, and one table in config_table.cc that says of each key its
+// name, range, default and meaning. Parsing, printing, the reference (docs/configuration.md) and the
+// comparison of two runs' identities are all driven by that table.
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -125,6 +127,7 @@ struct RuntimeConfig {
   Precision dtype = Precision::automatic;
   std::optional<std::int64_t> threads;  ///< a rank; none: auto
   double timeout_s = 60;
+  double start_timeout_s = 120;  ///< until the first step
   bool operator==(const RuntimeConfig&) const = default;
 };
 
@@ -137,7 +140,13 @@ struct Config {
   OptimizerConfig optimizer;
   TrainConfig train;
   RuntimeConfig runtime;
-  bool operator==(const Config&) const = default;
+
+  /// Full names of the keys that the user wrote, in the file or as overrides, null included; all others hold
+  /// defaults.
+  std::set<std::string, std::less<>> written;
+
+  /// Of the values, whoever they are from.
+  bool operator==(const Config& other) const;
 };
 
 /// What a config is loaded for decides which keys have to be there: train needs data.train and
@@ -169,6 +178,11 @@ struct IdentityEntry {
 /// The model's hash and the device and dtype chosen belong to it too; the caller knows them. Lists that are
 /// sets in meaning (target_modules, layers_to_transform) are sorted.
 std::vector<IdentityEntry> identity(const Config& config);
+
+/// Gives each key that the user left unwritten the value that `entries`, a run's identity, have for it: a run
+/// goes on as it began, although a default has changed since. Entries that are no keys of a config are passed
+/// over. UsageError naming `source` for a value that the key cannot have.
+void adopt_unwritten(Config& config, std::span<const IdentityEntry> entries, const std::string& source);
 
 /// Whether a key may change when a run is resumed.
 enum class Resumption {

@@ -56,6 +56,9 @@ class CommError : public Error {
 /// An IoError that names the operation, the path and errno's text.
 IoError io_error(const std::string& operation, const std::string& path, int error_number);
 
+/// What a file is by its st_mode, for messages: "a regular file", "a directory", "a FIFO", ...
+const char* kind_of_file(unsigned mode);
+
 /// Nearest of `candidates` to `word` by edit distance, or "" when none is near: for "did you mean".
 template <typename Range>
 std::string nearest(const std::string& word, const Range& candidates);

@@ -1,0 +1,182 @@
+// The rows of the config, and nothing else: for each key its name, member, type, resumption and meaning, then
+// its default where a fresh Config does not say it, the tasks that use it, and names that other programs have
+// for it.
+#include "config_table.h"
+
+#include <limits>
+
+namespace mezzo::config {
+namespace {
+
+std::vector<Key> make_table() {
+  constexpr std::int64_t int32_max = std::numeric_limits<std::int32_t>::max();
+  // Counts fit 32 bits, so that products of two of them fit 64; steps stay exact as JSON numbers (doubles).
+  const Whole<std::int64_t> count{1, int32_max};
+  const Whole<std::int64_t> steps{1, 1'000'000'000'000'000};
+  const Whole<std::int64_t> steps_or_none{0, steps.max};
+  const Whole<std::uint64_t> seed{0, std::numeric_limits<std::uint64_t>::max()};
+  const Path directory{"a directory"};
+  const Path json_lines{"the path of a JSON-lines file"};
+  const Text field{"the name of a field"};
+  constexpr auto free = Resumption::free;
+  constexpr auto fixed = Resumption::fixed;
+
+#define MEMBER(m) \
+  [](auto& c) -> auto& { return c.m; }
+  return {
+      key("model.path", MEMBER(model.path), directory, Resumption::fixed_outcome,
+          "The model, a Hugging Face directory with config.json, safetensors and a tokenizer.")
+          .defaults_to("required")
+          .also_called({"model_name_or_path", "model_name", "pretrained_model_name_or_path", "base_model"}),
+
+      key("data.train", MEMBER(data.train), Optional<Path>{"null", json_lines}, fixed,
+          "The training examples, one JSON object a line.")
+          .defaults_to("required for train")
+          .also_called({"train_file", "dataset"}),
+      key("data.validation", MEMBER(data.validation), Optional<Path>{"null", json_lines}, fixed,
+          "The examples that evaluations read.")
+          .defaults_to("null, no evaluation; required for eval")
+          .also_called({"validation_file", "eval", "test"}),
+      key("data.max_train_examples", MEMBER(data.max_train_examples),
+          Optional<Whole<std::int64_t>>{"null", count}, fixed,
+          "Train on this many examples, the first of a shuffle by the data seed.")
+          .defaults_to("null, all")
+          .also_called({"max_train_samples", "num_train"}),
+      key("data.max_length", MEMBER(data.max_length), Optional<Whole<std::int64_t>>{"null", count}, fixed,
+          "Tokens an example at most; longer ones lose tokens from the left, never the start token or the "
+          "template's own words.")
+          .defaults_to("null, the model's")
+          .also_called({"max_seq_length", "block_size", "model_max_length"}),
+      key("data.task.type", MEMBER(data.task.type), Choice<decltype(task_types)>{task_types}, fixed,
+          "What an example is: a text and the label of its class, or a prompt and its completion.")
+          .defaults_to("required"),
+      key("data.task.template", MEMBER(data.task.prompt_template),
+          Optional<Text>{"null", {"a text with at least one {field}"}}, fixed,
+          "The prompt; {field} stands for that field of the example, {{ and }} for literal braces.")
+          .defaults_to("required for classification")
+          .used_for(For::classification),
+      key("data.task.label", MEMBER(data.task.label), field, fixed, "The field that holds the label.")
+          .used_for(For::classification)
+          .also_called({"label_field", "label_column"}),
+      key("data.task.verbalizers", MEMBER(data.task.verbalizers), VerbalizersType{}, fixed,
+          "For each label the option that follows the prompt, its leading space included.")
+          .defaults_to("required for classification")
+          .used_for(For::classification)
+          .also_called({"options", "labels", "label_words"}),
+      key("data.task.loss", MEMBER(data.task.loss), Choice<decltype(task_losses)>{task_losses}, fixed,
+          "Cross entropy over the options' mean token log-probabilities (`options`), or the loss of the "
+          "right option's or the completion's tokens (`language_model`).")
+          .defaults_to("options; language_model for completion"),
+      key("data.task.prompt", MEMBER(data.task.prompt), field, fixed, "The field that holds the prompt.")
+          .used_for(For::completion),
+      key("data.task.completion", MEMBER(data.task.completion), field, fixed,
+          "The field that holds the completion.")
+          .used_for(For::completion),
+
+      key("lora.r", MEMBER(lora.r), Optional<Whole<std::int64_t>>{"null", count}, fixed,
+          "The rank of the adapters.")
+          .defaults_to("8; with lora.adapter its own")
+          .also_called({"rank", "lora_r", "lora_rank"}),
+      key("lora.lora_alpha", MEMBER(lora.lora_alpha), Optional<Number>{"null", {}}, fixed,
+          "The adapters' output is scaled by lora_alpha / r.")
+          .defaults_to("16; with lora.adapter its own")
+          .also_called({"alpha"}),
+      key("lora.target_modules", MEMBER(lora.target_modules), TargetModulesType{}, fixed,
+          "The linear layers that get an adapter, as in PEFT; null stands for the default.")
+          .defaults_to("the family's query and value ([q_proj, v_proj]); with lora.adapter its own")
+          .also_called({"modules", "targets"}),
+      key("lora.layers_to_transform", MEMBER(lora.layers_to_transform), Optional<LayersType>{"null", {}},
+          fixed, "The decoder layers that get adapters.")
+          .defaults_to("null, all; with lora.adapter its own")
+          .also_called({"layers"}),
+      key("lora.adapter", MEMBER(lora.adapter), Optional<Path>{"null", {"the path of a PEFT adapter"}}, fixed,
+          "The adapter to start from, copied into the run; r, lora_alpha, target_modules and "
+          "layers_to_transform have to agree with it where they are given.")
+          .defaults_to("null, a fresh one")
+          .also_called({"adapter_name_or_path", "init_adapter"}),
+
+      key("zo.directions", MEMBER(zo.directions), count, fixed, "Random directions a step.")
+          .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
+      key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
+          "The size of the perturbation along a direction.")
+          .also_called({"eps", "zo_eps"}),
+      key("zo.estimator", MEMBER(zo.estimator), Choice<decltype(estimators)>{estimators}, fixed,
+          "Two losses a direction, on both its sides, or one loss a direction and one unperturbed loss a "
+          "step."),
+      key("zo.noise", MEMBER(zo.noise), Choice<decltype(noise_kinds)>{noise_kinds}, fixed,
+          "The distribution of a direction's elements.")
+          .also_called({"distribution"}),
+      key("zo.probes_per_forward", MEMBER(zo.probes_per_forward),
+          Optional<Whole<std::int64_t>>{"auto", count}, free,
+          "The most probes that one forward evaluates together; it changes speed and memory, never results."),
+
+      key("optimizer.type", MEMBER(optimizer.type), Choice<decltype(optimizer_types)>{optimizer_types}, fixed,
+          "The update rule.")
+          .also_called({"optim"}),
+      key("optimizer.learning_rate", MEMBER(optimizer.learning_rate), Number{}, fixed,
+          "The peak learning rate.")
+          .also_called({"lr"}),
+      key("optimizer.weight_decay", MEMBER(optimizer.weight_decay), Number{Lowest::zero}, fixed,
+          "Decoupled weight decay: each step also takes learning rate x weight_decay of the trainables away.")
+          .also_called({"wd"}),
+      key("optimizer.lr_scheduler_type", MEMBER(optimizer.lr_scheduler_type),
+          Choice<decltype(lr_schedulers)>{lr_schedulers}, fixed,
+          "How the learning rate goes on after the warm-up: it stays, or falls to 0 at max_steps.")
+          .also_called({"schedule"}),
+      key("optimizer.warmup_steps", MEMBER(optimizer.warmup_steps), steps_or_none, fixed,
+          "Steps over which the learning rate rises linearly from 0; with a linear or cosine schedule only."),
+
+      key("train.max_steps", MEMBER(train.max_steps), steps, Resumption::schedule, "Steps of the whole run.")
+          .also_called({"steps", "num_steps", "epochs", "num_train_epochs", "num_epochs"}),
+      key("train.batch_size", MEMBER(train.batch_size), count, fixed, "Examples of a batch, over all ranks.")
+          .also_called({"per_device_train_batch_size", "batch"}),
+      key("train.gradient_accumulation_steps", MEMBER(train.gradient_accumulation_steps), count, fixed,
+          "Batches whose losses are added up for one step, under the same directions."),
+      key("train.batch_slices", MEMBER(train.batch_slices), count, fixed,
+          "Slices that a batch is cut into, so that ranks can share it; at most batch_size."),
+      key("train.seed", MEMBER(train.seed), seed, fixed, "The 64-bit seed of directions and initial values."),
+      key("train.data_seed", MEMBER(train.data_seed), seed, fixed, "The 64-bit seed of the examples' order.")
+          .defaults_to("train.seed"),
+      key("train.output_dir", MEMBER(train.output_dir), Optional<Path>{"null", directory}, free,
+          "The run's folder.")
+          .defaults_to("required for train"),
+      key("train.eval_steps", MEMBER(train.eval_steps), steps, free, "Steps between evaluations."),
+      key("train.save_steps", MEMBER(train.save_steps), steps, free, "Steps between snapshots."),
+      key("train.save_total_limit", MEMBER(train.save_total_limit), count, free,
+          "Snapshots that are kept; older ones are deleted."),
+      key("train.logging_steps", MEMBER(train.logging_steps), steps, free,
+          "Steps between lines of progress."),
+      key("train.trajectory_sync_steps", MEMBER(train.trajectory_sync_steps), steps, free,
+          "Steps between moments when the trajectory is made to reach the disk."),
+      key("train.hash_steps", MEMBER(train.hash_steps), steps, free,
+          "Steps between comparisons of the trainables' hash across ranks."),
+      key("train.resume_from_checkpoint", MEMBER(train.resume_from_checkpoint), ResumeType{}, free,
+          "Go on from the newest valid snapshot in output_dir if there is one, start afresh, or go on from "
+          "the snapshot named."),
+
+      key("runtime.device", MEMBER(runtime.device), Choice<decltype(devices)>{devices},
+          Resumption::fixed_outcome,
+          "Where to compute; `reference` is slow, plain code for checking the others."),
+      key("runtime.dtype", MEMBER(runtime.dtype), Choice<decltype(precisions)>{precisions},
+          Resumption::fixed_outcome, "The type of weights and activations; trainables are always fp32.")
+          .also_called({"precision", "torch_dtype"}),
+      key("runtime.threads", MEMBER(runtime.threads), Optional<Whole<std::int64_t>>{"auto", count}, free,
+          "CPU threads a rank.")
+          .also_called({"num_threads"}),
+      key("runtime.timeout_s", MEMBER(runtime.timeout_s), Number{Lowest::above_zero, 1e9, false}, free,
+          "Seconds without a heartbeat after which a rank is given up."),
+      key("runtime.start_timeout_s", MEMBER(runtime.start_timeout_s), Number{Lowest::above_zero, 1e9, false},
+          free,
+          "Seconds that a rank may take to start: to join the others, read its inputs and load the model."),
+  };
+#undef MEMBER
+}
+
+}  // namespace
+
+const std::vector<Key>& table() {
+  static const std::vector<Key> rows = make_table();
+  return rows;
+}
+
+}  // namespace mezzo::config

@@ -1,0 +1,66 @@
+#pragma once
+// The table behind the config: one row a key. Reading, printing, identity and the reference are loops over
+// it.
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "config_values.h"
+#include "mezzo/core/config.h"
+
+namespace mezzo::config {
+
+/// Which tasks use a key.
+enum class For { every_task, classification, completion };
+
+/// One row.
+struct Key {
+  KeyInfo info;
+  For task = For::every_task;
+  std::vector<std::string> synonyms;  ///< names that other programs have for it, for "nearest known key"
+  std::function<void(const Value&, Config&)> read;
+  std::function<std::string(const Config&)> write;
+
+  Key& defaults_to(std::string text) {
+    info.default_value = std::move(text);
+    return *this;
+  }
+  Key& used_for(For which) {
+    task = which;
+    return *this;
+  }
+  Key& also_called(std::initializer_list<std::string> names) {
+    synonyms = names;
+    return *this;
+  }
+  bool is_used_by(TaskType type) const {
+    return task == For::every_task ||
+           task == (type == TaskType::classification ? For::classification : For::completion);
+  }
+};
+
+/// A row; `access` gives the member of a (const or not) Config that the key stands for. Without defaults_to()
+/// the default is what a fresh Config holds.
+template <typename Access, typename Type>
+Key key(std::string name, Access access, Type type, Resumption resumption, std::string description) {
+  Key row;
+  row.read = [access, type](const Value& value, Config& config) { access(config) = type.parse(value); };
+  row.write = [access, type](const Config& config) { return type.text(access(config)); };
+  row.info = {.name = std::move(name),
+              .range = type.range(),
+              .default_value = row.write(Config{}),
+              .description = std::move(description),
+              .resumption = resumption};
+  return row;
+}
+
+/// All rows, in the order of the reference.
+const std::vector<Key>& table();
+
+/// The key whose value is a map with keys of the user's own.
+inline constexpr std::string_view verbalizers_name = "data.task.verbalizers";
+
+}  // namespace mezzo::config

@@ -1,0 +1,191 @@
+#pragma once
+// Single values of a config: from YAML to a type and back. Each type of value has
+//   range()       the type and its range in words,
+//   parse(value)  the typed value, or a UsageError that names the place, the key, what was found and
+//   expected, text(value)   YAML on one line that parses back to the same value.
+// A row of the table (config_table.h) joins one of these types with a member of Config.
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mezzo/core/config.h"
+#include "mezzo/core/error.h"
+#include "mezzo/core/yaml.h"
+
+namespace mezzo::config {
+
+// ---- words of enumerations ------------------------------------------------------------------------------
+
+template <typename E>
+struct Word {
+  E value;
+  std::string_view name;
+};
+inline constexpr std::array task_types = {Word{TaskType::classification, "classification"},
+                                          Word{TaskType::completion, "completion"}};
+inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
+                                           Word{TaskLoss::language_model, "language_model"}};
+inline constexpr std::array estimators = {Word{EstimatorKind::two_sided, "two_sided"},
+                                          Word{EstimatorKind::one_sided, "one_sided"}};
+inline constexpr std::array noise_kinds = {Word{NoiseKind::gaussian, "gaussian"},
+                                           Word{NoiseKind::rademacher, "rademacher"}};
+inline constexpr std::array optimizer_types = {Word{OptimizerType::sgd, "sgd"}};
+inline constexpr std::array lr_schedulers = {Word{LrScheduler::constant, "constant"},
+                                             Word{LrScheduler::linear, "linear"},
+                                             Word{LrScheduler::cosine, "cosine"}};
+inline constexpr std::array devices = {Word{Device::automatic, "auto"}, Word{Device::cpu, "cpu"},
+                                       Word{Device::cuda, "cuda"}, Word{Device::reference, "reference"}};
+inline constexpr std::array precisions = {Word{Precision::automatic, "auto"}, Word{Precision::fp32, "fp32"},
+                                          Word{Precision::bf16, "bf16"}};
+
+// ---- a value to be read ---------------------------------------------------------------------------------
+
+/// Whether a node is a text: quoted, or plain and neither a number nor a truth value in YAML 1.2.
+bool is_text(const yaml::Node& node);
+/// What a node holds, for a message.
+std::string found(const yaml::Node& node);
+
+/// A node that is to be read as the value of a key.
+struct Value {
+  const yaml::Node& node;
+  const KeyInfo& key;
+
+  /// PLACE: KEY: `problem` (default: ...). `where` is the node itself, or one below it.
+  [[noreturn]] void fail(const yaml::Node& where, const std::string& problem) const;
+  /// The same, with "expected RANGE, found NODE" as the problem.
+  [[noreturn]] void fail(const std::string& hint = "") const;
+  Value with(const yaml::Node& other) const { return {other, key}; }
+};
+
+/// Digits, without what YAML 1.1 and 1.2 read differently (010), in octal, hexadecimal or with separators.
+/// A UsageError for anything else.
+std::string_view whole_digits(const Value& value);
+
+// ---- types of values ------------------------------------------------------------------------------------
+
+template <typename Int>
+struct Whole {
+  Int min;
+  Int max;
+
+  std::string range() const { return fmt::format("a whole number from {} to {}", min, max); }
+  std::string text(Int value) const { return fmt::format("{}", value); }
+  Int parse(const Value& value) const {
+    const std::string_view digits = whole_digits(value);
+    Int number{};
+    const auto result = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (result.ec != std::errc{} || number < min || number > max) value.fail();
+    return number;
+  }
+};
+
+enum class Lowest { above_zero, zero };
+
+struct Number {
+  Lowest lowest = Lowest::above_zero;
+  double max = std::numeric_limits<float>::max();
+  bool rounded_to_fp32 = true;  ///< by the arithmetic that uses it
+
+  std::string range() const;
+  std::string text(double value) const;
+  double parse(const Value& value) const;
+};
+
+/// One word of an enumeration.
+template <typename Words>
+struct Choice {
+  const Words& words;
+  using E = std::remove_cvref_t<decltype(words[0].value)>;
+
+  std::string range() const {
+    std::string text;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      text += i == 0 ? "" : i + 1 == words.size() ? " or " : ", ";
+      text += fmt::format("`{}`", words[i].name);
+    }
+    return text;
+  }
+  std::string text(E value) const { return std::string(name_of(value)); }
+  E parse(const Value& value) const {
+    std::vector<std::string> names;
+    for (const auto& word : words) {
+      if (value.node.is_scalar() && value.node.text == word.name) return word.value;
+      names.emplace_back(word.name);
+    }
+    const std::string near = value.node.is_scalar() ? nearest(value.node.text, names) : "";
+    value.fail(near.empty() ? "" : fmt::format("; did you mean `{}`?", near));
+  }
+};
+
+struct Text {
+  std::string what;
+
+  std::string range() const { return what; }
+  std::string text(const std::string& value) const { return yaml::scalar(value); }
+  std::string parse(const Value& value) const;
+};
+
+/// A path, made absolute from the working directory.
+struct Path {
+  std::string what;
+
+  std::string range() const { return what; }
+  std::string text(const std::string& value) const { return yaml::scalar(value); }
+  std::string parse(const Value& value) const;
+};
+
+/// A value or a word that stands for none of it.
+template <typename Inner>
+struct Optional {
+  std::string none;  ///< null or auto
+  Inner inner;
+  using Result = std::optional<decltype(inner.parse(std::declval<Value>()))>;
+
+  std::string range() const {
+    return none == "null" ? inner.range() : fmt::format("`{}` or {}", none, inner.range());
+  }
+  std::string text(const Result& value) const { return value ? inner.text(*value) : none; }
+  Result parse(const Value& value) const {
+    const bool is_none = none == "null" ? value.node.kind == yaml::Node::Kind::null
+                                        : value.node.is_scalar() && value.node.text == none;
+    return is_none ? Result() : Result(inner.parse(value));
+  }
+};
+
+struct VerbalizersType {
+  std::string range() const;
+  std::string text(const std::vector<Verbalizer>& value) const;
+  std::vector<Verbalizer> parse(const Value& value) const;
+};
+
+struct TargetModulesType {
+  std::string range() const;
+  std::string text(const TargetModules& value) const;
+  TargetModules parse(const Value& value) const;
+};
+
+struct LayersType {
+  Whole<std::int64_t> layer{0, std::numeric_limits<std::int32_t>::max()};
+
+  std::string range() const;
+  std::string text(const std::vector<std::int64_t>& value) const;
+  std::vector<std::int64_t> parse(const Value& value) const;
+};
+
+struct ResumeType {
+  Path path{"the path of a snapshot"};
+
+  std::string range() const;
+  std::string text(const ResumeFrom& value) const;
+  ResumeFrom parse(const Value& value) const;
+};
+
+}  // namespace mezzo::config
