@@ -34,9 +34,11 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens) {
   std::sort(tokens.begin(), tokens.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
   for (AddedToken& token : tokens) {
-    // The word characters of Rust's regular expressions: those of Unicode's UTS 18, annex C. Oniguruma's \w
-    // lacks the two joiners.
-    if (token.single_word && !word_) word_.emplace(R"([\w\x{200C}\x{200D}])", "added tokens");
+    // Hugging Face asks Rust's regular expressions here, whose \w is that of Unicode's UTS 18, annex C.
+    // Oniguruma's has no joiners and some numerals.
+    if (token.single_word && !word_) {
+      word_.emplace(R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}])", "added tokens");
+    }
     Pass& pass = token.normalized ? normalized_ : verbatim_;
     pass.starts_token[static_cast<unsigned char>(token.content[0])] = true;
     pass.tokens.push_back(std::move(token));

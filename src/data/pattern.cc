@@ -1,41 +1,42 @@
 #include "mezzo/data/pattern.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#define ONIG_ESCAPE_UCHAR_COLLISION
+#include <oniguruma.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
 #include <limits>
 #include <new>
 #include <utility>
 
 #include "mezzo/core/error.h"
-#include "mezzo/data/pattern_syntax.h"
 #include "mezzo/data/utf8.h"
 
 namespace mezzo {
 namespace {
 
-std::string pcre2_message(int code) {
-  std::array<PCRE2_UCHAR, 256> text{};
-  pcre2_get_error_message(code, text.data(), text.size());  // cuts a longer message: no reason to fail
-  return reinterpret_cast<const char*>(text.data());
+/// Oniguruma's text for what a call returned. `info` belongs to errors of a pattern.
+template <typename... Info>
+std::string oniguruma_message(int code, Info*... info) {
+  std::array<OnigUChar, ONIG_MAX_ERROR_MESSAGE_LEN> text{};
+  const int length = onig_error_code_to_str(text.data(), code, info...);
+  return {reinterpret_cast<const char*>(text.data()), static_cast<std::size_t>(length)};
 }
 
-PCRE2_SPTR code_units(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
+const OnigUChar* begin_of(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
+const OnigUChar* end_of(std::string_view text) { return begin_of(text) + text.size(); }
 
-template <auto function>
-struct Free {
-  template <typename T>
-  void operator()(T* pointer) const {
-    function(pointer);
-  }
-};
-using Code = std::unique_ptr<pcre2_code, Free<pcre2_code_free>>;
-using CompileContext = std::unique_ptr<pcre2_compile_context, Free<pcre2_compile_context_free>>;
-using MatchContext = std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>>;
-using MatchData = std::unique_ptr<pcre2_match_data, Free<pcre2_match_data_free>>;
+/// The library asks to be told of its encodings once a process. Its parser calls itself for each nested
+/// group: the default of 4096 levels needs more stack than `ulimit -s` may leave.
+void initialize_oniguruma() {
+  constexpr unsigned max_levels = 256;
+  static const int status = [] {
+    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+    const int initialized = onig_initialize(encodings, 1);
+    return initialized == ONIG_NORMAL ? onig_set_parse_depth_limit(max_levels) : initialized;
+  }();
+  if (status != ONIG_NORMAL) throw Error("Oniguruma cannot start: {}", oniguruma_message(status));
+}
 
 template <typename Pointer>
 Pointer checked(Pointer pointer) {
@@ -43,59 +44,72 @@ Pointer checked(Pointer pointer) {
   return pointer;
 }
 
-std::uint32_t saturated(std::uint64_t value) {
-  return static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(value, std::numeric_limits<std::uint32_t>::max()));
-}
+struct FreeRegion {
+  void operator()(OnigRegion* region) const { onig_region_free(region, /*free_self=*/1); }
+};
+struct FreeMatchParam {
+  void operator()(OnigMatchParam* param) const { onig_free_match_param(param); }
+};
 
 }  // namespace
 
+std::string pattern_library() { return fmt::format("Oniguruma {}", onig_version()); }
+
 struct Pattern::Compiled {
-  Compiled(const std::string& pcre2, std::uint32_t options, std::string place, Engine engine)
-      : where(std::move(place)) {
-    CompileContext context = checked(CompileContext(pcre2_compile_context_create(nullptr)));
-    pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-    int error = 0;
-    PCRE2_SIZE offset = 0;
-    code.reset(
-        pcre2_compile(code_units(pcre2), pcre2.size(), options | PCRE2_UTF, &error, &offset, context.get()));
-    if (!code) throw InputError("{}: the pattern does not compile: {}", where, pcre2_message(error));
-    if (engine == Engine::interpreter) return;
-    const int status = pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
-    // Without a compiler in the library, or executable memory from the system, the interpreter does it.
-    if (status != 0 && status != PCRE2_ERROR_JIT_BADOPTION && status != PCRE2_ERROR_NOMEMORY) {
-      throw InputError("{}: the pattern does not compile to machine code: {}", where, pcre2_message(status));
+  Compiled(std::string_view source, OnigSyntaxType* syntax, std::string place) : where(std::move(place)) {
+    if (const auto bad = find_invalid_utf8(source)) {
+      throw InputError("{}: the pattern is not valid UTF-8 at byte {}", where, *bad);
+    }
+    initialize_oniguruma();
+    OnigErrorInfo info{};
+    const int status = onig_new(&regex, begin_of(source), end_of(source), ONIG_OPTION_NONE,
+                                ONIG_ENCODING_UTF8, syntax, &info);
+    if (status != ONIG_NORMAL) {
+      throw InputError("{}: the pattern does not compile: {}", where, oniguruma_message(status, &info));
     }
   }
+  Compiled(const Compiled&) = delete;
+  Compiled& operator=(const Compiled&) = delete;
+  ~Compiled() { onig_free(regex); }
 
   std::string where;
-  Code code;
+  OnigRegex regex = nullptr;
 };
 
 Pattern::Pattern(std::unique_ptr<Compiled> compiled) : compiled_(std::move(compiled)) {}
-Pattern::Pattern(std::string_view oniguruma, std::string where, Engine engine)
-    : Pattern(std::make_unique<Compiled>(translate_pattern(oniguruma, where), PCRE2_UCP, where, engine)) {}
+Pattern::Pattern(std::string_view source, std::string where)
+    : Pattern(std::make_unique<Compiled>(source, ONIG_SYNTAX_ONIGURUMA, std::move(where))) {}
 Pattern Pattern::literal(std::string_view text, std::string where) {
-  return Pattern(
-      std::make_unique<Compiled>(std::string(text), PCRE2_LITERAL, std::move(where), Engine::compiled));
+  return Pattern(std::make_unique<Compiled>(text, ONIG_SYNTAX_ASIS, std::move(where)));
 }
 Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
 struct PatternSearch::State {
-  MatchContext context = checked(MatchContext(pcre2_match_context_create(nullptr)));
-  MatchData match = checked(MatchData(pcre2_match_data_create(1, nullptr)));
+  std::unique_ptr<OnigRegion, FreeRegion> region{checked(onig_region_new())};
+  std::unique_ptr<OnigMatchParam, FreeMatchParam> limits{checked(onig_new_match_param())};
 };
 
 PatternSearch::PatternSearch(const Pattern& pattern, std::string_view text)
     : pattern_(*pattern.compiled_), text_(text), state_(std::make_unique<State>()) {
+  // The library's offsets are of the type int.
+  if (text.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
+    throw InputError("{}: the pattern cannot be matched in a text of {} bytes; expected less than 2 GiB",
+                     pattern_.where, text.size());
+  }
+  // The engine reads a character's length from its first byte, and would read beyond the end.
+  if (const auto bad = find_invalid_utf8(text)) {
+    throw InputError("{}: the text is not valid UTF-8 at byte {}", pattern_.where, *bad);
+  }
   // A pattern of a tokenizer needs a few steps a character; one that would need far more is stopped.
-  const std::uint64_t steps = 1'000'000 + 64 * std::uint64_t{text.size()};
-  const std::uint64_t kibibytes = 65'536 + std::uint64_t{text.size()} / 4;
-  pcre2_set_match_limit(state_->context.get(), saturated(steps));
-  pcre2_set_depth_limit(state_->context.get(), saturated(steps));
-  pcre2_set_heap_limit(state_->context.get(), saturated(kibibytes));
+  const std::size_t steps = 1'000'000 + 64 * text.size();
+  const std::size_t places = 1'000'000 + 6 * text.size();
+  OnigMatchParam* limits = state_->limits.get();
+  onig_set_retry_limit_in_match_of_match_param(limits, steps);
+  onig_set_retry_limit_in_search_of_match_param(limits, steps);
+  onig_set_match_stack_limit_size_of_match_param(
+      limits, static_cast<unsigned>(std::min<std::size_t>(places, std::numeric_limits<unsigned>::max())));
 }
 
 PatternSearch::~PatternSearch() = default;
@@ -103,27 +117,24 @@ PatternSearch::~PatternSearch() = default;
 bool PatternSearch::next() {
   std::size_t from = end_;
   while (from <= text_.size()) {
-    const auto match = [&](std::uint32_t options) {
-      // The text was checked once: checking at every call would take quadratic time.
-      return pcre2_match(pattern_.code.get(), code_units(text_), text_.size(), from,
-                         options | PCRE2_NO_UTF_CHECK, state_->match.get(), state_->context.get());
-    };
-    int status = match(0);
-    if (status == PCRE2_ERROR_JIT_STACKLIMIT)
-      status = match(PCRE2_NO_JIT);  // that one's stack is on the heap
-    if (status == PCRE2_ERROR_NOMATCH) return false;
+    const OnigUChar* begin = begin_of(text_);
+    const OnigUChar* end = end_of(text_);
+    const int status = onig_search_with_param(pattern_.regex, begin, end, begin + from, end,
+                                              state_->region.get(), ONIG_OPTION_NONE, state_->limits.get());
+    if (status == ONIG_MISMATCH) return false;
     if (status < 0) {
       throw InputError("{}: the pattern cannot be matched from byte {} of a text of {} bytes: {}",
-                       pattern_.where, from, text_.size(), pcre2_message(status));
+                       pattern_.where, from, text_.size(), oniguruma_message(status));
     }
-    const PCRE2_SIZE* place = pcre2_get_ovector_pointer(state_->match.get());
-    if (place[0] == place[1] && matched_ && place[1] == end_) {
+    const auto match_begin = static_cast<std::size_t>(state_->region->beg[0]);
+    const auto match_end = static_cast<std::size_t>(state_->region->end[0]);
+    if (match_begin == match_end && matched_ && match_end == end_) {
       if (from == text_.size()) return false;
       from += first_code_point(text_.substr(from)).size;
       continue;
     }
-    begin_ = place[0];
-    end_ = place[1];
+    begin_ = match_begin;
+    end_ = match_end;
     matched_ = true;
     return true;
   }

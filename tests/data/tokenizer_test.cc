@@ -11,6 +11,7 @@
 
 #include "mezzo/core/error.h"
 #include "mezzo/data/added_tokens.h"
+#include "mezzo/data/pattern.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/json_file.h"
 #include "scratch.h"
@@ -64,6 +65,19 @@ std::string message_of(Call&& call) {
 
 class Vectors : public testing::TestWithParam<const char*> {};
 
+/// Whether the text has a character that is too new for the installed Oniguruma: the vectors were made with
+/// Unicode 16 (docs/decisions/oniguruma.md).
+bool is_too_new(std::string_view text) {
+  const Pattern since_15("[\U00010D40\U00013460\U0002EBF0\U00031350]", "here");
+  const Pattern unassigned(R"(\p{Cn})", "here");
+  for (PatternSearch search(since_15, text); search.next();) {
+    if (PatternSearch(unassigned, text.substr(search.begin(), search.end() - search.begin())).next()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 TEST_P(Vectors, EncodeAndDecodeAsHuggingFaceDoes) {
   const auto tokenizer = load_tokenizer(fixtures + GetParam() + ".json");
   const Json texts = fixture("texts.json");
@@ -73,11 +87,12 @@ TEST_P(Vectors, EncodeAndDecodeAsHuggingFaceDoes) {
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const auto text = texts[i].get<std::string>();
     const Ids ids = tokenizer->encode(text, false);
+    EXPECT_EQ(tokenizer->decode(ids), expected["decoded"].value(std::to_string(i), text)) << "text " << i;
+    if (is_too_new(text)) continue;
     EXPECT_EQ(ids, expected["ids"][i].get<Ids>()) << "text " << i << ": " << texts[i];
     if (i < expected["special"].size()) {
       EXPECT_EQ(tokenizer->encode(text, true), expected["special"][i].get<Ids>()) << "text " << i;
     }
-    EXPECT_EQ(tokenizer->decode(ids), expected["decoded"].value(std::to_string(i), text)) << "text " << i;
   }
 }
 
@@ -250,12 +265,8 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
   EXPECT_EQ(with("/pre_tokenizer", split({{"Regex", "a"}}, "Isolated")), "nothing");
   refuses("/pre_tokenizer", split({{"Regex", "a"}}, "isolated"), "pretokenizers[0].behavior is \"isolated\"");
   refuses("/pre_tokenizer", split({{"Glob", "a"}}, "Isolated"), "pretokenizers[0].pattern is an object");
-  refuses("/pre_tokenizer", split({{"Regex", "a(?#b)"}}, "Isolated"),
-          "pretokenizers[0].pattern.Regex: the group");
   refuses("/pre_tokenizer", split({{"Regex", "a(b"}}, "Isolated"),
-          "pretokenizers[0].pattern.Regex: the group at byte 1");
-  refuses("/pre_tokenizer", split({{"Regex", "(?<=a+)b"}}, "Isolated"),
-          "pattern.Regex: the pattern does not compile");
+          "pretokenizers[0].pattern.Regex: the pattern does not compile: end pattern with unmatched");
   refuses("/pre_tokenizer", split({{"String", ""}}, "Isolated"), "pattern.String is \"\"");
   Json many = split({{"Regex", "a"}}, "Isolated");
   many["pretokenizers"].insert(many["pretokenizers"].begin(), 64, many["pretokenizers"][0]);
@@ -356,6 +367,25 @@ TEST(AddedTokens, WalkOverARunOfWhiteSpaceOnce) {
       std::string(1 << 20, '\n'), [](std::string_view) { FAIL() << "nothing is left of the text"; },
       [&](std::int32_t) { ++count; });
   EXPECT_EQ(count, std::size_t{1} << 20);
+}
+
+TEST(AddedTokens, AWordCharacterIsWhatRustTakesForOne) {
+  AddedToken mask;
+  mask.id = 7;
+  mask.content = "<mask>";
+  mask.single_word = true;
+  const AddedTokens tokens({mask});
+  const auto found_behind = [&](const std::string& before) {
+    bool found = false;
+    tokens.split(
+        before + "<mask>", [](std::string_view) {}, [&](std::int32_t) { found = true; });
+    return found;
+  };
+  for (const char* other : {"-", " ", "\u00B2", "\u00BD", "\u2460"})
+    EXPECT_TRUE(found_behind(other)) << other;
+  for (const char* word : {"x", "_", "5", "\u0301", "\u200D", "\u2167", "\u24B6", "\u0663", "\u203F"}) {
+    EXPECT_FALSE(found_behind(word)) << word;
+  }
 }
 
 class HostileText : public testing::TestWithParam<const char*> {};

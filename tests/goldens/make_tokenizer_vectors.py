@@ -4,8 +4,8 @@
     pip install tokenizers==0.23.3
     python tests/goldens/make_tokenizer_vectors.py
 
-Writes texts.json (the texts), NAME.json (a tokenizer.json) and NAME.ids.json for each tokenizer, and splits.json
-(patterns and the pieces they make). The same run on any machine writes the same files.
+Writes texts.json (the texts), NAME.json (a tokenizer.json) and NAME.ids.json for each tokenizer, splits.json (patterns
+and the pieces they make) and patterns.json (more of the patterns' language). The same run on any machine writes the same files.
 """
 
 import json
@@ -214,6 +214,26 @@ def split_cases():
     return {"texts": subjects, "cases": cases}
 
 
+def pattern_cases():
+    """More of the language, cut at its matches."""
+    rng = random.Random(13)
+    patterns = [
+        r"^a|b$", r"\bword|\B,", r"\h+", r"(a|b)\1", r"\R", r"\X", r"\pL+", r"\p{Han}+|\p{^L}", r"(?i)the|IT", r"(?<n>[ab])\k<n>",
+        r"[[:alpha:]]+", r"[[:digit:][:space:]]+", r"[a-z&&[^aeiou]]+", r"[\W\d]+", r"[]a]+", r"a**", r"a{2}?", r"(?:a|b)*+-|a", r"(?>a+|ab)-",
+        r"(?i:mass|FI|stra\u00dfe)", r"(?i:\u00e9+)", r"(?i:\p{Lu}+)", r"(?<=a+)b", r"(?<!\w{1,3})\w", r"a(?#comment)b", r"(?m:a.b)", "(?x: a b # c\n)",
+        r"(?<p>\((?:[^()]|\g<p>)*\))", r"(a)?(?(1)b|-)", r"(?~ab)", r"a\Kb", r"\Ga", r"\A.|.\z|.\Z", r"\N+", r"\O", r"(?y{w})\X", r"(*FAIL)|a", r"(?I:k)", r"\Qa.b\E",
+        r"[^\p{L}\d]++|\p{Ll}+?", r"x?{2}", r"\x61|\u0062|\x{2d}", r"\cA|\t|\e",
+    ]
+    subjects = ["", "a", "word words, sword the The IT it", "aabbab -- aab- a.b (a(b)a) ((", "Mass masß ﬁt FIT straße STRASSE éÉ ſ k K", "1a\r\n2b\n\tc\u00a0d \u3000x_y",
+                "漢字かな e\u0301\u0300 👩‍👩‍👧 🇩🇪🇫🇷 ², ٣"]
+    subjects += ["".join(rng.choice("aabbx1 2.-(),\n") for _ in range(24)) for _ in range(2)]
+    cases = []
+    for pattern in patterns:
+        step = pre_tokenizers.Split(Regex(pattern), "isolated")
+        cases.append({"pattern": pattern, "pieces": [[piece for piece, _ in step.pre_tokenize_str(text)] for text in subjects]})
+    return {"texts": subjects, "cases": cases}
+
+
 def write(name, value, **how):
     (OUT / name).write_text(json.dumps(value, ensure_ascii=False, **how) + "\n", encoding="utf-8")
 
@@ -222,6 +242,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     write("texts.json", texts(), indent=0)
     write("splits.json", split_cases(), separators=(",", ":"))
+    write("patterns.json", pattern_cases(), separators=(",", ":"))
     for make in (gpt2, llama3, qwen2, o200k, prefix_space, added_tokens, shuffled):
         document = make()
         name = make.__name__

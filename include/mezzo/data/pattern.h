@@ -1,8 +1,7 @@
 #pragma once
-// The regular expressions of tokenizer.json. They are written for Oniguruma (its own syntax, Unicode 16),
-// which Hugging Face tokenizers uses, and run here by PCRE2, which reads some of them in another way: so a
-// pattern is parsed, what means the same is kept, what differs is rewritten, and what cannot be rewritten is
-// refused by name.
+// The regular expressions of tokenizer.json, run by Oniguruma: the engine, syntax and options of Hugging Face
+// tokenizers. A property such as \p{L} knows the characters of the installed library's Unicode
+// (docs/decisions/oniguruma.md).
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -10,16 +9,15 @@
 
 namespace mezzo {
 
+/// The name and version of the library that runs patterns, such as "Oniguruma 6.9.8".
+std::string pattern_library();
+
 /// A compiled pattern. Immutable: one may serve several threads.
 class Pattern {
  public:
-  /// The interpreter serves where the system forbids code made at run time, and what outgrows the compiled
-  /// code's stack.
-  enum class Engine { compiled, interpreter };
-
   /// `where` names the pattern's place in messages, such as "DIR/tokenizer.json:
-  /// pre_tokenizer.pattern.Regex". InputError for a pattern that is wrong or not served.
-  Pattern(std::string_view oniguruma, std::string where, Engine engine = Engine::compiled);
+  /// pre_tokenizer.pattern.Regex". InputError for a pattern that does not compile.
+  Pattern(std::string_view source, std::string where);
   /// Matches `text` as it stands.
   static Pattern literal(std::string_view text, std::string where);
   Pattern(Pattern&&) noexcept;
@@ -34,14 +32,15 @@ class Pattern {
 };
 
 /// Walks over the matches of a pattern in a text, leftmost first, without overlap; an empty match right
-/// behind another match is passed over. Both must outlive the search, and the text must be valid UTF-8.
+/// behind another match is passed over. Both must outlive the search.
 class PatternSearch {
  public:
+  /// InputError for a text that is not UTF-8, and for one of 2 GiB or more.
   PatternSearch(const Pattern& pattern, std::string_view text);
   ~PatternSearch();
 
-  /// Goes on to the next match, if there is one. InputError when the pattern needs more steps or memory than
-  /// 64 steps and 256 bytes a byte of text (and a constant).
+  /// Goes on to the next match, if there is one. InputError when that takes more than 64 steps back a byte of
+  /// text (and a million), or more than 6 places to go back to (and a million; 40 bytes each).
   bool next();
   std::size_t begin() const { return begin_; }  ///< of the match, in bytes
   std::size_t end() const { return end_; }
