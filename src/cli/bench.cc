@@ -8,7 +8,7 @@
 #include "mezzo/cli/verbs.h"
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/benchmark.h"
 
 namespace mezzo {
 

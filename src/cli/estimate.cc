@@ -1,4 +1,4 @@
-#include "mezzo/train/estimate.h"
+#include "mezzo/measure/forecast.h"
 
 #include <cmath>
 #include <iostream>
@@ -40,7 +40,7 @@ std::string_view text_of(GroupReason reason) {
   return "";
 }
 
-Json to_json(const RunEstimate& run, const Placement& placement, int ranks) {
+Json to_json(const RunForecast& run, const Placement& placement, int ranks) {
   Json json = {{"backend", placement.device_name()},
                {"dtype", placement.dtype_name()},
                {"threads", placement.threads},
@@ -91,7 +91,7 @@ Json to_json(const RunEstimate& run, const Placement& placement, int ranks) {
   return json;
 }
 
-std::string to_text(const RunEstimate& run, const Placement& placement, int ranks) {
+std::string to_text(const RunForecast& run, const Placement& placement, int ranks) {
   const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1u << 20); };
   std::string text = fmt::format("device      {} {}, {} rank{}", placement.device_name(),
                                  placement.dtype_name(), ranks, ranks == 1 ? "" : "s");
@@ -187,13 +187,13 @@ Measured read_measured(const std::string& path) {
   return measured;
 }
 
-/// UsageError unless the parts were measured on a rank like those of the estimate.
-void check_measured(const Measured& measured, const Json& estimate) {
+/// UsageError unless the parts were measured on a rank like those of the forecast.
+void check_measured(const Measured& measured, const Json& forecast) {
   for (const auto& [key, value] : measured.of.items()) {
-    if (key == "threads" && estimate.at("backend") != "cpu") continue;
-    if (value != estimate.at(key)) {
-      throw UsageError("--measured: {}: {} is {} there, but {} in this estimate; profile the same config",
-                       measured.path, key, value.dump(), estimate.at(key).dump());
+    if (key == "threads" && forecast.at("backend") != "cpu") continue;
+    if (value != forecast.at(key)) {
+      throw UsageError("--measured: {}: {} is {} there, but {} in this forecast; profile the same config",
+                       measured.path, key, value.dump(), forecast.at(key).dump());
     }
   }
 }
@@ -258,7 +258,7 @@ VerbAction add_estimate(CLI::App& verb) {
     const Description description = read_description(config.model.path);
     const WorkInputs inputs(description, config, ConfigUse::train,
                             RunFolder{config.train.output_dir.value()}.initial_adapter());
-    EstimateOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
+    ForecastOptions options{.backend = placement.backend_options(), .memory = {}, .ranks = arguments->ranks};
     std::optional<Measured> measured;
     if (!arguments->measured.empty()) {
       measured = read_measured(arguments->measured);
@@ -275,7 +275,7 @@ VerbAction add_estimate(CLI::App& verb) {
       }
       options.memory = static_cast<std::size_t>(std::llround(*arguments->memory_gib * (1u << 30)));
     }
-    const RunEstimate run = estimate_run(config, description, inputs, options);
+    const RunForecast run = forecast_run(config, description, inputs, options);
 
     Json json = to_json(run, placement, options.ranks.front());
     if (measured) check_measured(*measured, json);

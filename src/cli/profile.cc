@@ -1,4 +1,4 @@
-#include "mezzo/train/profile.h"
+#include "mezzo/measure/profile.h"
 
 #include <iostream>
 #include <memory>

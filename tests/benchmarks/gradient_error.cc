@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "mezzo/core/noise.h"
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/benchmark.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/zo/trajectory.h"
 

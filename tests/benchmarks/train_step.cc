@@ -6,7 +6,8 @@
 //   train_step MODEL DATA.jsonl [threads = 2] [repetitions = 7]
 #include <fmt/format.h>
 
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/benchmark.h"
+#include "mezzo/measure/timing.h"
 #include "mezzo/train/inputs.h"
 
 namespace mezzo {

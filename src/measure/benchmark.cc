@@ -1,16 +1,17 @@
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/benchmark.h"
 
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/philox.h"
+#include "mezzo/measure/timing.h"
 #include "mezzo/model/family.h"
 #include "mezzo/zo/trajectory.h"
 
@@ -86,25 +87,6 @@ double base_forward(const BackendOptions& options, const Description& descriptio
 }
 
 }  // namespace
-
-double seconds_of(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median_of(std::vector<double> values) {
-  if (values.empty()) throw Error("the median of nothing was asked for");
-  std::ranges::sort(values);
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : 0.5 * (values[middle - 1] + values[middle]);
-}
-
-double median_seconds(int repetitions, const std::function<void()>& work) {
-  std::vector<double> seconds;
-  repeat(repetitions, [&] { seconds.push_back(seconds_of(work)); });
-  return median_of(std::move(seconds));
-}
 
 ScratchTrajectory::ScratchTrajectory() {
   std::string folder = (std::filesystem::temp_directory_path() / "mezzo-bench-XXXXXX").string();

@@ -1,4 +1,4 @@
-#include "mezzo/train/step_time.h"
+#include "mezzo/measure/step_time.h"
 
 #include <gtest/gtest.h>
 

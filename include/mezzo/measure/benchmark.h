@@ -2,7 +2,6 @@
 // The benchmark table: steps of models with random weights over random tokens, done as the trainer does them,
 // and what they are compared with. What is measured is said in docs/performance.md.
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,12 +16,6 @@
 #include "mezzo/zo/slots.h"
 
 namespace mezzo {
-
-/// Median over `repetitions` calls of `work`.
-double median_seconds(int repetitions, const std::function<void()>& work);
-double median_of(std::vector<double> values);
-/// Seconds of one call.
-double seconds_of(const std::function<void()>& work);
 
 /// A trajectory in the folder for temporary files, gone with its owner.
 class ScratchTrajectory {

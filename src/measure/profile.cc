@@ -1,10 +1,10 @@
-#include "mezzo/train/profile.h"
+#include "mezzo/measure/profile.h"
 
 #include <algorithm>
 #include <utility>
 
 #include "mezzo/backend/gemm_bound.h"
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/timing.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/zo/estimator.h"

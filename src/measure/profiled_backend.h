@@ -5,8 +5,8 @@
 #include <string>
 
 #include "backend_over.h"
+#include "mezzo/measure/profile.h"
 #include "mezzo/model/description.h"
-#include "mezzo/train/profile.h"
 
 namespace mezzo {
 

@@ -5,13 +5,13 @@
 #include <optional>
 #include <vector>
 
+#include "mezzo/measure/step_time.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/planner.h"
-#include "mezzo/train/step_time.h"
 
 namespace mezzo {
 
-struct EstimateOptions {
+struct ForecastOptions {
   BackendOptions backend;
   std::optional<std::size_t> memory;  ///< of a rank's device, for everything; none: what is free on the host
   std::vector<int> ranks = {1};  ///< numbers of ranks, not empty: the first is the run's, all are scaled to
@@ -49,7 +49,7 @@ struct StepForecast {
 };
 
 /// Bytes are a rank's. All but `scaling` is of the first number of ranks.
-struct RunEstimate {
+struct RunForecast {
   std::int64_t layers = 0;
   std::int64_t first_perturbed_layer = 0;
   std::int64_t trainables = 0;  ///< numbers
@@ -77,7 +77,7 @@ struct RunEstimate {
 
 /// UsageError when the group depends on the memory of a card and that is not given, DeviceError when there
 /// is too little.
-RunEstimate estimate_run(const Config& config, const Description& description, const WorkInputs& inputs,
-                         const EstimateOptions& options);
+RunForecast forecast_run(const Config& config, const Description& description, const WorkInputs& inputs,
+                         const ForecastOptions& options);
 
 }  // namespace mezzo

@@ -1,4 +1,4 @@
-#include "mezzo/train/estimate.h"
+#include "mezzo/measure/forecast.h"
 
 #include <algorithm>
 #include <vector>
@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t most_counted_steps = 100;
 
 /// Bytes for everything, or none where no answer is needed.
-std::optional<std::size_t> memory_of(const EstimateOptions& options, bool needed) {
+std::optional<std::size_t> memory_of(const ForecastOptions& options, bool needed) {
   if (options.memory) return options.memory;
   if (options.backend.device != DeviceKind::cuda) return make_backend(options.backend)->memory_available();
   if (!needed) return std::nullopt;
@@ -38,7 +38,7 @@ class Planner {
  public:
   /// All must outlive it. `free`: bytes for activations and scratch.
   Planner(const Config& config, const WorkInputs& inputs, const Decoder& decoder, const DevicePlan& device,
-          const RunEstimate& run, std::size_t free)
+          const RunForecast& run, std::size_t free)
       : config_(config), inputs_(inputs), decoder_(decoder), device_(device), run_(run), free_(free) {}
 
   GroupPlan plan(int ranks) const { return plan(ranks, config_.zo.probes_per_forward); }
@@ -66,12 +66,12 @@ class Planner {
   const WorkInputs& inputs_;
   const Decoder& decoder_;
   const DevicePlan& device_;
-  const RunEstimate& run_;
+  const RunForecast& run_;
   std::size_t free_;
 };
 
 /// Bytes that weights and trainables leave.
-std::size_t free_of(const RunEstimate& run, bool needed) {
+std::size_t free_of(const RunForecast& run, bool needed) {
   if (!needed) return 0;
   const std::size_t fixed = run.weight_bytes + run.trainable_bytes;
   if (run.memory.value() < fixed) {
@@ -108,10 +108,10 @@ std::vector<CountedStep> counted_steps(const Config& config, const WorkInputs& i
 
 /// Takes steps of every rank where nothing is done, and counts.
 void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder& decoder,
-                      ProfiledBackend& backend, RunEstimate& estimate) {
+                      ProfiledBackend& backend, RunForecast& run) {
   decoder.randomize(0, 0.0f);
   ProbeRunner runner(backend, decoder);
-  runner.reserve(estimate.largest, estimate.plan.group);
+  runner.reserve(run.largest, run.plan.group);
   backend.watch(ProfiledBackend::Watch::counts);
   std::int64_t forwards = 0;
   WorkTally all;
@@ -119,7 +119,7 @@ void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder&
   for (const CountedStep& step : steps) {
     const std::vector<WorkShare> shares = share_out(step.units, ranks);
     for (std::size_t rank = 0; rank < shares.size(); ++rank) {
-      const std::vector<WorkItem> work = items_of(step.units, shares[rank], estimate.plan.group);
+      const std::vector<WorkItem> work = items_of(step.units, shares[rank], run.plan.group);
       backend.clear();
       evaluate_items(runner, step.items, work, [](std::int64_t, std::int64_t, SliceLoss) {});
       const WorkTally total = total_of(backend.tallies());
@@ -131,16 +131,16 @@ void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder&
     }
   }
   const auto count = static_cast<double>(steps.size());
-  estimate.counted_steps = static_cast<std::int64_t>(steps.size());
-  estimate.forwards = static_cast<double>(forwards) / count;
-  estimate.step = {
+  run.counted_steps = static_cast<std::int64_t>(steps.size());
+  run.forwards = static_cast<double>(forwards) / count;
+  run.step = {
       .products = all.products / count, .low_rank = all.low_rank / count, .attention = all.attention / count};
-  estimate.rank_products = std::ranges::max(rank_products) / count;
+  run.rank_products = std::ranges::max(rank_products) / count;
 }
 
 /// Shares out the counted steps and adds up what the parts of a step take.
-StepForecast forecast(const Config& config, const std::vector<CountedStep>& steps,
-                      const EstimateOptions& options, const GroupPlan& plan, int ranks) {
+StepForecast forecast_step(const Config& config, const std::vector<CountedStep>& steps,
+                           const ForecastOptions& options, const GroupPlan& plan, int ranks) {
   const StepUnits& first = steps.front().units;
   StepForecast result{.ranks = ranks,
                       .working_ranks = std::min<std::int64_t>(ranks, first.count()),
@@ -175,20 +175,20 @@ StepForecast forecast(const Config& config, const std::vector<CountedStep>& step
 
 }  // namespace
 
-std::size_t RunEstimate::total_bytes() const {
+std::size_t RunForecast::total_bytes() const {
   return weight_bytes + trainable_bytes + std::max(plan.activation_bytes, evaluation_activation_bytes) +
          std::max(plan.scratch_bytes, evaluation_scratch_bytes);
 }
 
-RunEstimate estimate_run(const Config& config, const Description& description, const WorkInputs& inputs,
-                         const EstimateOptions& options) {
+RunForecast forecast_run(const Config& config, const Description& description, const WorkInputs& inputs,
+                         const ForecastOptions& options) {
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
   const Trainables trainables = list_trainables(inputs.trainables);
   Decoder decoder(backend, description, &inputs.adapter, &trainables);
 
-  RunEstimate estimate{
+  RunForecast run{
       .layers = description.layers,
       .first_perturbed_layer = decoder.first_perturbed_layer(),
       .trainables = trainables.count(),
@@ -209,28 +209,28 @@ RunEstimate estimate_run(const Config& config, const Description& description, c
       .scaling = {},
   };
   const bool automatic = !config.zo.probes_per_forward;
-  estimate.memory = memory_of(options, automatic);
-  const Planner planner(config, inputs, decoder, *device, estimate, free_of(estimate, automatic));
+  run.memory = memory_of(options, automatic);
+  const Planner planner(config, inputs, decoder, *device, run, free_of(run, automatic));
   const int ranks = options.ranks.front();
-  estimate.plan = planner.plan(ranks);
-  estimate.reason = planner.reason(ranks);
+  run.plan = planner.plan(ranks);
+  run.reason = planner.reason(ranks);
   if (!inputs.validation.empty()) {
     const BatchShape shape = Evaluator(inputs.validation, inputs.task).largest();
-    estimate.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
-    estimate.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
+    run.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
+    run.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
   }
   const std::vector<CountedStep> steps = counted_steps(config, inputs);
-  count_operations(steps, ranks, decoder, backend, estimate);
+  count_operations(steps, ranks, decoder, backend, run);
 
-  const StepForecast alone = forecast(config, steps, options, planner.plan(1), 1);
+  const StepForecast alone = forecast_step(config, steps, options, planner.plan(1), 1);
   for (const int each : options.ranks) {
     StepForecast& row =
-        estimate.scaling.emplace_back(forecast(config, steps, options, planner.plan(each), each));
+        run.scaling.emplace_back(forecast_step(config, steps, options, planner.plan(each), each));
     if (!options.measured) continue;
     row.speed_up = alone.step / row.step;
     row.efficiency = row.speed_up / each;
   }
-  return estimate;
+  return run;
 }
 
 }  // namespace mezzo

@@ -6,10 +6,10 @@
 
 #include "cuda_plan.h"
 #include "dry_run_backend.h"
+#include "mezzo/measure/benchmark.h"
 #include "mezzo/model/decoder.h"
 #include "mezzo/model/family.h"
 #include "mezzo/model/lora.h"
-#include "mezzo/train/benchmark.h"
 
 namespace mezzo {
 namespace {

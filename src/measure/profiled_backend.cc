@@ -1,6 +1,6 @@
 #include "profiled_backend.h"
 
-#include "mezzo/train/benchmark.h"
+#include "mezzo/measure/timing.h"
 
 namespace mezzo {
 namespace {

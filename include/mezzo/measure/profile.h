@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "mezzo/measure/step_time.h"
 #include "mezzo/train/inputs.h"
-#include "mezzo/train/step_time.h"
 
 namespace mezzo {
 
