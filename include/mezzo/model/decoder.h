@@ -17,6 +17,9 @@
 
 namespace mezzo {
 
+class DecoderWeights;
+class Forward;
+
 /// Told how many bytes of the weight files have been loaded, of how many.
 using LoadProgress = std::function<void(std::size_t loaded, std::size_t total)>;
 
@@ -72,21 +75,17 @@ class Decoder {
     std::int64_t probes = 0;
     bool covers(const Reservation& other) const;
   };
-  struct Layer;
-  struct Weights;
-  struct Forward;
 
   Decoder(const DevicePlan& plan, Backend* backend, const Description& description,
           const AdapterConfig* adapter, const Trainables* trainables);
 
   Backend& backend() const;
-  void allocate_weights();
   void check_begun() const;
 
   const DevicePlan& plan_;
   Backend* backend_;  ///< null: only sizes
   Description description_;
-  std::unique_ptr<Weights> weights_;
+  std::unique_ptr<DecoderWeights> weights_;
   std::vector<Reservation> reserved_;
   std::unique_ptr<Forward> forward_;  ///< after reserve()
 };
