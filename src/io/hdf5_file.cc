@@ -8,10 +8,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <filesystem>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "mezzo/core/error.h"
@@ -27,8 +25,6 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr std::uint64_t chunk_bytes = 1u << 20;
 constexpr std::uint64_t max_sidecar_bytes = 1u << 16;
-constexpr std::string_view snapshot_prefix = "step-";
-constexpr std::string_view snapshot_suffix = ".h5";
 constexpr std::string_view sidecar_suffix = ".sha256";
 
 // ---- HDF5's ids and errors ----------------------------------------------------------------------------
@@ -659,72 +655,6 @@ void verify_sha256_sidecar(const std::string& path) {
   if (found != expected)
     throw InputError("{}: the file is damaged: its SHA-256 is {}, expected {} ({})", path, found, expected,
                      sidecar);
-}
-
-// ---- folders of snapshots -----------------------------------------------------------------------------
-
-namespace {
-
-/// N of "step-N.h5" + `ending`, written as snapshot_name() writes it.
-std::optional<std::uint64_t> step_of(std::string_view name, std::string_view ending) {
-  std::uint64_t step = 0;
-  if (!name.starts_with(snapshot_prefix)) return std::nullopt;
-  const char* digits = name.data() + snapshot_prefix.size();
-  if (std::from_chars(digits, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
-  if (name != snapshot_name(step) + std::string(ending)) return std::nullopt;
-  return step;
-}
-
-/// The files of a folder whose names carry a step, newest first.
-std::vector<SnapshotFile> files_with_step(const std::string& directory, std::string_view ending) {
-  std::vector<SnapshotFile> files;
-  if (!file_exists(directory)) return files;
-  try {
-    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-      if (const auto step = step_of(entry.path().filename().string(), ending))
-        files.push_back({*step, entry.path().string()});
-    }
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw io_error("list the folder", directory, error.code().value());
-  }
-  std::ranges::sort(files, std::ranges::greater{}, &SnapshotFile::step);
-  return files;
-}
-
-}  // namespace
-
-std::string snapshot_name(std::uint64_t step) {
-  return fmt::format("{}{}{}", snapshot_prefix, step, snapshot_suffix);
-}
-
-std::vector<SnapshotFile> list_snapshots(const std::string& directory) {
-  return files_with_step(directory, "");
-}
-
-std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
-                                         std::uint64_t newest_good_step) {
-  std::vector<std::string> removed;
-  std::set<std::uint64_t> left;
-  std::size_t kept = 0;
-  for (const SnapshotFile& snapshot : list_snapshots(directory)) {
-    if (snapshot.step > newest_good_step || kept < std::max<std::size_t>(limit, 1)) {
-      left.insert(snapshot.step);
-      if (snapshot.step <= newest_good_step) ++kept;
-      continue;
-    }
-    // The file first: a sidecar without a file is recognised, a file without a sidecar would be called
-    // damaged.
-    remove_file(snapshot.path);
-    removed.push_back(snapshot.path);
-  }
-  bool changed = !removed.empty();
-  for (const SnapshotFile& sidecar : files_with_step(directory, sidecar_suffix)) {
-    if (left.contains(sidecar.step)) continue;
-    remove_file(sidecar.path);
-    changed = true;
-  }
-  if (changed) sync_directory(directory);
-  return removed;
 }
 
 }  // namespace mezzo

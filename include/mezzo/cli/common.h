@@ -8,7 +8,7 @@
 #include "mezzo/core/log.h"
 #include "mezzo/model/decoder.h"
 #include "mezzo/train/inputs.h"
-#include "mezzo/train/run.h"
+#include "mezzo/train/replay.h"
 
 namespace mezzo {
 

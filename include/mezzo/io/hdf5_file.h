@@ -6,8 +6,8 @@
 // alone.
 //
 // FILE.sha256 is a line in sha256sum's format and is put in place before FILE is: the appearance of FILE is
-// the commit. So a crash leaves no FILE at all (and perhaps a sidecar that belongs to none, which
-// prune_snapshots() removes), or a complete pair. Only where a FILE is replaced can a crash leave a pair that
+// the commit. So a crash leaves no FILE at all (and perhaps a sidecar that belongs to none), or a complete
+// pair. Only where a FILE is replaced can a crash leave a pair that
 // does not match; it is refused like any damaged file.
 //
 // Not for use from several threads at once: HDF5 need not be built for that.
@@ -97,23 +97,5 @@ std::string sha256_sidecar_path(const std::string& path);
 /// Compares a file with the SHA-256 beside it; throws InputError when that is missing, malformed or another
 /// one.
 void verify_sha256_sidecar(const std::string& path);
-
-// ---- folders of snapshots -----------------------------------------------------------------------------
-
-struct SnapshotFile {
-  std::uint64_t step = 0;
-  std::string path;
-};
-
-/// "step-N.h5".
-std::string snapshot_name(std::uint64_t step);
-/// The files step-N.h5 of a folder, newest (largest N) first; other names are passed over, a missing folder
-/// has none. Their contents are not looked at.
-std::vector<SnapshotFile> list_snapshots(const std::string& directory);
-/// Removes the oldest snapshots until `limit` (at least 1) are left of those up to `newest_good_step`, a step
-/// that the caller has just committed or read: that one always stays, and so do later ones. Also removes
-/// sidecars that belong to no file. Returns the paths of the removed snapshots. Call it under the run's lock.
-std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
-                                         std::uint64_t newest_good_step);
 
 }  // namespace mezzo

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "mezzo/train/inputs.h"
-#include "mezzo/train/run.h"
+#include "mezzo/train/replay.h"
 
 namespace mezzo {
 

@@ -1,0 +1,39 @@
+#pragma once
+// How trainables come back from a run's files, without a forward: its start or a snapshot, then the
+// trajectory's records.
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "mezzo/io/record_file.h"
+#include "mezzo/train/run_folder.h"
+#include "mezzo/train/run_header.h"
+#include "mezzo/train/snapshots.h"
+#include "mezzo/zo/trajectory.h"
+
+namespace mezzo {
+
+/// A trajectory's header and the records that are good.
+struct TrajectoryScan {
+  RunHeader header;
+  std::uint64_t end_step = 0;     ///< steps done after the last good record
+  std::uint64_t valid_bytes = 0;  ///< up to `end_step`
+  RecordEnd end;
+};
+/// Reads a trajectory up to `last_step` (none: all). InputError when a good record is not the step that it
+/// should be.
+TrajectoryScan scan_trajectory(const std::string& path,
+                               std::optional<std::uint64_t> last_step = std::nullopt);
+
+/// State before the first record: initial values, the initial adapter or start.h5.
+RunState start_state(const RunFolder& folder, const RunHeader& header);
+
+/// Applies the records of steps [trainables' step, last_step) on the backend, without a forward.
+void replay_records(const std::string& trajectory, const RunHeader& header, std::uint64_t first_step,
+                    std::uint64_t last_step, Backend& backend, Trainables& trainables);
+
+/// The newest valid snapshot at or before `step`, else the start. Bad snapshots are named and passed over.
+RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
+                       const Warn& warn);
+
+}  // namespace mezzo

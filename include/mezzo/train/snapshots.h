@@ -1,0 +1,42 @@
+#pragma once
+// The snapshots of a run: what one holds, what the files are called and which of them stay.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mezzo/train/run_header.h"
+
+namespace mezzo {
+
+/// Trainables at a step, on the host.
+struct RunState {
+  std::uint64_t step = 0;     ///< steps done
+  std::vector<float> values;  ///< all trainables, as in adapters
+};
+
+struct Snapshot {
+  RunHeader header;
+  RunState state;
+};
+/// Verified and durable when it returns.
+void write_snapshot(const std::string& path, const RunHeader& header, const RunState& state);
+Snapshot read_snapshot(const std::string& path);
+
+struct SnapshotFile {
+  std::uint64_t step = 0;
+  std::string path;
+};
+
+/// "step-N.h5".
+std::string snapshot_name(std::uint64_t step);
+/// The files step-N.h5 of a folder, newest (largest N) first; other names are passed over, a missing folder
+/// has none. Their contents are not looked at.
+std::vector<SnapshotFile> list_snapshots(const std::string& directory);
+/// Removes the oldest snapshots until `limit` (at least 1) are left of those up to `newest_good_step`, a step
+/// that the caller has just committed or read: that one always stays, and so do later ones. Also removes
+/// sidecars that belong to no file. Returns the paths of the removed snapshots. Call it under the run's lock.
+std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
+                                         std::uint64_t newest_good_step);
+
+}  // namespace mezzo

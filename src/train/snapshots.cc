@@ -1,0 +1,133 @@
+#include "mezzo/train/snapshots.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <span>
+#include <string_view>
+
+#include "mezzo/core/error.h"
+#include "mezzo/io/files.h"
+#include "mezzo/io/hdf5_file.h"
+
+namespace mezzo {
+
+namespace {
+
+constexpr std::uint64_t snapshot_version = 1;
+constexpr std::string_view snapshot_prefix = "step-";
+constexpr std::string_view snapshot_suffix = ".h5";
+
+std::int64_t value_count(std::span<const TrainableSpec> specs) {
+  std::int64_t count = 0;
+  for (const TrainableSpec& spec : specs) count += spec.count();
+  return count;
+}
+
+/// N of "step-N.h5" + `ending`, written as snapshot_name() writes it.
+std::optional<std::uint64_t> step_of(std::string_view name, std::string_view ending) {
+  std::uint64_t step = 0;
+  if (!name.starts_with(snapshot_prefix)) return std::nullopt;
+  const char* digits = name.data() + snapshot_prefix.size();
+  if (std::from_chars(digits, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
+  if (name != snapshot_name(step) + std::string(ending)) return std::nullopt;
+  return step;
+}
+
+/// The files of a folder whose names carry a step, newest first.
+std::vector<SnapshotFile> files_with_step(const std::string& directory, std::string_view ending) {
+  std::vector<SnapshotFile> files;
+  if (!file_exists(directory)) return files;
+  try {
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+      if (const auto step = step_of(entry.path().filename().string(), ending))
+        files.push_back({*step, entry.path().string()});
+    }
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw io_error("list the folder", directory, error.code().value());
+  }
+  std::ranges::sort(files, std::ranges::greater{}, &SnapshotFile::step);
+  return files;
+}
+
+}  // namespace
+
+void write_snapshot(const std::string& path, const RunHeader& header, const RunState& state) {
+  Hdf5Writer writer(path);
+  writer.create_group("/trainables");
+  writer.create_group("/optimizer");  // sgd keeps no state
+  std::size_t offset = 0;
+  for (const TrainableSpec& spec : header.trainables) {
+    const std::int64_t shape[] = {spec.rows, spec.cols};
+    const auto count = static_cast<std::size_t>(spec.count());
+    writer.write_array("/trainables/" + spec.name, DType::f32, shape,
+                       std::as_bytes(std::span(state.values).subspan(offset, count)));
+    offset += count;
+  }
+  writer.write_attribute("/meta", "version", snapshot_version);
+  writer.write_attribute("/meta", "step", state.step);
+  writer.write_attribute("/meta", "lora", lora_json(header.adapter));
+  writer.write_attribute("/meta", "base_model_path", header.base_model);
+  writer.write_attribute("/meta", "base_model_hash", header.base_hash);
+  writer.write_attribute("/meta", "run", header.to_json());
+  writer.commit();
+}
+
+Snapshot read_snapshot(const std::string& path) {
+  const Hdf5Reader reader(path);
+  if (const std::uint64_t version = reader.read_u64("/meta", "version"); version != snapshot_version) {
+    throw InputError("{}: the snapshot has version {}, expected {}", path, version, snapshot_version);
+  }
+  Snapshot snapshot{.header = RunHeader::from_json(reader.read_string("/meta", "run"), path),
+                    .state = {.step = reader.read_u64("/meta", "step"), .values = {}}};
+  snapshot.state.values.resize(static_cast<std::size_t>(value_count(snapshot.header.trainables)));
+  std::size_t offset = 0;
+  for (const TrainableSpec& spec : snapshot.header.trainables) {
+    const std::int64_t shape[] = {spec.rows, spec.cols};
+    const auto count = static_cast<std::size_t>(spec.count());
+    reader.read_array("/trainables/" + spec.name, DType::f32, shape,
+                      std::as_writable_bytes(std::span(snapshot.state.values).subspan(offset, count)));
+    offset += count;
+  }
+  return snapshot;
+}
+
+// ---- their files ----------------------------------------------------------------------------------------
+
+std::string snapshot_name(std::uint64_t step) {
+  return fmt::format("{}{}{}", snapshot_prefix, step, snapshot_suffix);
+}
+
+std::vector<SnapshotFile> list_snapshots(const std::string& directory) {
+  return files_with_step(directory, "");
+}
+
+std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
+                                         std::uint64_t newest_good_step) {
+  std::vector<std::string> removed;
+  std::set<std::uint64_t> left;
+  std::size_t kept = 0;
+  for (const SnapshotFile& snapshot : list_snapshots(directory)) {
+    if (snapshot.step > newest_good_step || kept < std::max<std::size_t>(limit, 1)) {
+      left.insert(snapshot.step);
+      if (snapshot.step <= newest_good_step) ++kept;
+      continue;
+    }
+    // The file first: a sidecar without a file is recognised, a file without a sidecar would be called
+    // damaged.
+    remove_file(snapshot.path);
+    removed.push_back(snapshot.path);
+  }
+  bool changed = !removed.empty();
+  for (const SnapshotFile& sidecar : files_with_step(directory, sha256_sidecar_path(""))) {
+    if (left.contains(sidecar.step)) continue;
+    remove_file(sidecar.path);
+    changed = true;
+  }
+  if (changed) sync_directory(directory);
+  return removed;
+}
+
+}  // namespace mezzo
