@@ -13,34 +13,10 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/utf8.h"
 
 namespace mezzo::yaml {
 namespace {
-
-// Length in bytes of the UTF-8 sequence that starts text[at], or 0 when that is not well-formed UTF-8
-// (Unicode 15, table 3-7).
-std::size_t sequence_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) -> unsigned {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
-  };
-  const auto within = [&](std::size_t i, unsigned low, unsigned high) {
-    return byte(i) >= low && byte(i) <= high;
-  };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return within(1, 0x80, 0xbf) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;
-    const unsigned high = first == 0xed ? 0x9f : 0xbf;
-    return within(1, low, high) && within(2, 0x80, 0xbf) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    const unsigned low = first == 0xf0 ? 0x90 : 0x80;
-    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;
-    return within(1, low, high) && within(2, 0x80, 0xbf) && within(3, 0x80, 0xbf) ? 4 : 0;
-  }
-  return 0;
-}
 
 // A stream over a text that is not copied.
 class TextBuffer : public std::streambuf {
@@ -225,7 +201,7 @@ void check_characters(std::string_view text, const Place& start, bool number_lin
   place.line = number_lines ? 1 : 0;
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    const std::size_t length = sequence_length(text, i);
+    const std::size_t length = utf8_length(text.substr(i));
     if (length == 0) throw UsageError("{}: byte {} is not UTF-8 (0x{:02x})", place.text(), i, byte);
     if ((byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7f) {
       throw UsageError("{}: byte {} is the control character 0x{:02x}; expected text", place.text(), i, byte);
@@ -312,7 +288,7 @@ std::string scalar(std::string_view text) {
   std::string quoted = "\"";
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    const std::size_t length = std::max<std::size_t>(sequence_length(text, i), 1);
+    const std::size_t length = std::max<std::size_t>(utf8_length(text.substr(i)), 1);
     const std::string_view character = text.substr(i, length);
     if (byte == '"' || byte == '\\') {
       quoted += '\\';
@@ -345,7 +321,7 @@ std::string printable(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     if (out.size() >= longest) return out + "...";
     const auto byte = static_cast<unsigned char>(text[i]);
-    const std::size_t length = sequence_length(text, i);
+    const std::size_t length = utf8_length(text.substr(i));
     if (length == 0 || byte < 0x20 || byte == 0x7f) {
       out += byte == '\n' ? "\\n" : byte == '\t' ? "\\t" : fmt::format("\\x{:02x}", byte);
     } else {

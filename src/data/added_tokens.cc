@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "mezzo/data/utf8.h"
+#include "mezzo/core/utf8.h"
 
 namespace mezzo {
 namespace {

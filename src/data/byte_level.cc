@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "mezzo/data/utf8.h"
+#include "mezzo/core/utf8.h"
 
 namespace mezzo {
 namespace {

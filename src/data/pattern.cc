@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
-#include "mezzo/data/utf8.h"
+#include "mezzo/core/utf8.h"
 
 namespace mezzo {
 namespace {

@@ -30,31 +30,10 @@ std::string string_field(const nlohmann::json& record, const std::string& field,
   return found->get<std::string>();
 }
 
-std::vector<std::string> field_names(const std::vector<TemplatePart>& parts) {
-  std::vector<std::string> names;
-  for (const TemplatePart& part : parts) {
-    if (part.is_field && std::find(names.begin(), names.end(), part.text) == names.end())
-      names.push_back(part.text);
-  }
-  return names;
+PromptTemplate template_of(const TaskConfig& config) {
+  if (config.type == TaskType::completion) return PromptTemplate({{.is_field = true, .text = config.prompt}});
+  return PromptTemplate(parse_template(config.prompt_template.value(), "data.task.template"));
 }
-
-/// The template with values[i] for its i-th distinct field.
-std::string render(const std::vector<TemplatePart>& parts, const std::vector<std::string>& values) {
-  const std::vector<std::string> names = field_names(parts);
-  std::string text;
-  for (const TemplatePart& part : parts) {
-    if (!part.is_field) {
-      text += part.text;
-    } else {
-      text +=
-          values[static_cast<std::size_t>(std::find(names.begin(), names.end(), part.text) - names.begin())];
-    }
-  }
-  return text;
-}
-
-bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0u) == 0x80u; }
 
 std::int64_t length(const std::vector<std::int32_t>& ids) { return static_cast<std::int64_t>(ids.size()); }
 
@@ -65,13 +44,12 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
       loss_(config.loss),
       tokenizer_(tokenizer),
       max_length_(max_length),
+      template_(template_of(config)),
       target_field_(config.type == TaskType::classification ? config.label : config.completion) {
   if (!classifies()) {
     loss_ = TaskLoss::language_model;
-    template_ = {{.is_field = true, .text = config.prompt}};
     return;
   }
-  template_ = parse_template(config.prompt_template.value(), "data.task.template");
   for (const Verbalizer& verbalizer : config.verbalizers) {
     labels_.push_back(verbalizer.label);
     option_texts_.push_back(verbalizer.option);
@@ -83,8 +61,8 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
     longest_option_ = std::max(longest_option_, length(options_.back()));
   }
   // What stays however much a field loses must fit by itself.
-  const std::vector<std::string> nothing(field_names(template_).size());
-  const std::int64_t needed = length(tokenizer.encode(render(template_, nothing), false)) +
+  const std::vector<std::string> nothing(template_.fields().size());
+  const std::int64_t needed = length(tokenizer.encode(template_.render(nothing), false)) +
                               (tokenizer.start_token() ? 1 : 0) + longest_option_;
   if (needed > max_length_) {
     throw UsageError(
@@ -96,37 +74,8 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
 
 std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, std::int64_t longest_option,
                                               const std::string& where) const {
-  const std::optional<std::int32_t> start = tokenizer_.start_token();
-  const auto encode_all = [&] {
-    std::vector<std::int32_t> ids;
-    if (start) ids.push_back(*start);
-    const std::vector<std::int32_t> text = tokenizer_.encode(render(template_, values), false);
-    ids.insert(ids.end(), text.begin(), text.end());
-    return ids;
-  };
-  std::vector<std::int32_t> ids = encode_all();
-  // Too long: the first field loses tokens from its left, then the next one; the template's own words stay.
-  // The shortened text is encoded anew, so that the ids are those of a text that could have stood in the
-  // file.
-  const std::vector<std::string> names = field_names(template_);
-  for (std::size_t field = 0; length(ids) + longest_option > max_length_ && field < values.size();) {
-    std::string& value = values[field];
-    // What is cut is saved at each place of the field.
-    const auto places = std::ranges::count_if(
-        template_, [&](const TemplatePart& part) { return part.is_field && part.text == names[field]; });
-    const auto excess =
-        static_cast<std::size_t>((length(ids) + longest_option - max_length_ + places - 1) / places);
-    const std::vector<std::int32_t> tokens = tokenizer_.encode(value, false);
-    if (tokens.size() <= excess) {
-      value.clear();
-      ++field;
-    } else {
-      std::size_t cut = tokenizer_.decode(std::span(tokens).first(excess)).size();
-      while (cut < value.size() && continues_character(value[cut])) ++cut;
-      value.erase(0, std::max<std::size_t>(cut, 1));
-    }
-    ids = encode_all();
-  }
+  const std::vector<std::int32_t> ids =
+      template_.encode(std::move(values), tokenizer_, max_length_ - longest_option);
   if (length(ids) + longest_option > max_length_) {
     throw InputError("{}: {} tokens are needed at least, but data.max_length is {}", where,
                      length(ids) + longest_option, max_length_);
@@ -143,8 +92,7 @@ Example Task::encode(std::string_view json_line, const std::string& path, std::s
   if (!record.is_object())
     throw InputError("{}: found {}, expected a JSON object", where, record.type_name());
   std::vector<std::string> values;
-  for (const std::string& field : field_names(template_))
-    values.push_back(string_field(record, field, where));
+  for (const std::string& field : template_.fields()) values.push_back(string_field(record, field, where));
 
   Example example;
   if (classifies()) {

@@ -9,6 +9,7 @@
 
 #include "mezzo/core/batch.h"
 #include "mezzo/core/config.h"
+#include "mezzo/data/prompt_template.h"
 #include "mezzo/data/tokenizer.h"
 
 namespace mezzo {
@@ -47,7 +48,7 @@ class Task {
   TaskLoss loss_;
   const Tokenizer& tokenizer_;
   std::int64_t max_length_;
-  std::vector<TemplatePart> template_;     ///< a completion's is its prompt field alone
+  PromptTemplate template_;                ///< a completion's is its prompt field alone
   std::string target_field_;               ///< label or completion
   std::vector<std::string> labels_;        ///< classification: labels' texts
   std::vector<std::string> option_texts_;  ///< classification: one a label

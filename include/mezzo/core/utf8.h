@@ -3,7 +3,6 @@
 // surrogates, nothing above U+10FFFF.
 #include <cstddef>
 #include <optional>
-#include <string>
 #include <string_view>
 
 namespace mezzo {
@@ -13,6 +12,13 @@ struct CodePoint {
   char32_t value;
   std::size_t size;
 };
+
+/// Bytes of the well-formed sequence that `text` starts with; 0 where there is none (an empty text, a broken
+/// sequence, one that is cut short).
+std::size_t utf8_length(std::string_view text);
+
+/// Whether a byte can only stand behind the first one of a sequence.
+inline bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0u) == 0x80u; }
 
 /// Offset of the first byte at which `text` stops being UTF-8 (the first byte of the sequence that is broken
 /// or cut short), or nothing when all of it is.

@@ -1,4 +1,4 @@
-#include "mezzo/data/utf8.h"
+#include "mezzo/core/utf8.h"
 
 #include <cstdint>
 #include <cstring>
@@ -8,10 +8,10 @@ namespace {
 
 unsigned byte_at(std::string_view text, std::size_t i) { return static_cast<unsigned char>(text[i]); }
 
-bool is_continuation(unsigned byte) { return (byte & 0xC0) == 0x80; }
+}  // namespace
 
-/// Length of the well-formed sequence at the start of `text`, or 0.
-std::size_t sequence_length(std::string_view text) {
+std::size_t utf8_length(std::string_view text) {
+  if (text.empty()) return 0;
   const unsigned lead = byte_at(text, 0);
   if (lead < 0x80) return 1;
   if (lead < 0xC2 || lead > 0xF4) return 0;  // a continuation, an overlong form, or above U+10FFFF
@@ -23,12 +23,10 @@ std::size_t sequence_length(std::string_view text) {
   const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
   if (second < low || second > high) return 0;
   for (std::size_t i = 2; i < length; ++i) {
-    if (!is_continuation(byte_at(text, i))) return 0;
+    if (!continues_character(text[i])) return 0;
   }
   return length;
 }
-
-}  // namespace
 
 std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
   std::size_t at = 0;
@@ -41,7 +39,7 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
         continue;
       }
     }
-    const std::size_t length = sequence_length(text.substr(at));
+    const std::size_t length = utf8_length(text.substr(at));
     if (length == 0) return at;
     at += length;
   }
@@ -58,7 +56,7 @@ CodePoint first_code_point(std::string_view text) {
 
 CodePoint last_code_point(std::string_view text) {
   std::size_t begin = text.size() - 1;
-  while (is_continuation(byte_at(text, begin))) --begin;
+  while (continues_character(text[begin])) --begin;
   return first_code_point(text.substr(begin));
 }
 

@@ -1,0 +1,63 @@
+#include "mezzo/data/prompt_template.h"
+
+#include <algorithm>
+
+#include "mezzo/core/utf8.h"
+
+namespace mezzo {
+
+PromptTemplate::PromptTemplate(const std::vector<TemplatePart>& parts) {
+  std::string words;
+  for (const TemplatePart& part : parts) {
+    if (!part.is_field) {
+      words += part.text;
+      continue;
+    }
+    const auto known = std::ranges::find(fields_, part.text);
+    parts_.push_back({words, static_cast<std::size_t>(known - fields_.begin())});
+    if (known == fields_.end()) fields_.push_back(part.text);
+    words.clear();
+  }
+  parts_.push_back({words, fields_.size()});
+}
+
+std::string PromptTemplate::render(std::span<const std::string> values) const {
+  std::string text;
+  for (const Part& part : parts_) {
+    text += part.text;
+    if (&part != &parts_.back()) text += values[part.field];
+  }
+  return text;
+}
+
+std::vector<std::int32_t> PromptTemplate::encode(std::vector<std::string> values, const Tokenizer& tokenizer,
+                                                 std::int64_t max_tokens) const {
+  const auto encode_all = [&] {
+    std::vector<std::int32_t> ids = tokenizer.encode(render(values), false);
+    if (const auto start = tokenizer.start_token()) ids.insert(ids.begin(), *start);
+    return ids;
+  };
+  std::vector<std::int32_t> ids = encode_all();
+  for (std::size_t field = 0; field < values.size();) {
+    const std::int64_t excess = static_cast<std::int64_t>(ids.size()) - max_tokens;
+    if (excess <= 0) break;
+    // What is cut is saved at each place of the field.
+    const auto places = std::count_if(parts_.begin(), parts_.end() - 1,
+                                      [&](const Part& part) { return part.field == field; });
+    const auto cut_tokens = static_cast<std::size_t>((excess + places - 1) / places);
+    std::string& value = values[field];
+    const std::vector<std::int32_t> tokens = tokenizer.encode(value, false);
+    if (tokens.size() <= cut_tokens) {
+      value.clear();
+      ++field;
+    } else {
+      std::size_t cut = tokenizer.decode(std::span(tokens).first(cut_tokens)).size();
+      while (cut < value.size() && continues_character(value[cut])) ++cut;
+      value.erase(0, std::max<std::size_t>(cut, 1));
+    }
+    ids = encode_all();
+  }
+  return ids;
+}
+
+}  // namespace mezzo
