@@ -2,6 +2,10 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -44,12 +48,22 @@ void widen_f16(const std::byte* source, std::span<float> out) {
   for (; i < out.size(); ++i) out[i] = f16_to_float(load<std::uint16_t>(source + 2 * i));
 }
 
+/// By the instruction: a C++ conversion of what fp32 cannot hold would be undefined.
+float narrowed(double value) { return _mm_cvtss_f32(_mm_cvtsd_ss(_mm_setzero_ps(), _mm_set_sd(value))); }
+
 void narrow_f64(const std::byte* source, std::span<float> out) {
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    // By the instruction: a C++ conversion of what fp32 cannot hold would be undefined.
-    const __m128d value = _mm_set_sd(load<double>(source + 8 * i));
-    out[i] = _mm_cvtss_f32(_mm_cvtsd_ss(_mm_setzero_ps(), value));
-  }
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = narrowed(load<double>(source + 8 * i));
+}
+
+/// `value` if fp32 holds it, else the one of its two neighbours in fp32 whose last bit is 1. Rounded to a
+/// type with at least two bits less, it gives what `value` itself would: it lies between two numbers of that
+/// type, or in the middle, exactly where `value` does (Boldo and Melquiond 2008, "rounding to odd").
+float narrowed_to_odd(double value) {
+  const float nearest = narrowed(value);
+  if (!std::isfinite(value) || nearest == value) return nearest;
+  auto bits = std::bit_cast<std::uint32_t>(nearest);
+  if (std::abs(static_cast<double>(nearest)) > std::abs(value)) --bits;  // the neighbour towards zero
+  return std::bit_cast<float>(bits | 1u);
 }
 
 void narrow_to_f16(std::span<const float> values, std::byte* out) {
@@ -103,6 +117,20 @@ void from_float(std::span<const float> values, DType dtype, std::byte* out) {
       return;
     default:
       throw Error("cannot convert F32 to {}: F32, F16, BF16 or F64 is expected", name_of(dtype));
+  }
+}
+
+void from_double(std::span<const double> values, DType dtype, std::byte* out) {
+  if (values.empty()) return;
+  if (dtype == DType::f64) {
+    std::memcpy(out, values.data(), values.size_bytes());
+    return;
+  }
+  std::array<float, 1024> narrow;
+  for (std::size_t done = 0; done < values.size(); done += narrow.size()) {
+    const auto part = values.subspan(done, std::min(narrow.size(), values.size() - done));
+    std::ranges::transform(part, narrow.begin(), dtype == DType::f32 ? narrowed : narrowed_to_odd);
+    from_float(std::span(narrow).first(part.size()), dtype, out + done * size_of(dtype));
   }
 }
 

@@ -37,9 +37,10 @@ struct Factors {
   std::int64_t in = 0;
 };
 
-/// Adds the delta to the stored rows [first, first + rows) of a weight; `values` is [rows, cols].
+/// Adds the delta to the stored rows [first, first + rows) of a weight; `values` is [rows, cols]. In double,
+/// so that only the sum is rounded.
 void add_delta(const Factors& factors, const AdapterConfig& config, bool transposed, std::int64_t first,
-               std::int64_t rows, std::int64_t cols, std::span<float> values) {
+               std::int64_t rows, std::int64_t cols, std::span<double> values) {
   const double scaling = config.scaling();
   const auto at = [](std::span<const float> matrix, std::int64_t index) {
     return static_cast<double>(matrix[static_cast<std::size_t>(index)]);
@@ -57,22 +58,21 @@ void add_delta(const Factors& factors, const AdapterConfig& config, bool transpo
         sums[static_cast<std::size_t>(col)] += fixed * running;
       }
     }
-    float* const value = values.data() + row * cols;
-    for (std::int64_t col = 0; col < cols; ++col) {
-      value[col] = static_cast<float>(value[col] + scaling * sums[static_cast<std::size_t>(col)]);
-    }
+    double* const value = values.data() + row * cols;
+    for (std::int64_t col = 0; col < cols; ++col) value[col] += scaling * sums[static_cast<std::size_t>(col)];
   }
 }
 
 /// The type's largest finite value: beyond it, rounding gives infinity.
-void check_fits(const std::vector<std::byte>& rounded, std::span<const float> values, DType dtype,
+template <typename Value>
+void check_fits(const std::vector<std::byte>& rounded, const std::vector<Value>& values, DType dtype,
                 const std::string& name) {
   std::vector<float> back(values.size());
   to_float(dtype, rounded.data(), back);
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (std::isfinite(values[i]) && !std::isfinite(back[i])) {
-      throw InputError("{}: the value {} does not fit into {}, expected F32 or BF16 for this model", name,
-                       values[i], name_of(dtype));
+      throw InputError("{}: the value {} does not fit into {}{}", name, values[i], name_of(dtype),
+                       dtype == DType::f16 ? ", expected F32 or BF16 for this model" : "");
     }
   }
 }
@@ -84,16 +84,22 @@ void write_weight(const ModelFiles& files, const TensorInfo& tensor, const Facto
   const std::int64_t all_rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const std::int64_t piece = std::max<std::int64_t>(1, static_cast<std::int64_t>(piece_elements) / cols);
   std::vector<float> values;
+  std::vector<double> sums;
   std::vector<std::byte> rounded;
   for (std::int64_t first = 0; first < all_rows; first += piece) {
     const std::int64_t rows = std::min(piece, all_rows - first);
     values.resize(static_cast<std::size_t>(rows * cols));
     to_float(tensor, first, rows, values);
-    if (factors != nullptr)
-      add_delta(*factors, config, files.description.transposed, first, rows, cols, values);
     rounded.resize(values.size() * size_of(dtype));
-    from_float(values, dtype, rounded.data());
-    if (dtype != DType::f32) check_fits(rounded, values, dtype, tensor.name);
+    if (factors != nullptr) {
+      sums.assign(values.begin(), values.end());
+      add_delta(*factors, config, files.description.transposed, first, rows, cols, sums);
+      from_double(sums, dtype, rounded.data());
+      check_fits(rounded, sums, dtype, tensor.name);
+    } else {
+      from_float(values, dtype, rounded.data());
+      check_fits(rounded, values, dtype, tensor.name);
+    }
     sink(rounded);
   }
   files.tensors.release(tensor);

@@ -107,6 +107,41 @@ TEST(Convert, RoundsToNearestEven) {
   }
 }
 
+TEST(Convert, RoundsADoubleOnce) {
+  // So close to the middle of two neighbours that fp32 would be the middle itself.
+  for (const auto& [dtype, exponent_bits] : {std::pair(DType::f16, 5), std::pair(DType::bf16, 8)}) {
+    for (std::uint16_t word = 0; value_of(static_cast<std::uint16_t>(word + 1), exponent_bits) < 60000;
+         ++word) {
+      const std::uint16_t next = static_cast<std::uint16_t>(word + 1);
+      const double middle = (value_of(word, exponent_bits) + value_of(next, exponent_bits)) / 2;
+      const std::vector<double> values = {std::nextafter(middle, -1.0), middle, std::nextafter(middle, 1e30),
+                                          -std::nextafter(middle, -1.0)};
+      std::vector<std::uint16_t> words(values.size());
+      from_double(values, dtype, reinterpret_cast<std::byte*>(words.data()));
+      const std::uint16_t even = word % 2 == 0 ? word : next;
+      ASSERT_EQ(words,
+                (std::vector<std::uint16_t>{word, even, next, static_cast<std::uint16_t>(word | 0x8000)}));
+    }
+  }
+}
+
+TEST(Convert, DoublesBeyondAType) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  const std::vector<double> values = {1e300, -1e300, 1e-300, -1e-300, infinity, 65519.999999999, 65520.0};
+  std::vector<std::uint16_t> f16(values.size());
+  from_double(values, DType::f16, reinterpret_cast<std::byte*>(f16.data()));
+  EXPECT_EQ(f16, (std::vector<std::uint16_t>{0x7c00, 0xfc00, 0, 0x8000, 0x7c00, 0x7bff, 0x7c00}));
+  std::vector<float> f32(2000, 0.0f);  // more than one piece
+  from_double(std::vector<double>(f32.size(), 0.1), DType::f32, reinterpret_cast<std::byte*>(f32.data()));
+  EXPECT_EQ(f32, std::vector<float>(f32.size(), 0.1f));
+  double f64 = 0.0;
+  from_double(std::vector{0.1}, DType::f64, reinterpret_cast<std::byte*>(&f64));
+  EXPECT_EQ(f64, 0.1);
+  std::uint16_t nan = 0;
+  from_double(std::vector{std::nan("")}, DType::bf16, reinterpret_cast<std::byte*>(&nan));
+  EXPECT_GT(nan & 0x7fff, 0x7f80);
+}
+
 TEST(Convert, Fp32AndFp64) {
   std::mt19937 random(1);
   std::vector<std::uint32_t> bits(257);

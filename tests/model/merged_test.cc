@@ -115,6 +115,34 @@ TEST(MergedExport, ReplacesAWholeModelAndNothingElse) {
   EXPECT_EQ(ModelFiles(target).weight("model.norm.weight").dtype, DType::f32);
 }
 
+// A weight in the middle of two neighbours of the type and a delta that decides between them, but is too
+// small for fp32 beside the weight: rounded to fp32 on the way, the sum would be the middle and go to the
+// even one.
+TEST(MergedExport, SumsAreRoundedOnce) {
+  for (const auto& [dtype, step] : {std::pair(DType::bf16, 0x1p-7f), std::pair(DType::f16, 0x1p-10f)}) {
+    const TemporaryDirectory temporary;
+    const std::string source = temporary.copy("llama");
+    const ModelFiles before(model_directory("llama"));
+    Adapter adapter = read_adapter(source + "/adapter", before.description);
+    for (float& value : adapter.values) value = 0x1p-20f;
+    const std::vector<LinearModule> adapted = adapted_modules(before.description, adapter.config);
+    const std::string name = adapted.front().name + ".weight";
+    std::map<std::string, std::vector<float>> values;
+    std::vector<TensorSource> tensors;
+    for (const WeightSpec& spec : weight_specs(before.description)) {
+      std::vector<float>& value = values[spec.name] = floats(before.tensors, spec.name);
+      if (spec.name == name) std::ranges::fill(value, 1.0f + step / 2);
+      tensors.push_back(float_source(spec.name, spec.shape, value));
+    }
+    write_safetensors(source + "/model.safetensors", tensors);
+
+    const ModelFiles files(source);
+    export_merged(files, adapter.config, adapter.values, dtype, temporary.path() + "/merged");
+    const std::vector<float> merged = floats(ModelFiles(temporary.path() + "/merged").tensors, name);
+    EXPECT_EQ(merged, std::vector<float>(merged.size(), 1.0f + step)) << name_of(dtype);
+  }
+}
+
 TEST(MergedExport, AValueThatHalfPrecisionCannotHoldIsNamed) {
   const TemporaryDirectory temporary;
   const ModelFiles files(model_directory("llama"));

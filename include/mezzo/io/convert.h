@@ -18,4 +18,7 @@ void to_float(DType dtype, const std::byte* source, std::span<float> out);
 /// Converts to a float type, values.size() elements at `out`, rounding to nearest even. Throws as to_float().
 void from_float(std::span<const float> values, DType dtype, std::byte* out);
 
+/// The same from doubles, each rounded once to `dtype`: not to fp32 on the way.
+void from_double(std::span<const double> values, DType dtype, std::byte* out);
+
 }  // namespace mezzo
