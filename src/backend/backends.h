@@ -1,10 +1,10 @@
 #pragma once
 // What the factory chooses from; each function lives in a file of its own. A build without CUDA links
 // cuda_absent.cc, which defines make_cuda_backend, make_cuda_gemm_bound, cuda_runs_tiles, cuda_available and
-// cuda_devices (backend.h) to say so.
+// cuda_devices (devices.h) to say so.
 #include <memory>
 
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 #include "mezzo/backend/gemm_bound.h"
 
 namespace mezzo {

@@ -23,7 +23,7 @@
 #include "kernels/cuda/low_rank.h"
 #include "kernels/cuda/tail.h"
 #include "kernels/cuda/update.h"
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 
 namespace mezzo {
 

@@ -1,7 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "cuda_check.h"
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 
 namespace mezzo {
 

@@ -10,6 +10,7 @@
 
 #include "host_backend.h"
 #include "kernels/cuda/tail_columns.h"
+#include "mezzo/backend/arena.h"
 #include "mezzo/backend/backend.h"
 
 namespace mezzo {

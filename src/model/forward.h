@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "mezzo/backend/arena.h"
 #include "mezzo/backend/backend.h"
 #include "mezzo/model/description.h"
 #include "weights.h"

@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo::test {

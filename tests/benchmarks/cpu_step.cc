@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 
 namespace mezzo {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <bit>
 
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 #include "mezzo/comm/together.h"
 #include "mpi_main.h"
 

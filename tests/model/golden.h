@@ -1,4 +1,5 @@
 #pragma once
+#include "mezzo/backend/devices.h"
 #include "mezzo/model/decoder.h"
 #include "mezzo/model/lora.h"
 #include "mezzo/model/model_files.h"

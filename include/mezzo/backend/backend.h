@@ -176,47 +176,4 @@ class Backend : public DevicePlan {
   virtual std::uint64_t hash(const Trainables& trainables) = 0;
 };
 
-/// Bump allocator over one buffer of a backend. Without a buffer it only measures: views then have no data.
-class Arena {
- public:
-  Arena() = default;
-  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)) {}
-
-  /// rows x cols for each of `probes` (0: shared), rows `row_stride` elements apart (>= cols).
-  View take(DType dtype, std::int64_t probes, std::int64_t rows, std::int64_t cols, std::int64_t row_stride);
-  std::size_t mark() const { return used_; }
-  void release_to(std::size_t mark) { used_ = mark; }
-  std::size_t used() const { return used_; }
-  std::size_t high_water() const { return high_water_; }
-  std::size_t capacity() const { return buffer_.bytes(); }
-
- private:
-  Buffer buffer_;
-  std::size_t used_ = 0;
-  std::size_t high_water_ = 0;
-};
-
-enum class DeviceKind : std::uint8_t { reference, cpu, cuda };
-struct BackendOptions {
-  DeviceKind device = DeviceKind::cpu;
-  bool fp32 = false;       ///< cuda: fp32 weights and activations instead of bf16
-  int threads = 1;         ///< cpu
-  int device_index = 0;    ///< cuda: node-local rank
-  std::string store = {};  ///< cuda: file where chosen algorithms are kept between processes; "": none
-};
-/// DeviceError when the kind is not built or no such device is there.
-std::unique_ptr<Backend> make_backend(const BackendOptions& options);
-/// The sizes of that backend alone, also of a kind that is not built or a device that is not there.
-std::unique_ptr<DevicePlan> make_device_plan(const BackendOptions& options);
-/// Whether a usable CUDA device is there (false in a build without CUDA); `reason` says why not.
-bool cuda_available(std::string* reason);
-
-struct CudaDevice {
-  std::string name;
-  std::string uuid;  ///< the card's own, whatever its number in this process
-};
-/// The devices that this process may use; their places are what BackendOptions::device_index counts. None in
-/// a build without CUDA. DeviceError when the driver fails.
-std::vector<CudaDevice> cuda_devices();
-
 }  // namespace mezzo

@@ -5,7 +5,7 @@
 #include <optional>
 #include <span>
 
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/devices.h"
 
 namespace mezzo {
 

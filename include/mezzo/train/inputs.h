@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "mezzo/backend/devices.h"
 #include "mezzo/comm/exchange.h"
 #include "mezzo/core/config.h"
 #include "mezzo/data/stream.h"

@@ -1,4 +1,4 @@
-#include "mezzo/backend/backend.h"
+#include "mezzo/backend/arena.h"
 
 #include <algorithm>
 
