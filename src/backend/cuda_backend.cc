@@ -6,14 +6,14 @@
 #include "backends.h"
 #include "cuda_memory.h"
 #include "cuda_operands.h"
+#include "cuda_targets.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/tiles.h"
 
 namespace mezzo {
 namespace {
 
-constexpr int oldest_capability = MEZZO_OLDEST_CAPABILITY;  // of the build, 10 * major + minor
-const std::string algorithm_prefix = "gemm ";               // of the fingerprint's keys
+const std::string algorithm_prefix = "gemm ";  // of the fingerprint's keys
 const std::string direction_rows_key = "slot_rows";
 
 /// Of a record, which may have been edited; none where it is no number of rows.
@@ -33,6 +33,7 @@ CudaBackend::CudaBackend(const BackendOptions& options)
   MEZZO_CUDA(cudaSetDevice(options.device_index));
   MEZZO_CUDA(cudaGetDeviceProperties(&card_, options.device_index));
   stream_ = make_stream();
+  host_staging_.emplace();
   fault_ = allocate(sizeof(std::uint32_t));
   MEZZO_CUDA(cudaMemsetAsync(fault_.data(), 0, sizeof(std::uint32_t), stream()));
   gemm_.emplace(stream(), allocate(Gemm::workspace_bytes), Gemm::Choice::same_bits, options.store);
@@ -259,8 +260,7 @@ void CudaBackend::grow(Buffer& buffer, std::size_t bytes) {
 
 void CudaBackend::copy_to(Buffer& buffer, const void* source, std::size_t bytes) {
   grow(buffer, bytes);
-  if (bytes == 0) return;
-  MEZZO_CUDA(cudaMemcpyAsync(buffer.data(), source, bytes, cudaMemcpyHostToDevice, stream()));
+  host_staging_->copy(buffer.data(), source, bytes, stream());
 }
 
 cuda::TensorTable CudaBackend::upload_tables(const Trainables& trainables,
@@ -300,11 +300,9 @@ std::string trouble_with(int index) {
   }
   cudaDeviceProp card{};
   MEZZO_CUDA(cudaGetDeviceProperties(&card, index));
-  if (card.major * 10 + card.minor < oldest_capability) {
-    return fmt::format("{} has compute capability {}.{}, but this build is for {}.{} or later", card.name,
-                       card.major, card.minor, oldest_capability / 10, oldest_capability % 10);
-  }
-  return "";
+  const std::string trouble =
+      trouble_with_capability(card.major, card.minor, parse_cuda_targets(MEZZO_CUDA_TARGETS));
+  return trouble.empty() ? "" : fmt::format("{} {}", card.name, trouble);
 }
 
 }  // namespace

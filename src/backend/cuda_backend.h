@@ -16,6 +16,7 @@
 
 #include "cuda_check.h"
 #include "cuda_gemm.h"
+#include "cuda_memory.h"
 #include "cuda_plan.h"
 #include "host_backend.h"
 #include "kernels/cuda/activation.h"
@@ -92,8 +93,7 @@ class CudaBackend final : public Backend {
   cudaStream_t stream() const { return stream_.get(); }
   std::uint32_t* fault() const { return static_cast<std::uint32_t*>(fault_.data()); }
   void grow(Buffer& buffer, std::size_t bytes);
-  /// Host memory to the start of `buffer`, which grows as needed. `source` has been read on return: the
-  /// memory is pageable, and of such the runtime takes a copy first.
+  /// Host memory to the start of `buffer`, which grows as needed. `source` has been read on return.
   void copy_to(Buffer& buffer, const void* source, std::size_t bytes);
 
   // ---- scratch
@@ -149,6 +149,7 @@ class CudaBackend final : public Backend {
   CudaPlan plan_;
   cudaDeviceProp card_{};
   Stream stream_;
+  std::optional<Staging> host_staging_;
   Buffer fault_;    // one word of cuda::Fault
   Buffer staging_;  // of load and read
   Buffer tables_;   // of update and hash

@@ -36,6 +36,7 @@ template <typename Handle, auto destroy>
 using HandleOwner = std::unique_ptr<std::remove_pointer_t<Handle>, HandleDeleter<Handle, destroy>>;
 
 using Stream = HandleOwner<cudaStream_t, &cudaStreamDestroy>;
+using Event = HandleOwner<cudaEvent_t, &cudaEventDestroy>;
 using Graph = HandleOwner<cudaGraph_t, &cudaGraphDestroy>;
 using GraphExec = HandleOwner<cudaGraphExec_t, &cudaGraphExecDestroy>;
 

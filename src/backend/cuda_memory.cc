@@ -1,6 +1,7 @@
 #include "cuda_memory.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace mezzo {
 
@@ -35,6 +36,36 @@ Stream make_stream() {
   cudaStream_t stream = nullptr;
   MEZZO_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   return Stream(stream);
+}
+
+Staging::Staging() {
+  void* data = nullptr;
+  MEZZO_CUDA(cudaMallocHost(&data, slots * slot_bytes));
+  memory_ = Buffer(data, slots * slot_bytes,
+                   [](void* released, std::size_t) { static_cast<void>(cudaFreeHost(released)); });
+  for (Event& event : sent_) {
+    cudaEvent_t created = nullptr;
+    MEZZO_CUDA(cudaEventCreateWithFlags(&created, cudaEventDisableTiming));
+    event.reset(created);
+  }
+}
+
+Staging::~Staging() {
+  for (const Event& event : sent_) static_cast<void>(cudaEventSynchronize(event.get()));
+}
+
+void Staging::copy(void* destination, const void* source, std::size_t bytes, cudaStream_t stream) {
+  for (std::size_t begin = 0; begin < bytes; begin += slot_bytes) {
+    const std::size_t count = std::min(slot_bytes, bytes - begin);
+    const Event& sent = sent_[next_];
+    std::byte* const slot = static_cast<std::byte*>(memory_.data()) + next_ * slot_bytes;
+    next_ = (next_ + 1) % slots;
+    MEZZO_CUDA(cudaEventSynchronize(sent.get()));  // returns at once for an event that was never recorded
+    std::memcpy(slot, static_cast<const std::byte*>(source) + begin, count);
+    MEZZO_CUDA(cudaMemcpyAsync(static_cast<std::byte*>(destination) + begin, slot, count,
+                               cudaMemcpyHostToDevice, stream));
+    MEZZO_CUDA(cudaEventRecord(sent.get(), stream));
+  }
 }
 
 }  // namespace mezzo

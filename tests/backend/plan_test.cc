@@ -1,5 +1,6 @@
 // Sizes and ways of products without a device, and the GEMM bound.
 #include "cuda_plan.h"
+#include "cuda_targets.h"
 
 #include <set>
 #include <tuple>
@@ -45,6 +46,46 @@ TEST(DevicePlan, OfACardThatIsNotThere) {
   EXPECT_EQ(bf16->weight_stride(33, 0), 40);  // rows of products begin on 16 bytes
   EXPECT_GT(bf16->weight_stride(48, 8), 48);  // and have room for tails
   EXPECT_EQ(bf16->weight_stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
+}
+
+// ---- which cards a build is for
+
+TEST(CudaTargets, RealCodeRunsOnItsOwnMajorNumberAlone) {
+  const auto trouble = [](const char* targets, int major, int minor) {
+    return trouble_with_capability(major, minor, parse_cuda_targets(targets));
+  };
+  EXPECT_EQ(trouble("90-real", 9, 0), "");
+  EXPECT_EQ(trouble("80-real", 8, 9), "");
+  EXPECT_EQ(trouble("86-real", 8, 0),
+            "has compute capability 8.0, but this build has device code for 8.6 to 8.9");
+  EXPECT_EQ(trouble("90-real", 10, 0),
+            "has compute capability 10.0, but this build has device code for 9.0 to 9.9");
+  EXPECT_EQ(trouble("90a-real", 12, 1),
+            "has compute capability 12.1, but this build has device code for 9.0 alone");
+  EXPECT_EQ(trouble("80-real,90-real", 12, 0),
+            "has compute capability 12.0, but this build has device code for 8.0 to 8.9, 9.0 to 9.9");
+  EXPECT_EQ(trouble("80-real,90-real", 9, 0), "");
+}
+
+TEST(CudaTargets, PtxRunsOnLaterCards) {
+  const auto trouble = [](const char* targets, int major, int minor) {
+    return trouble_with_capability(major, minor, parse_cuda_targets(targets));
+  };
+  for (const char* targets : {"90", "90-virtual", "80-real,90"}) {
+    EXPECT_EQ(trouble(targets, 9, 0), "");
+    EXPECT_EQ(trouble(targets, 12, 1), "");
+  }
+  EXPECT_EQ(trouble("90", 8, 9),
+            "has compute capability 8.9, but this build has device code for 9.0 or later");
+  // PTX of one card's own features, and of one family's, is for no other.
+  EXPECT_EQ(trouble("90a", 10, 0),
+            "has compute capability 10.0, but this build has device code for 9.0 alone");
+  EXPECT_EQ(trouble("100f", 10, 3), "");
+  EXPECT_EQ(trouble("100f", 12, 0),
+            "has compute capability 12.0, but this build has device code for 10.0 to 10.9");
+  EXPECT_EQ(trouble("75", 7, 5), "has compute capability 7.5, expected 8.0 or later");
+  for (const char* wrong : {"ninety", "9", "90-ptx", "90b", "90,,80"})
+    EXPECT_THROW(parse_cuda_targets(wrong), Error) << wrong;
 }
 
 // ---- the ways of the cuda backend's products
