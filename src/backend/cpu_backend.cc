@@ -37,6 +37,7 @@ std::size_t CpuBackend::scratch_bytes(const Workload& workload) const {
 }
 
 void CpuBackend::prepare(const Workload& workload) {
+  check_served(*this, workload);
   sizes_.grow_to(cpu_sizes_of(workload));
   Arena measured;
   lay_out(sizes_, threads_, measured);

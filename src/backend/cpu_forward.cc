@@ -139,7 +139,6 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
   check_sharing("score", out, x);
   check_indices("score", "target_rows", batch.target_rows, loss_rows);
   check_indices("score", "target_tokens", batch.target_tokens, head.out());
-  if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
   const auto* read = batch.target_rows.as<std::int32_t>();
   const auto* token = batch.target_tokens.as<std::int32_t>();
   const std::int64_t copies = copies_of(out, table);

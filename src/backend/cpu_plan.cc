@@ -11,7 +11,7 @@ using cpu::Partition;
 std::int64_t tail_ranks(const Product& product, std::size_t first, std::size_t count) {
   std::int64_t ranks = 0;
   for (std::size_t i = first; i < first + count; ++i) {
-    if (product.parts[i].tail) ranks += product.parts[i].tail->a.rows;
+    ranks += product.parts[i].tail_rank();
   }
   return ranks;
 }
@@ -21,7 +21,7 @@ std::int64_t tail_ranks(const Product& product, std::size_t first, std::size_t c
 std::int64_t tail_floats(const Product& product, std::size_t first, std::size_t count) {
   std::int64_t floats = tail_ranks(product, first, count) * product.in();
   for (std::size_t i = first; i < first + count; ++i) {
-    if (product.parts[i].tail) floats += product.parts[i].rows * product.parts[i].tail->b.cols;
+    floats += product.parts[i].rows * product.parts[i].tail_rank();
   }
   return floats;
 }

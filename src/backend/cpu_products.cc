@@ -93,19 +93,20 @@ CpuBackend::Tails CpuBackend::make_tails(const ProbeTable& table, const Product&
   for (const ProductOutput& output : outputs) {
     for (std::size_t i = output.first; i < output.first + output.count; ++i) {
       const ProductPart& part = product.parts[i];
-      if (!part.tail) continue;
+      const LowRankTail* const tail = part.tail();
+      if (tail == nullptr) continue;
       if (output.y.shared()) {
         throw DeviceError("product {}: the probes share the output of a perturbed part ({})", product.name,
                           part.name);
       }
-      check_factor(part, "A", part.tail->a, part.tail->a.rows, product.in());
-      check_factor(part, "B", part.tail->b, part.rows, part.tail->a.rows);
-      tails.parts.push_back({.tail = &*part.tail,
+      check_factor(part, "A", tail->a, tail->a.rows, product.in());
+      check_factor(part, "B", tail->b, part.rows, tail->a.rows);
+      tails.parts.push_back({.tail = tail,
                              .row_begin = part.row_begin,
                              .rows = part.rows,
                              .rank_begin = tails.ranks,
-                             .rank = part.tail->a.rows});
-      tails.ranks += part.tail->a.rows;
+                             .rank = tail->a.rows});
+      tails.ranks += tail->a.rows;
     }
   }
   if (!tails) return tails;

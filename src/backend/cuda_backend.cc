@@ -80,6 +80,7 @@ std::size_t CudaBackend::memory_available() const {
 }
 
 void CudaBackend::choose(const Workload& workload) {
+  check_served(plan_, workload);
   if (direction_rows_ == 0) direction_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
   for (const PlannedProduct& planned : workload.products) {
     for (const GemmShape& shape : plan_.shapes_of(planned, direction_rows_))

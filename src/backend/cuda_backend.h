@@ -36,6 +36,7 @@ class CudaBackend final : public Backend {
   DType weight_dtype() const override { return plan_.weight_dtype(); }
   DType activation_dtype() const override { return plan_.activation_dtype(); }
   DType residual_dtype() const override { return plan_.residual_dtype(); }
+  bool serves(const Perturbation& perturbation) const override { return plan_.serves(perturbation); }
   std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
   std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
     return plan_.weight_stride(in, tail_ranks);

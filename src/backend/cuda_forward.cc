@@ -124,7 +124,6 @@ void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const
   check_view("score", "x", x, batch.shape.loss_rows, head.in(), dtype_);
   check_view("score", "out", out, 1, batch.shape.targets, DType::f32);
   check_sharing("score", out, x);
-  if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
   if (plan_.runs_tiles()) {
     score_by_sums(table, batch, head, x, out);
   } else {

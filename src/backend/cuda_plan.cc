@@ -45,8 +45,8 @@ ProductRange range_of(const Product& product, std::size_t first, std::size_t cou
     }
     range.rows += part.rows;
     TailPlace place;
-    if (part.tail) {
-      place = {.tail = &*part.tail, .rank = part.tail->a.rows, .rank_begin = range.ranks};
+    if (part.tail() != nullptr) {
+      place = {.tail = part.tail(), .rank = part.tail_rank(), .rank_begin = range.ranks};
       range.ranks += place.rank;
     }
     range.tails.push_back(place);

@@ -120,6 +120,7 @@ class CudaPlan final : public DevicePlan {
   DType weight_dtype() const override { return dtype_; }
   DType activation_dtype() const override { return dtype_; }
   DType residual_dtype() const override { return DType::f32; }
+  bool serves(const Perturbation& perturbation) const override { return is_tail_or_none(perturbation); }
   std::int64_t input_stride(const Product& product) const override {
     return weight_stride(product.in(), product.tail_ranks());
   }

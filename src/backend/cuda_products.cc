@@ -206,11 +206,11 @@ cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first,
   std::int64_t ranks = 0;
   for (std::size_t i = first; i < first + count; ++i) {
     const ProductPart& part = product.parts[i];
-    if (!part.tail) continue;
+    if (part.tail() == nullptr) continue;
     if (tails.count == cuda::most_tails) {
       throw DeviceError("product {}: more than {} tails", product.name, cuda::most_tails);
     }
-    const LowRankTail& tail = *part.tail;
+    const LowRankTail& tail = *part.tail();
     tails.tail[tails.count++] = {.a = tail.a.as<float>(),
                                  .b = tail.b.as<float>(),
                                  .a_tensor = tail.a_id,

@@ -9,6 +9,12 @@
 
 namespace mezzo {
 
+/// What products of all backends serve.
+inline bool is_tail_or_none(const Perturbation& perturbation) {
+  return std::holds_alternative<std::monostate>(perturbation) ||
+         std::holds_alternative<LowRankTail>(perturbation);
+}
+
 class HostBackend : public Backend {
  public:
   DType weight_dtype() const override { return DType::f32; }
@@ -17,11 +23,12 @@ class HostBackend : public Backend {
   std::size_t memory_available() const override;
 
   Buffer allocate(std::size_t bytes) override;
+  bool serves(const Perturbation& perturbation) const override { return is_tail_or_none(perturbation); }
   std::int64_t input_stride(const Product& product) const override { return product.in(); }
   std::int64_t weight_stride(std::int64_t in, std::int64_t) const override { return in; }
   std::int64_t weight_rows(std::int64_t rows) const override { return rows; }
   /// Host backends choose nothing.
-  void choose(const Workload&) override {}
+  void choose(const Workload& workload) override { check_served(*this, workload); }
   void keep(const std::map<std::string, std::string>&) override {}
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;

@@ -38,7 +38,7 @@ class ReferenceBackend final : public HostBackend {
   std::string device() const override { return "host, naive loops, 1 thread"; }
   std::map<std::string, std::string> fingerprint() const override { return {{"backend", "reference"}}; }
   std::size_t scratch_bytes(const Workload&) const override { return 0; }
-  void prepare(const Workload&) override {}
+  void prepare(const Workload& workload) override { check_served(*this, workload); }
 
   void fill_normal(View destination, std::uint64_t seed, float scale) override {
     check_shape("fill_normal", "the destination", destination, destination.rows, destination.cols);
@@ -178,7 +178,6 @@ class ReferenceBackend final : public HostBackend {
     check_sharing("score", out, x);
     check_indices("score", "target_rows", batch.target_rows, batch.shape.loss_rows);
     check_indices("score", "target_tokens", batch.target_tokens, head.out());
-    if (head.perturbed()) throw DeviceError("score: a perturbed head ({}) is not supported", head.name);
     std::vector<double> logits(static_cast<std::size_t>(head.out()));
     const auto* loss_rows = batch.target_rows.as<std::int32_t>();
     const auto* tokens = batch.target_tokens.as<std::int32_t>();
@@ -223,8 +222,8 @@ class ReferenceBackend final : public HostBackend {
     const Rows<float> weight = rows_of(product.weight, 0);
     reference::linear(rows_of(x, p), x.rows, in, {weight.row(part.row_begin), weight.stride}, part.rows, bias,
                       y);
-    if (!part.tail) return;
-    const LowRankTail& factors = *part.tail;
+    if (part.tail() == nullptr) return;
+    const LowRankTail& factors = *part.tail();
     const Probe unperturbed{};
     const Probe& probe = table.probes.empty() ? unperturbed : table.probes[static_cast<std::size_t>(p)];
     std::vector<float> z_a(static_cast<std::size_t>(factors.a.rows * in));

@@ -13,6 +13,7 @@ class BackendOver : public Backend {
   DType weight_dtype() const override { return sizes_.weight_dtype(); }
   DType activation_dtype() const override { return sizes_.activation_dtype(); }
   DType residual_dtype() const override { return sizes_.residual_dtype(); }
+  bool serves(const Perturbation& perturbation) const override { return sizes_.serves(perturbation); }
   std::int64_t input_stride(const Product& product) const override { return sizes_.input_stride(product); }
   std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
     return sizes_.weight_stride(in, tail_ranks);

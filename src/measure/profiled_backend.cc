@@ -52,9 +52,9 @@ void ProfiledBackend::count_product(const ProbeTable& table, const Product& prod
     const ProductPart& part = product.parts[i];
     const auto out = static_cast<double>(part.rows);
     of_product.products += 2.0 * copies_of(x, table) * rows * out * in;
-    if (!part.tail) continue;
+    if (part.tail() == nullptr) continue;
     const auto probes = static_cast<double>(table.count());
-    of_product.low_rank += 2.0 * probes * rows * static_cast<double>(part.tail->a.rows) * (in + out);
+    of_product.low_rank += 2.0 * probes * rows * static_cast<double>(part.tail_rank()) * (in + out);
   }
 }
 

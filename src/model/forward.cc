@@ -162,7 +162,7 @@ View Forward::attention_delta(const Layer& layer, const View& x, const View& x_r
   const std::int64_t rows = x.rows;
   const std::int64_t queries = x_read.rows;
   const auto probes_of = [&](std::size_t part) {
-    return x.shared() && !layer.qkv.parts[part].tail ? 0 : table.count();
+    return x.shared() && !layer.qkv.parts[part].perturbed() ? 0 : table.count();
   };
   const bool fused = d_.fused_qkv();
   const std::int64_t q_probes = probes_of(0);

@@ -118,15 +118,15 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const Description& descri
     Product result{.name = prefix + names[0], .weight = {}, .bias = {}, .parts = {}};
     std::int64_t out = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
-      ProductPart part{.name = prefix + names[i], .row_begin = out, .rows = rows[i], .tail = {}};
+      ProductPart part{.name = prefix + names[i], .row_begin = out, .rows = rows[i]};
       if (adapted.contains(part.name)) {
         const std::size_t a = ids.at(lora_a_name(part.name));
         const std::size_t b = ids.at(lora_b_name(part.name));
-        part.tail = LowRankTail{.a = trainables->view(a),
-                                .b = trainables->view(b),
-                                .a_id = static_cast<std::uint32_t>(a),
-                                .b_id = static_cast<std::uint32_t>(b),
-                                .scaling = adapter->scaling()};
+        part.perturbation = LowRankTail{.a = trainables->view(a),
+                                        .b = trainables->view(b),
+                                        .a_id = static_cast<std::uint32_t>(a),
+                                        .b_id = static_cast<std::uint32_t>(b),
+                                        .scaling = adapter->scaling()};
       }
       out += part.rows;
       result.parts.push_back(std::move(part));

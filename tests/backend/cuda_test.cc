@@ -155,9 +155,10 @@ struct DeviceProduct {
     }
     std::size_t next = 0;
     for (ProductPart& part : product.parts) {
-      if (!part.tail) continue;
-      part.tail->a = factor(backend, host.factors[next++]);
-      part.tail->b = factor(backend, host.factors[next++]);
+      auto* const tail = std::get_if<LowRankTail>(&part.perturbation);
+      if (tail == nullptr) continue;
+      tail->a = factor(backend, host.factors[next++]);
+      tail->b = factor(backend, host.factors[next++]);
     }
   }
   View factor(Backend& backend, const Operand& host) {

@@ -114,16 +114,16 @@ struct RandomProduct {
     if (with_bias) product.bias = bias.view;
     std::int64_t row = 0;
     for (std::size_t i = 0; i < part_rows.size(); ++i) {
-      ProductPart part{.name = fmt::format("part {}", i), .row_begin = row, .rows = part_rows[i], .tail = {}};
+      ProductPart part{.name = fmt::format("part {}", i), .row_begin = row, .rows = part_rows[i]};
       if (ranks[i] > 0) {
         const auto id = static_cast<std::uint32_t>(2 * i);
         factors.emplace_back(0, ranks[i], in, seed + 10 + id, 0);
         factors.emplace_back(0, part_rows[i], ranks[i], seed + 11 + id, 0);
-        part.tail = LowRankTail{.a = factors[factors.size() - 2].view,
-                                .b = factors.back().view,
-                                .a_id = id,
-                                .b_id = id + 1,
-                                .scaling = 2.0f};
+        part.perturbation = LowRankTail{.a = factors[factors.size() - 2].view,
+                                        .b = factors.back().view,
+                                        .a_id = id,
+                                        .b_id = id + 1,
+                                        .scaling = 2.0f};
       }
       product.parts.push_back(part);
       row += part_rows[i];

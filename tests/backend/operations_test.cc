@@ -170,7 +170,7 @@ TEST_F(Operations, TailsTakeTheNoiseOfTheirTensors) {
   RandomProduct random(in, {4, out}, {0, rank}, true, 1);
   prepare(1, 1, {&random.product});
   const Operand x(0, 1, in, 2);
-  const LowRankTail& tail = *random.product.parts[1].tail;
+  const LowRankTail& tail = *random.product.parts[1].tail();
   for (const NoiseKind kind : {NoiseKind::gaussian, NoiseKind::rademacher}) {
     ProbeTable probes;
     const Probe probe{.seed = 77, .direction = 5, .epsilon = -0.5f};
@@ -486,6 +486,55 @@ TEST_F(Operations, SmallerPreparedWorkloadIsRefused) {
   const Operand x(2, 31, 33, 2);
   Operand y(2, 31, 31, 0);
   EXPECT_THROW(cpu->product(table(2), random.product, 0, x.view, {{y.view}}, {}), DeviceError);
+}
+
+/// The message with which `act` throws a DeviceError, or "".
+template <typename Act>
+std::string refusal(Act act) {
+  try {
+    act();
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST_F(Operations, PerturbationsThatNobodyServesAreRefusedBeforeARun) {
+  const std::vector<std::pair<Perturbation, std::string>> others = {
+      {OuterProduct{.id = 0, .rank = 1}, "outer product"},
+      {DenseNoise{.id = 0}, "dense noise"},
+      {VectorNoise{.id = 0}, "vector noise"}};
+  for (const auto& [perturbation, kind] : others) {
+    RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
+    random.product.parts[1].perturbation = perturbation;
+    Workload workload{.largest = {.tokens = 3, .sequences = 1, .loss_rows = 3, .targets = 3, .longest = 3},
+                      .probes = 2,
+                      .products = {&random.product},
+                      .attention = {}};
+    for (Backend* backend : {cpu.get(), reference.get()}) {
+      const std::string expected = fmt::format(
+          "device {}: the perturbation of part 1 is of the kind {}, which this device does not serve",
+          backend->name(), kind);
+      EXPECT_EQ(refusal([&] { backend->choose(workload); }), expected);
+      EXPECT_EQ(refusal([&] { backend->prepare(workload); }), expected);
+    }
+    random.product.parts[1].perturbation = {};
+    EXPECT_EQ(refusal([&] { cpu->prepare(workload); }), "");
+  }
+}
+
+TEST_F(Operations, PerturbedHeadIsRefusedBeforeARun) {
+  const RandomProduct random(33, {31}, {8}, false, 1);
+  Workload workload{.largest = {.tokens = 3, .sequences = 1, .loss_rows = 3, .targets = 3, .longest = 3},
+                    .probes = 2,
+                    .products = {{&random.product, Epilogue{}, true}},
+                    .attention = {}};
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    EXPECT_EQ(refusal([&] { backend->prepare(workload); }),
+              fmt::format("device {}: part 0 is perturbed (low-rank tail), which no device serves in the "
+                          "vocabulary's head",
+                          backend->name()));
+  }
 }
 
 TEST_F(Operations, WrongOperandsAreRefused) {

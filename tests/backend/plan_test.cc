@@ -48,6 +48,19 @@ TEST(DevicePlan, OfACardThatIsNotThere) {
   EXPECT_EQ(bf16->weight_stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
 }
 
+TEST(CudaPlan, ServesLowRankTailsAlone) {
+  const CudaPlan plan(false, true);
+  EXPECT_TRUE(plan.serves(Perturbation()));
+  EXPECT_TRUE(plan.serves(LowRankTail{}));
+  for (const Perturbation& other : {Perturbation(OuterProduct{}), {DenseNoise{}}, {VectorNoise{}}}) {
+    EXPECT_FALSE(plan.serves(other)) << name_of(other);
+    RandomProduct random(48, {16, 16}, {0, 0}, false, 1);
+    random.product.parts[1].perturbation = other;
+    const Workload workload{.largest = {}, .probes = 1, .products = {&random.product}, .attention = {}};
+    EXPECT_THROW(check_served(plan, workload), DeviceError) << name_of(other);
+  }
+}
+
 // ---- which cards a build is for
 
 TEST(CudaTargets, RealCodeRunsOnItsOwnMajorNumberAlone) {
@@ -178,8 +191,9 @@ TEST(CudaPlan, SlotsOfARange) {
                                    std::int64_t direction_rows) {
     Product product{.name = "qkv", .weight = {.cols = in}, .bias = {}, .parts = {}};
     for (const std::int64_t rank : ranks) {
-      ProductPart part{.name = "", .row_begin = product.weight.rows, .rows = in, .tail = {}};
-      if (rank > 0) part.tail = LowRankTail{.a = {.rows = rank, .cols = in}, .b = {.rows = in, .cols = rank}};
+      ProductPart part{.name = "", .row_begin = product.weight.rows, .rows = in};
+      if (rank > 0)
+        part.perturbation = LowRankTail{.a = {.rows = rank, .cols = in}, .b = {.rows = in, .cols = rank}};
       product.weight.rows += in;
       product.parts.push_back(part);
     }

@@ -213,14 +213,14 @@ class Step {
     Product product{.name = name, .weight = {}, .bias = {}, .parts = {}};
     std::int64_t begin = 0;
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      ProductPart part{.name = name, .row_begin = begin, .rows = rows[i], .tail = {}};
+      ProductPart part{.name = name, .row_begin = begin, .rows = rows[i]};
       if (perturbed[i]) {
         const auto id = static_cast<std::uint32_t>(2 * i);
-        part.tail = LowRankTail{.a = random_matrix(rank, in),
-                                .b = random_matrix(rows[i], rank),
-                                .a_id = id,
-                                .b_id = id + 1,
-                                .scaling = 2.0f};
+        part.perturbation = LowRankTail{.a = random_matrix(rank, in),
+                                        .b = random_matrix(rows[i], rank),
+                                        .a_id = id,
+                                        .b_id = id + 1,
+                                        .scaling = 2.0f};
       }
       product.parts.push_back(part);
       begin += rows[i];
@@ -270,7 +270,7 @@ void run(int threads, int repetitions, std::int64_t sequences, std::int64_t leng
     batched.gemm_bound(gemm_bound);
     batched.forward(together);
     single.forward(apart);
-    GEMM bound.finish_repetition();
+    gemm_bound.finish_repetition();
     together.finish_repetition();
     apart.finish_repetition();
   }

@@ -94,6 +94,8 @@ class DevicePlan {
   virtual DType weight_dtype() const = 0;      ///< of products and embeddings
   virtual DType activation_dtype() const = 0;  ///< of x, q, k, v
   virtual DType residual_dtype() const = 0;    ///< of h
+  /// Whether products may have parts with this perturbation.
+  virtual bool serves(const Perturbation& perturbation) const = 0;
   /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns.
   virtual std::int64_t input_stride(const Product& product) const = 0;
   /// Elements between the rows of a weight [out, in] whose parts have tails of `tail_ranks` ranks in all.
@@ -104,6 +106,10 @@ class DevicePlan {
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
 };
 
+/// DeviceError that names the part and what it asks for, unless the device serves all products of a workload.
+/// choose() and prepare() begin with it, so that nothing is refused in the middle of a run.
+void check_served(const DevicePlan& plan, const Workload& workload);
+
 class Backend : public DevicePlan {
  public:
   // ---- the device
@@ -113,8 +119,9 @@ class Backend : public DevicePlan {
   /// From here on chooses as the run or the rank with this fingerprint did, as far as that can be.
   virtual void keep(const std::map<std::string, std::string>& fingerprint) = 0;
   virtual std::size_t memory_available() const = 0;  ///< bytes that an arena may still take
-  /// Chooses algorithms for a workload, whose products need no storage yet. What is chosen depends on the
-  /// products and on the largest slice of the first workload, not on the probes of a forward.
+  /// Chooses algorithms for a workload, whose products need no storage yet. DeviceError as from
+  /// check_served(). What is chosen depends on the products and on the largest slice of the first workload,
+  /// not on the probes of a forward.
   virtual void choose(const Workload& workload) = 0;
   /// Chooses, and allocates the scratch of scratch_bytes(); to be called before the first operation of a run,
   /// and once for each further workload: the scratch then serves all of them. No operation allocates.

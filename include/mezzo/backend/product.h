@@ -1,33 +1,27 @@
 #pragma once
 // A matrix product of the model and what may perturb it.
+#include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "mezzo/backend/perturbation.h"
 #include "mezzo/core/types.h"
 
 namespace mezzo {
 
-/// y += scaling * (B s + sigma*eps * Z_B s),  s = A x + sigma*eps * Z_A x: LoRA (Hu et al. 2021, eq. 3) with
-/// both factors perturbed. Z_A and Z_B are the noise of tensors a_id and b_id under the probe's seed, element
-/// index row-major over the factor. All views point into the trainables and are owned by them.
-struct LowRankTail {
-  View a;  ///< [r, in] fp32
-  View b;  ///< [rows of the part, r] fp32
-  std::uint32_t a_id = 0;
-  std::uint32_t b_id = 0;
-  float scaling = 1.0f;  ///< lora_alpha / r
-};
-
 /// Rows [row_begin, row_begin + rows) of a product's weight: one Hugging Face module (q_proj of q | k | v) or
-/// a whole one (GPT-2's c_attn). `tail` empty: not perturbed, and shared by all probes when its input is.
-/// Dense and vector noise will be further alternatives beside `tail`.
+/// a whole one (GPT-2's c_attn).
 struct ProductPart {
   std::string name;
   std::int64_t row_begin = 0;
   std::int64_t rows = 0;
-  std::optional<LowRankTail> tail;
+  Perturbation perturbation = {};
+
+  bool perturbed() const { return !std::holds_alternative<std::monostate>(perturbation); }
+  /// Null where the part has another perturbation or none.
+  const LowRankTail* tail() const { return std::get_if<LowRankTail>(&perturbation); }
+  std::int64_t tail_rank() const { return tail() != nullptr ? tail()->a.rows : 0; }
 };
 
 /// y = W x + bias. Weights that share an input are one product of several parts. The product views its
@@ -44,12 +38,10 @@ struct Product {
   /// Ranks of all tails.
   std::int64_t tail_ranks() const {
     std::int64_t ranks = 0;
-    for (const ProductPart& part : parts) {
-      if (part.tail) ranks += part.tail->a.rows;
-    }
+    for (const ProductPart& part : parts) ranks += part.tail_rank();
     return ranks;
   }
-  bool perturbed() const { return tail_ranks() > 0; }
+  bool perturbed() const { return std::ranges::any_of(parts, &ProductPart::perturbed); }
 };
 
 }  // namespace mezzo

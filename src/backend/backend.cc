@@ -1,0 +1,23 @@
+#include "mezzo/backend/backend.h"
+
+#include "mezzo/core/error.h"
+
+namespace mezzo {
+
+void check_served(const DevicePlan& plan, const Workload& workload) {
+  for (const PlannedProduct& planned : workload.products) {
+    for (const ProductPart& part : planned.product->parts) {
+      if (!plan.serves(part.perturbation)) {
+        throw DeviceError(
+            "device {}: the perturbation of {} is of the kind {}, which this device does not serve",
+            plan.name(), part.name, name_of(part.perturbation));
+      }
+      if (planned.scored && part.perturbed()) {
+        throw DeviceError("device {}: {} is perturbed ({}), which no device serves in the vocabulary's head",
+                          plan.name(), part.name, name_of(part.perturbation));
+      }
+    }
+  }
+}
+
+}  // namespace mezzo
