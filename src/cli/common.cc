@@ -128,13 +128,13 @@ std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSo
                                         const Placement& placement) {
   auto model = std::make_unique<LoadedModel>();  // the decoder keeps a pointer to the trainables in it
   model->backend = make_backend(placement.backend_options());
+  Perturbations perturbations;
   if (adapter != nullptr) {
     check_belongs(adapter->config, adapter->trainables, files.description, files.directory);
     model->trainables = make_trainables(*model->backend, adapter->trainables, adapter->state.values);
+    perturbations = lora_perturbations(files.description, adapter->config, model->trainables);
   }
-  model->decoder = std::make_unique<Decoder>(*model->backend, files.description,
-                                             adapter != nullptr ? &adapter->config : nullptr,
-                                             adapter != nullptr ? &model->trainables : nullptr);
+  model->decoder = std::make_unique<Decoder>(*model->backend, files.description, perturbations);
   model->decoder->load(files, {});
   return model;
 }

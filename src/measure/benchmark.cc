@@ -48,12 +48,13 @@ struct RandomModel {
   RandomModel(const BackendOptions& options, const Description& description,
               const std::optional<AdapterConfig>& adapter)
       : backend(make_backend(options)) {
+    Perturbations perturbations;
     if (adapter) {
       const std::vector<TrainableSpec> specs = lora_trainables(description, *adapter);
       trainables = make_trainables(*backend, specs, initial_values(specs, run_seed));
+      perturbations = lora_perturbations(description, *adapter, trainables);
     }
-    decoder = std::make_unique<Decoder>(*backend, description, adapter ? &*adapter : nullptr,
-                                        adapter ? &trainables : nullptr);
+    decoder = std::make_unique<Decoder>(*backend, description, perturbations);
     decoder->randomize(run_seed, weight_scale);
   }
 

@@ -29,8 +29,8 @@ std::optional<std::size_t> memory_of(const ForecastOptions& options, bool needed
 }
 
 std::vector<Probe> probes_of(const Config& config, std::uint64_t step) {
-  return make_estimator(config.zo.estimator, config.zo.epsilon)
-      ->probes(direction_seeds(config.train.seed, step, config.zo.directions));
+  return configure_estimator(config.zo)->probes(
+      direction_seeds(config.train.seed, step, config.zo.directions));
 }
 
 /// Plans a rank's forwards for any number of ranks.
@@ -186,7 +186,7 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
   const Trainables trainables = list_trainables(inputs.trainables);
-  Decoder decoder(backend, description, &inputs.adapter, &trainables);
+  Decoder decoder(backend, description, lora_perturbations(description, inputs.adapter, trainables));
 
   RunForecast run{
       .layers = description.layers,

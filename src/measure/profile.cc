@@ -62,13 +62,11 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
       trainables(make_trainables(
           backend, inputs.trainables,
           inputs.start ? inputs.start->values : initial_values(inputs.trainables, config.train.seed))),
-      decoder(backend, inputs.files.description, &inputs.adapter, &trainables),
+      decoder(backend, inputs.files.description,
+              lora_perturbations(inputs.files.description, inputs.adapter, trainables)),
       runner(backend, decoder),
-      estimator_(make_estimator(config.zo.estimator, config.zo.epsilon)),
-      schedule_{.kind = config.optimizer.lr_scheduler_type,
-                .learning_rate = config.optimizer.learning_rate,
-                .warmup_steps = config.optimizer.warmup_steps,
-                .max_steps = config.train.max_steps} {
+      estimator_(configure_estimator(config.zo)),
+      schedule_(configure_schedule(config)) {
   decoder.load(inputs.files, {});
   probes = static_cast<std::int64_t>(probes_of(0).size());
   const std::int64_t slices = config.train.gradient_accumulation_steps * config.train.batch_slices;

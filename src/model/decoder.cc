@@ -9,20 +9,18 @@
 
 namespace mezzo {
 
-Decoder::Decoder(Backend& backend, const Description& description, const AdapterConfig* adapter,
-                 const Trainables* trainables)
-    : Decoder(backend, &backend, description, adapter, trainables) {}
+Decoder::Decoder(Backend& backend, const Description& description, const Perturbations& perturbations)
+    : Decoder(backend, &backend, description, perturbations) {}
 
-Decoder::Decoder(const DevicePlan& plan, const Description& description, const AdapterConfig* adapter,
-                 const Trainables* trainables)
-    : Decoder(plan, nullptr, description, adapter, trainables) {}
+Decoder::Decoder(const DevicePlan& plan, const Description& description, const Perturbations& perturbations)
+    : Decoder(plan, nullptr, description, perturbations) {}
 
 Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& description,
-                 const AdapterConfig* adapter, const Trainables* trainables)
+                 const Perturbations& perturbations)
     : plan_(plan),
       backend_(backend),
       description_(description),
-      weights_(std::make_unique<DecoderWeights>(plan, description, adapter, trainables)) {}
+      weights_(std::make_unique<DecoderWeights>(plan, description, perturbations)) {}
 
 Decoder::~Decoder() = default;
 

@@ -4,14 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <set>
 
 #include "mezzo/core/config.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/noise.h"
 #include "mezzo/io/json_file.h"
-#include "mezzo/io/sha256.h"
 
 namespace mezzo {
 namespace {
@@ -96,6 +94,31 @@ std::vector<TrainableSpec> lora_trainables(const Description& description, const
   return specs;
 }
 
+Perturbations lora_perturbations(const Description& description, const AdapterConfig& config,
+                                 const Trainables& trainables) {
+  const std::vector<TrainableSpec> specs = lora_trainables(description, config);
+  const bool same =
+      std::ranges::equal(specs, trainables.list, [](const TrainableSpec& a, const Trainable& b) {
+        return a.name == b.name && a.rows == b.rows && a.cols == b.cols;
+      });
+  if (!same) throw Error("the trainables of a LoRA adapter are not those that its config selects");
+  const auto id_of = [&](const std::string& name) {
+    const auto spec = std::ranges::lower_bound(specs, name, {}, &TrainableSpec::name);
+    return static_cast<std::size_t>(spec - specs.begin());
+  };
+  Perturbations perturbations;
+  for (const LinearModule& module : adapted_modules(description, config)) {
+    const std::size_t a = id_of(lora_a_name(module.name));
+    const std::size_t b = id_of(lora_b_name(module.name));
+    perturbations[module.name] = LowRankTail{.a = trainables.view(a),
+                                             .b = trainables.view(b),
+                                             .a_id = static_cast<std::uint32_t>(a),
+                                             .b_id = static_cast<std::uint32_t>(b),
+                                             .scaling = config.scaling()};
+  }
+  return perturbations;
+}
+
 AdapterConfig adapter_config(const LoraConfig& config) {
   AdapterConfig result;
   result.r = config.r.value_or(result.r);
@@ -158,40 +181,6 @@ std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uin
     }
   }
   return values;
-}
-
-Trainables list_trainables(std::span<const TrainableSpec> specs) {
-  Trainables trainables;
-  std::int64_t count = 0;
-  for (const TrainableSpec& spec : specs) {
-    trainables.list.push_back({.name = spec.name, .rows = spec.rows, .cols = spec.cols, .offset = count});
-    count += spec.count();
-  }
-  return trainables;
-}
-
-Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
-                           std::span<const float> values) {
-  Trainables trainables = list_trainables(specs);
-  const std::int64_t count = trainables.count();
-  if (count != static_cast<std::int64_t>(values.size())) {
-    throw Error("trainables have {} elements, but {} values were given", count, values.size());
-  }
-  trainables.values = backend.allocate(values.size_bytes());
-  backend.load(dense(trainables.values.data(), DType::f32, 1, count), DType::f32, values.data(), false);
-  backend.synchronize();  // `values` is the caller's
-  return trainables;
-}
-
-std::vector<float> read_values(Backend& backend, const Trainables& trainables) {
-  std::vector<float> values(static_cast<std::size_t>(trainables.count()));
-  backend.read(values, dense(trainables.values.data(), DType::f32, 1, trainables.count()), 1);
-  return values;
-}
-
-std::string trainables_sha256(std::span<const float> values) {
-  static_assert(std::endian::native == std::endian::little);
-  return sha256_of(std::as_bytes(values));
 }
 
 }  // namespace mezzo

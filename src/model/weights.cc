@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <string>
 #include <utility>
 
@@ -79,26 +78,9 @@ class WeightLoader {
 }  // namespace
 
 DecoderWeights::DecoderWeights(const DevicePlan& plan, const Description& description,
-                               const AdapterConfig* adapter, const Trainables* trainables)
+                               const Perturbations& perturbations)
     : plan_(plan), description_(description) {
   const Description& d = description_;
-  if ((adapter == nullptr) != (trainables == nullptr))
-    throw Error("a decoder has an adapter without its trainables");
-
-  std::map<std::string_view, std::size_t> ids;
-  std::map<std::string_view, bool> adapted;
-  const std::vector<LinearModule> modules =
-      adapter != nullptr ? adapted_modules(d, *adapter) : std::vector<LinearModule>{};
-  if (adapter != nullptr) {
-    for (const LinearModule& module : modules) adapted[module.name] = true;
-    const std::vector<TrainableSpec> specs = lora_trainables(d, *adapter);
-    const bool same =
-        std::ranges::equal(specs, trainables->list, [](const TrainableSpec& a, const Trainable& b) {
-          return a.name == b.name && a.rows == b.rows && a.cols == b.cols;
-        });
-    if (!same) throw Error("a decoder's trainables are not those of its adapter");
-    for (std::size_t id = 0; id < specs.size(); ++id) ids[trainables->list[id].name] = id;
-  }
 
   const DType dtype = plan.weight_dtype();
   const auto matrix = [&](std::int64_t rows, std::int64_t cols, std::int64_t tail_ranks) {
@@ -113,20 +95,22 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const Description& descri
     if (d.norm == NormKind::layer) result.bias = vector(d.hidden);
     return result;
   };
+  std::size_t perturbed = 0;  // parts
   const auto product = [&](const std::string& prefix, const std::vector<std::string>& names,
                            const std::vector<std::int64_t>& rows, std::int64_t in, bool bias) {
     Product result{.name = prefix + names[0], .weight = {}, .bias = {}, .parts = {}};
     std::int64_t out = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
       ProductPart part{.name = prefix + names[i], .row_begin = out, .rows = rows[i]};
-      if (adapted.contains(part.name)) {
-        const std::size_t a = ids.at(lora_a_name(part.name));
-        const std::size_t b = ids.at(lora_b_name(part.name));
-        part.perturbation = LowRankTail{.a = trainables->view(a),
-                                        .b = trainables->view(b),
-                                        .a_id = static_cast<std::uint32_t>(a),
-                                        .b_id = static_cast<std::uint32_t>(b),
-                                        .scaling = adapter->scaling()};
+      if (const auto found = perturbations.find(part.name); found != perturbations.end()) {
+        part.perturbation = found->second;
+        const LowRankTail* tail = part.tail();
+        if (tail != nullptr &&
+            (tail->a.cols != in || tail->b.rows != part.rows || tail->a.rows != tail->b.cols)) {
+          throw Error("the tail [{}, {}] x [{}, {}] does not fit {}, a product [{}, {}]", tail->b.rows,
+                      tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
+        }
+        ++perturbed;
       }
       out += part.rows;
       result.parts.push_back(std::move(part));
@@ -157,6 +141,10 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const Description& descri
   }
   final_norm = norm();
   head = product("", {d.names.head}, {d.vocabulary}, d.hidden, d.head_bias);
+  if (perturbed != perturbations.size()) {
+    throw Error("{} parts of a model were to be perturbed, but it has only {} of them", perturbations.size(),
+                perturbed);
+  }
 
   const auto own = [&](View& view) {
     if (view.rows > 0) storage_.push_back(&view);

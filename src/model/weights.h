@@ -18,9 +18,9 @@ class DecoderWeights {
     Product qkv, attention_output, mlp_input, mlp_output;
   };
 
-  /// Plans the strides for `plan`'s device. `adapter` and `trainables` come together or not at all.
-  DecoderWeights(const DevicePlan& plan, const Description& description, const AdapterConfig* adapter,
-                 const Trainables* trainables);
+  /// Plans the strides for `plan`'s device. Error for a perturbation of no part of this model, or of another
+  /// shape.
+  DecoderWeights(const DevicePlan& plan, const Description& description, const Perturbations& perturbations);
   DecoderWeights(const DecoderWeights&) = delete;
   DecoderWeights& operator=(const DecoderWeights&) = delete;
 

@@ -75,11 +75,8 @@ class Trainer {
         log_(log),
         starting_(loading_patience(config.runtime)),
         folder_{config.train.output_dir.value()},
-        estimator_(make_estimator(config.zo.estimator, config.zo.epsilon)),
-        schedule_{.kind = config.optimizer.lr_scheduler_type,
-                  .learning_rate = config.optimizer.learning_rate,
-                  .warmup_steps = config.optimizer.warmup_steps,
-                  .max_steps = config.train.max_steps} {}
+        estimator_(configure_estimator(config.zo)),
+        schedule_(configure_schedule(config)) {}
 
   TrainResult run();
 
@@ -246,8 +243,9 @@ RunStart Trainer::look_at_folder() {
 
 void Trainer::choose_algorithms(const std::map<std::string, std::string>& recorded) {
   const Trainables names = list_trainables(header_.trainables);
-  const Decoder sizes(static_cast<const DevicePlan&>(*backend_), inputs_->files.description, &header_.adapter,
-                      &names);
+  const Description& description = inputs_->files.description;
+  const Decoder sizes(static_cast<const DevicePlan&>(*backend_), description,
+                      lora_perturbations(description, header_.adapter, names));
   choose_together(exchange_, *backend_, sizes.workload(largest_, 1), recorded, starting_);
 }
 
@@ -261,7 +259,8 @@ void Trainer::build(const RunStart& start) {
                                          [&](const std::string& text) { log_.warning("{}", text); });
     trainables_ = make_trainables(*backend_, header_.trainables, state.values);
     replay_records(folder_.trajectory(), header_, state.step, start.step, *backend_, trainables_);
-    decoder_.emplace(*backend_, inputs_->files.description, &header_.adapter, &trainables_);
+    decoder_.emplace(*backend_, inputs_->files.description,
+                     lora_perturbations(inputs_->files.description, header_.adapter, trainables_));
     runner_.emplace(*backend_, *decoder_);
     if (!inputs_->validation.empty()) evaluator_.emplace(inputs_->validation, inputs_->task);
     const Clock::time_point loading = Clock::now();

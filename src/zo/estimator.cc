@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "mezzo/core/error.h"
+
 namespace mezzo {
 
 namespace {
@@ -106,8 +108,17 @@ double Estimate::gradient_norm() const {
 }
 
 std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon) {
-  if (kind == EstimatorKind::two_sided) return std::make_unique<TwoSided>(epsilon);
-  return std::make_unique<OneSided>(epsilon);
+  switch (kind) {
+    case EstimatorKind::two_sided:
+      return std::make_unique<TwoSided>(epsilon);
+    case EstimatorKind::one_sided:
+      return std::make_unique<OneSided>(epsilon);
+  }
+  throw Error("the estimator {} is not built", static_cast<int>(kind));
+}
+
+std::unique_ptr<Estimator> configure_estimator(const ZoConfig& config) {
+  return make_estimator(config.estimator, config.epsilon);
 }
 
 }  // namespace mezzo

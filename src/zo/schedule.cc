@@ -22,4 +22,11 @@ float Schedule::at(std::int64_t step) const {
   return static_cast<float>(learning_rate * factor);
 }
 
+Schedule configure_schedule(const Config& config) {
+  return {.kind = config.optimizer.lr_scheduler_type,
+          .learning_rate = config.optimizer.learning_rate,
+          .warmup_steps = config.optimizer.warmup_steps,
+          .max_steps = config.train.max_steps};
+}
+
 }  // namespace mezzo

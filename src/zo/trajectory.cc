@@ -1,5 +1,6 @@
 #include "mezzo/zo/trajectory.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "mezzo/core/error.h"
@@ -24,26 +25,31 @@ T take(const std::byte*& in) {
   return value;
 }
 
-constexpr std::size_t fixed_bytes = 8 + 4 + 8 + 8;
+constexpr std::size_t bytes_of(std::size_t directions, std::size_t probe_losses) {
+  return 8 + 4 + 8 + 8 + sizeof(float) * directions + sizeof(double) * probe_losses;
+}
 
 }  // namespace
 
 std::vector<std::byte> encode(const StepRecord& record) {
   std::vector<std::byte> out;
-  out.reserve(fixed_bytes + 4 * record.coefficients.size());
+  out.reserve(bytes_of(record.coefficients.size(), record.probe_losses.size()));
   put(out, record.step);
   put(out, record.learning_rate);
   put(out, record.loss);
   put(out, record.gradient_norm);
   for (const float c : record.coefficients) put(out, c);
+  for (const double loss : record.probe_losses) put(out, loss);
   return out;
 }
 
-StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path) {
-  const std::size_t expected = fixed_bytes + 4 * static_cast<std::size_t>(directions);
+StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, const std::string& path) {
+  const std::size_t expected =
+      bytes_of(static_cast<std::size_t>(shape.directions), static_cast<std::size_t>(shape.probe_losses));
   if (payload.size() != expected) {
-    throw InputError("{}: a record of {} bytes, expected {} bytes for {} directions", path, payload.size(),
-                     expected, directions);
+    throw InputError(
+        "{}: a record of {} bytes, expected {} bytes for {} directions and the losses of {} probes", path,
+        payload.size(), expected, shape.directions, shape.probe_losses);
   }
   const std::byte* in = payload.data();
   StepRecord record;
@@ -51,8 +57,21 @@ StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, c
   record.learning_rate = take<float>(in);
   record.loss = take<double>(in);
   record.gradient_norm = take<double>(in);
-  record.coefficients.resize(static_cast<std::size_t>(directions));
+  record.coefficients.resize(static_cast<std::size_t>(shape.directions));
   for (float& c : record.coefficients) c = take<float>(in);
+  record.probe_losses.resize(static_cast<std::size_t>(shape.probe_losses));
+  for (double& loss : record.probe_losses) loss = take<double>(in);
+
+  const auto refuse = [&](const char* what, double found, const char* wanted) {
+    throw InputError("{}: the record of step {} has the {} {}, expected {}", path, record.step, what, found,
+                     wanted);
+  };
+  if (!std::isfinite(record.learning_rate) || record.learning_rate < 0.0f) {
+    refuse("learning rate", static_cast<double>(record.learning_rate), "a finite number >= 0");
+  }
+  for (const float c : record.coefficients) {
+    if (!std::isfinite(c)) refuse("coefficient", static_cast<double>(c), "a finite number");
+  }
   return record;
 }
 

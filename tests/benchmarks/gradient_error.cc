@@ -23,7 +23,7 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] += 0.01f * noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i));
   const Trainables trainables = make_trainables(*backend, specs, values);
-  Decoder decoder(*backend, files.description, &config, &trainables);
+  Decoder decoder(*backend, files.description, lora_perturbations(files.description, config, trainables));
   decoder.load(files, {});
   ProbeRunner runner(*backend, decoder);
   constexpr std::int64_t group = 16;

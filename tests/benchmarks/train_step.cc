@@ -22,7 +22,7 @@ class Step {
        AsyncRecordWriter& trajectory, Exchange& exchange)
       : config_(from_layer({}, files.description, first_layer)),
         trainables_(start(backend, files.description, config_)),
-        decoder_(backend, files.description, &config_, &trainables_) {
+        decoder_(backend, files.description, lora_perturbations(files.description, config_, trainables_)) {
     decoder_.load(files, {});
     step_.emplace(backend, decoder_, trainables_, std::move(work), trajectory, exchange);
   }

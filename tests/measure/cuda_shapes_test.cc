@@ -80,13 +80,15 @@ std::set<Way> ways_of(const CudaPlan& plan, const Description& description, cons
                       const PackedBatch& packed) {
   constexpr std::uint32_t most = 40;
   AskingBackend backend(plan);
-  std::optional<Trainables> trainables;
+  Trainables trainables;
+  Perturbations perturbations;
   if (adapter != nullptr) {
     const std::vector<TrainableSpec> specs = lora_trainables(description, *adapter);
     trainables = list_trainables(specs);
-    trainables->values = backend.allocate(static_cast<std::size_t>(trainables->count()) * sizeof(float));
+    trainables.values = backend.allocate(static_cast<std::size_t>(trainables.count()) * sizeof(float));
+    perturbations = lora_perturbations(description, *adapter, trainables);
   }
-  Decoder decoder(backend, description, adapter, trainables ? &*trainables : nullptr);
+  Decoder decoder(backend, description, perturbations);
   decoder.randomize(1, 0.1f);
   DeviceBatch batch;
   backend.upload(packed, batch);

@@ -52,7 +52,7 @@ TEST_P(CudaGoldens, LogitsAreThoseOfTransformers) {
   const std::string directory = model_directory(GetParam().model);
   const Safetensors expected = Safetensors::open(directory + "/expected.safetensors");
   const ModelFiles files(directory);
-  Decoder decoder(*backend, files.description, nullptr, nullptr);
+  Decoder decoder(*backend, files.description, Perturbations());
   decoder.load(files, {});
   DeviceBatch batch;
   backend->upload(golden_batch(expected, true, every), batch);

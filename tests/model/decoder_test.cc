@@ -21,7 +21,7 @@ constexpr double tolerance = 2e-5;
 
 std::vector<float> base_logits(Backend& backend, const std::string& directory, const PackedBatch& packed) {
   const ModelFiles files(directory);
-  Decoder decoder(backend, files.description, nullptr, nullptr);
+  Decoder decoder(backend, files.description, Perturbations());
   decoder.load(files, {});
   DeviceBatch batch;
   backend.upload(packed, batch);
@@ -152,7 +152,7 @@ TEST_P(DecoderGoldens, MemoryIsWhatWasPlanned) {
 TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
   const Description description = read_description(model_directory(GetParam().model));
   const auto backend = make_backend({.device = GetParam().device, .threads = GetParam().threads});
-  Decoder decoder(*backend, description, nullptr, nullptr);
+  Decoder decoder(*backend, description, Perturbations());
   std::size_t elements = 0;
   for (const WeightSpec& spec : weight_specs(description)) {
     elements += static_cast<std::size_t>(
@@ -215,7 +215,8 @@ TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
   AdapterConfig upper = all;
   upper.layers_to_transform = {2};
   const auto build = [&](const AdapterConfig& config, const Trainables& trainables) {
-    return std::make_unique<Decoder>(*backend, description, &config, &trainables);
+    return std::make_unique<Decoder>(*backend, description,
+                                     lora_perturbations(description, config, trainables));
   };
   const auto specs_all = lora_trainables(description, all);
   const auto specs_upper = lora_trainables(description, upper);
@@ -226,6 +227,21 @@ TEST(Decoder, LayersBelowTheFirstAdapterAreShared) {
   EXPECT_LT(build(upper, of_upper)->activation_bytes(shape, 20),
             build(all, of_all)->activation_bytes(shape, 20));
   EXPECT_THROW(build(all, of_upper), Error);
+}
+
+TEST(Decoder, PerturbationsThatAreNotItsOwnAreErrors) {
+  const Description description = read_description(model_directory("llama_tied"));
+  const auto backend = make_backend({.device = DeviceKind::reference});
+  const AdapterConfig config{.r = 2};
+  const Trainables trainables = list_trainables(lora_trainables(description, config));
+  const Perturbations good = lora_perturbations(description, config, trainables);
+  EXPECT_EQ(Decoder(*backend, description, good).first_perturbed_layer(), 0);
+  Perturbations unknown = good;
+  unknown["model.layers.0.self_attn.z_proj"] = good.begin()->second;
+  EXPECT_THROW(Decoder(*backend, description, unknown), Error);
+  Perturbations misshapen = good;
+  ++std::get<LowRankTail>(misshapen.begin()->second).b.rows;
+  EXPECT_THROW(Decoder(*backend, description, misshapen), Error);
 }
 
 // Which operations come first for a probe decides what is shared, and with it where buffers lie.
@@ -246,7 +262,8 @@ TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
       const AdapterConfig config{.r = 2, .target_modules = targets};
       const auto specs = lora_trainables(description, config);
       const Trainables trainables = make_trainables(*backend, specs, initial_values(specs, 1));
-      return Decoder(*backend, description, &config, &trainables).activation_bytes(of, probes);
+      return Decoder(*backend, description, lora_perturbations(description, config, trainables))
+          .activation_bytes(of, probes);
     };
     using Targets = std::vector<std::string>;
     for (const Targets& targets : {Targets{"q_proj"},
@@ -347,7 +364,7 @@ TEST(Decoder, LoadingKeepsNoMoreThanOnePieceOfTheFilesInMemory) {
   std::ofstream("/proc/self/clear_refs") << "5";  // sets the high-water mark back to what is resident now
   const std::size_t before = memory("VmHWM");
   const ModelFiles files(temporary.path());
-  Decoder decoder(*backend, files.description, nullptr, nullptr);
+  Decoder decoder(*backend, files.description, Perturbations());
   std::size_t loaded = 0;
   std::size_t total = 0;
   decoder.load(files, [&](std::size_t now, std::size_t all) {
@@ -364,7 +381,7 @@ TEST(Decoder, LoadingKeepsNoMoreThanOnePieceOfTheFilesInMemory) {
 TEST(Decoder, SequencesLongerThanTheModelAreRefused) {
   const Description description = read_description(model_directory("gpt2"));
   const auto backend = make_backend({.device = DeviceKind::reference});
-  Decoder decoder(*backend, description, nullptr, nullptr);
+  Decoder decoder(*backend, description, Perturbations());
   expect_input_error(
       [&] {
         decoder.reserve({.tokens = 49, .sequences = 1, .loss_rows = 1, .targets = 1, .longest = 49}, 1);

@@ -17,7 +17,8 @@ class Golden {
         files(directory),
         adapter(read_adapter(directory + "/adapter", files.description)),
         trainables(make_trainables(*backend, adapter.specs, adapter.values)),
-        decoder(*backend, files.description, &adapter.config, &trainables),
+        decoder(*backend, files.description,
+                lora_perturbations(files.description, adapter.config, trainables)),
         noise(expected.metadata().at("noise") == "gaussian" ? NoiseKind::gaussian : NoiseKind::rademacher) {
     decoder.load(files, {});
     const auto seeds = integers<std::uint64_t>(expected, "seeds");

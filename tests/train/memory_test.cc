@@ -38,7 +38,7 @@ TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
   config.target_modules = files.description.names.query_value;
   const std::vector<TrainableSpec> specs = lora_trainables(files.description, config);
   const Trainables trainables = make_trainables(*backend, specs, initial_values(specs, 1));
-  Decoder decoder(*backend, files.description, &config, &trainables);
+  Decoder decoder(*backend, files.description, lora_perturbations(files.description, config, trainables));
   decoder.load(files, {});
 
   PackedBatch batch;

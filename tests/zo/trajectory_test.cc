@@ -19,10 +19,50 @@ TEST(Trajectory, RoundTripKeepsBits) {
                           .gradient_norm = 7.25};
   const std::vector<std::byte> bytes = encode(record);
   EXPECT_EQ(bytes.size(), 28u + 4u * 3u);
-  const StepRecord back = decode(bytes, 3, "file");
+  const StepRecord back = decode(bytes, {.directions = 3}, "file");
   EXPECT_EQ(back, record);
   EXPECT_TRUE(std::signbit(back.coefficients[0]));
-  EXPECT_THROW(decode(bytes, 4, "file"), InputError);
+  EXPECT_THROW(decode(bytes, {.directions = 4}, "file"), InputError);
+}
+
+TEST(Trajectory, RecordsHoldProbeLossesWhereTheRunSaysSo) {
+  const StepRecord record{.step = 3,
+                          .learning_rate = 0.5f,
+                          .coefficients = {1.0f},
+                          .loss = 0.1,
+                          .gradient_norm = 2.0,
+                          .probe_losses = {0.25, -0.0, 1e300}};
+  const std::vector<std::byte> bytes = encode(record);
+  EXPECT_EQ(bytes.size(), 28u + 4u + 8u * 3u);
+  EXPECT_EQ(decode(bytes, {.directions = 1, .probe_losses = 3}, "file"), record);
+  EXPECT_THROW(decode(bytes, {.directions = 1}, "file"), InputError);
+  EXPECT_THROW(decode(bytes, {.directions = 1, .probe_losses = 2}, "file"), InputError);
+}
+
+TEST(Trajectory, NumbersThatNoStepHasAreRefused) {
+  const StepRecord good{.step = 3, .learning_rate = 0.5f, .coefficients = {1.0f, 2.0f}};
+  const auto accepted = [](const StepRecord& record) {
+    try {
+      return decode(encode(record), {.directions = 2}, "file").step == record.step;
+    } catch (const InputError&) {
+      return false;
+    }
+  };
+  EXPECT_TRUE(accepted(good));
+  StepRecord all_dropped = good;
+  all_dropped.loss = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(accepted(all_dropped));
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    StepRecord record = good;
+    record.coefficients[1] = bad;
+    EXPECT_FALSE(accepted(record));
+    record = good;
+    record.learning_rate = bad;
+    EXPECT_FALSE(accepted(record));
+  }
+  StepRecord negative = good;
+  negative.learning_rate = -0.5f;
+  EXPECT_FALSE(accepted(negative));
 }
 
 TEST(Trajectory, SeedsDifferByRunStepAndDirection) {

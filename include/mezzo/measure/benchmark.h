@@ -9,6 +9,7 @@
 
 #include "mezzo/backend/gemm_bound.h"
 #include "mezzo/io/record_file.h"
+#include "mezzo/model/lora.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/train/ranks.h"

@@ -1,7 +1,7 @@
 #pragma once
 // The forward of a decoder, written once over the operations of a Backend.
 //
-//   Decoder decoder(backend, description, &adapter_config, &trainables);
+//   Decoder decoder(backend, description, perturbations);
 //   decoder.load(files, {});                       // weights: file -> device
 //   decoder.reserve(largest_shape, probes);
 //   for each slice { decoder.begin(batch);  for each group decoder.evaluate(table, scores); }
@@ -12,8 +12,8 @@
 
 #include "mezzo/backend/backend.h"
 #include "mezzo/model/description.h"
-#include "mezzo/model/lora.h"
 #include "mezzo/model/model_files.h"
+#include "mezzo/model/perturbations.h"
 
 namespace mezzo {
 
@@ -23,20 +23,17 @@ class Forward;
 /// Told how many bytes of the weight files have been loaded, of how many.
 using LoadProgress = std::function<void(std::size_t loaded, std::size_t total)>;
 
-/// A model on a backend. Weights and activations are owned here; the trainables are views of the caller's.
-/// Activations are shared by all probes until the first perturbed operation: what lies below it runs once a
-/// slice, in begin(), and q, k, v are shared or per-probe each on its own. Rows that no loss reads leave the
-/// last layer after its keys and values.
+/// A model on a backend. Weights and activations are owned here; what perturbs them are views of the
+/// caller's. Activations are shared by all probes until the first perturbed operation: what lies below it
+/// runs once a slice, in begin(), and q, k, v are shared or per-probe each on its own. Rows that no loss
+/// reads leave the last layer after its keys and values.
 class Decoder {
  public:
-  /// Allocates nothing: sizes can be asked before anything is loaded. `adapter` and `trainables` come
-  /// together or not at all (the base model alone); the trainables must outlive the decoder, in the place
-  /// where they are.
-  Decoder(Backend& backend, const Description& description, const AdapterConfig* adapter,
-          const Trainables* trainables);
-  /// The same without a device: only sizes can be asked, and of the trainables only the list is needed.
-  Decoder(const DevicePlan& plan, const Description& description, const AdapterConfig* adapter,
-          const Trainables* trainables);
+  /// Allocates nothing: sizes can be asked before anything is loaded. Without perturbations it is the base
+  /// model alone. Error for a perturbation of no part of this model, or of another shape.
+  Decoder(Backend& backend, const Description& description, const Perturbations& perturbations);
+  /// The same without a device: only sizes can be asked, and the perturbations need no data.
+  Decoder(const DevicePlan& plan, const Description& description, const Perturbations& perturbations);
   ~Decoder();
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
@@ -56,7 +53,7 @@ class Decoder {
   void reserve(const BatchShape& largest, std::int64_t probes);
   std::size_t arena_high_water() const;
 
-  /// The first layer of which an operation depends on the probe; layers() without an adapter.
+  /// The first layer of which an operation depends on the probe; layers() without perturbations.
   std::int64_t first_perturbed_layer() const;
 
   /// Embeds the batch and runs what all probes share. `batch` must stay as it is until the last evaluate() of
@@ -77,7 +74,7 @@ class Decoder {
   };
 
   Decoder(const DevicePlan& plan, Backend* backend, const Description& description,
-          const AdapterConfig* adapter, const Trainables* trainables);
+          const Perturbations& perturbations);
 
   Backend& backend() const;
   void check_begun() const;

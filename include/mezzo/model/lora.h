@@ -1,16 +1,14 @@
 #pragma once
 // LoRA adapters (Hu et al. 2021) in PEFT's words: which modules, which trainables, and PEFT's two files.
-//
-// Adapter values are one vector<float>: all trainables in bytewise order of their names, each row-major,
-// without gaps, as in Trainables::values.
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "mezzo/backend/backend.h"
 #include "mezzo/model/description.h"
+#include "mezzo/model/perturbations.h"
+#include "mezzo/model/trainable_values.h"
 
 namespace mezzo {
 
@@ -28,15 +26,6 @@ struct AdapterConfig {
 
   float scaling() const;
   bool operator==(const AdapterConfig&) const = default;
-};
-
-struct TrainableSpec {
-  std::string name;  ///< key of adapter_model.safetensors
-  std::int64_t rows = 0;
-  std::int64_t cols = 0;
-
-  std::int64_t count() const { return rows * cols; }
-  bool operator==(const TrainableSpec&) const = default;
 };
 
 /// An adapter on the host.
@@ -62,6 +51,11 @@ std::string lora_b_name(const std::string& module);
 /// The trainables of an adapter, in bytewise order of their names (so: tensor ids).
 std::vector<TrainableSpec> lora_trainables(const Description& description, const AdapterConfig& config);
 
+/// What the factors in `trainables` perturb: a low-rank tail for each adapted module. Error unless they are
+/// the trainables of lora_trainables().
+Perturbations lora_perturbations(const Description& description, const AdapterConfig& config,
+                                 const Trainables& trainables);
+
 /// The adapter that a run's `lora` section asks for, without an adapter to start from.
 AdapterConfig adapter_config(const LoraConfig& config);
 /// UsageError when the section says otherwise than the adapter that it starts from.
@@ -70,18 +64,6 @@ void check_agreement(const LoraConfig& config, const Adapter& adapter, const Des
 /// PEFT's start: B = 0, A ~ U(-1/sqrt(in), 1/sqrt(in)) (Kaiming with a = sqrt 5) from Philox, purpose
 /// `initial`.
 std::vector<float> initial_values(std::span<const TrainableSpec> specs, std::uint64_t seed);
-
-/// The list alone, without values: for sizes.
-Trainables list_trainables(std::span<const TrainableSpec> specs);
-/// Places values in a backend's memory.
-Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
-                           std::span<const float> values);
-/// And back. Waits.
-std::vector<float> read_values(Backend& backend, const Trainables& trainables);
-
-/// SHA-256 over all values, row-major little-endian fp32 in bytewise order of the names: one number for
-/// adapter, snapshot and run of the same step.
-std::string trainables_sha256(std::span<const float> values);
 
 /// Reads adapter_config.json and adapter_model.safetensors without the base model. What Mezzo does not serve
 /// (DoRA, patterns, biases, modules_to_save, ...) is refused by name; so is a factor without its partner.

@@ -18,4 +18,7 @@ struct Schedule {
   float at(std::int64_t step) const;
 };
 
+/// The schedule that a config asks for.
+Schedule configure_schedule(const Config& config);
+
 }  // namespace mezzo

@@ -16,14 +16,30 @@ struct StepRecord {
   std::vector<float> coefficients;  ///< [N] c_k, the bits that the update used
   double loss = 0.0;
   double gradient_norm = 0.0;
+  std::vector<double> probe_losses = {};  ///< [P] mean loss of each probe, NaN where it was not finite; empty
+                                          ///< unless the run's header says that its records have them
 
   bool operator==(const StepRecord&) const = default;
 };
 
-/// Little-endian payload of a record file (docs/file-formats.md); 28 + 4 N bytes.
+/// How many numbers a run's records hold.
+struct RecordShape {
+  std::int64_t directions = 1;    ///< N
+  std::int64_t probe_losses = 0;  ///< P, or 0: the records have none
+
+  bool operator==(const RecordShape&) const = default;
+};
+
+/// Little-endian payload of a record file (docs/file-formats.md); 28 + 4 N + 8 P bytes.
 std::vector<std::byte> encode(const StepRecord& record);
-/// InputError naming `path` and the record when the payload is not a record of `directions` directions.
-StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path);
+/// InputError naming `path` and the record when the payload is not a record of that shape, or holds a number
+/// that no step can have.
+StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, const std::string& path);
+
+/// The same of records without losses of probes.
+inline StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path) {
+  return decode(payload, RecordShape{.directions = directions}, path);
+}
 
 /// The update that a record stands for.
 UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay);

@@ -1,0 +1,167 @@
+// The parameter space of LoRA adapters: both factors of each adapted module.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "mezzo/core/error.h"
+#include "mezzo/io/json_cursor.h"
+#include "mezzo/model/lora.h"
+#include "mezzo/model/merged.h"
+#include "mezzo/zo/parameter_space.h"
+
+namespace mezzo {
+
+namespace {
+
+class LoraSpace final : public ParameterSpace {
+ public:
+  LoraSpace(AdapterConfig config, std::vector<TrainableSpec> trainables)
+      : ParameterSpace(std::move(trainables)), config_(std::move(config)) {}
+
+  std::string_view kind() const override { return "lora"; }
+
+  nlohmann::ordered_json constants() const override {
+    nlohmann::ordered_json json = {
+        {"r", config_.r}, {"lora_alpha", config_.lora_alpha}, {"use_rslora", config_.use_rslora}};
+    json["target_modules"] = config_.all_linear ? nlohmann::ordered_json("all-linear")
+                                                : nlohmann::ordered_json(config_.target_modules);
+    json["layers_to_transform"] = config_.layers_to_transform
+                                      ? nlohmann::ordered_json(*config_.layers_to_transform)
+                                      : nlohmann::ordered_json(nullptr);
+    return json;
+  }
+
+  std::vector<float> initial_values(std::uint64_t seed) const override {
+    return mezzo::initial_values(trainables(), seed);
+  }
+
+  void check_model(const Description& description, const std::string& model) const override {
+    if (lora_trainables(description, config_) == trainables()) return;
+    throw InputError("{}: the adapter's tensors do not belong to this model", model);
+  }
+
+  Perturbations perturbations(const Description& description, const Trainables& values) const override {
+    return lora_perturbations(description, config_, values);
+  }
+
+  void write_adapter(const std::string& directory, const Description& description,
+                     std::span<const float> values, const std::string& base_model) const override {
+    mezzo::write_adapter(directory, description, config_, values, base_model);
+  }
+
+  std::vector<float> read_adapter(const std::string& directory) const override {
+    Adapter adapter = mezzo::read_adapter(directory);
+    if (adapter.specs != trainables()) {
+      throw InputError("{}: the adapter's tensors are not the run's", directory);
+    }
+    return std::move(adapter.values);
+  }
+
+  void write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
+                    const std::string& directory, bool overwrite) const override {
+    export_merged(files, config_, values, dtype, directory, default_shard_bytes, overwrite);
+  }
+
+  void resolve(Config& config) const override {
+    config.lora.r = config_.r;
+    config.lora.lora_alpha = config_.lora_alpha;
+    config.lora.target_modules = {.all_linear = config_.all_linear, .names = config_.target_modules};
+    config.lora.layers_to_transform = config_.layers_to_transform;
+  }
+
+ private:
+  AdapterConfig config_;
+};
+
+constexpr std::int64_t most_of_a_count = std::numeric_limits<std::int32_t>::max();  // as of the config's
+
+double read_alpha(const JsonCursor& field) {
+  const double alpha = field.number();
+  if (std::abs(alpha) > double{std::numeric_limits<float>::max()})
+    field.fail("a number that is finite in fp32");
+  return alpha;
+}
+
+std::vector<std::string> read_targets(const JsonCursor& field) {
+  std::vector<std::string> targets;
+  for (const JsonCursor& target : field.elements()) {
+    if (!target.is_text() || target.text().empty()) target.fail("the name of a module");
+    targets.push_back(target.text());
+  }
+  if (targets.empty()) field.fail("all-linear or a list of names");
+  return targets;
+}
+
+/// Pairs of factors of rank r, and nothing else.
+void check_factors(std::span<const TrainableSpec> trainables, std::int64_t r, const std::string& where) {
+  constexpr std::string_view a = ".lora_A.weight";
+  constexpr std::string_view b = ".lora_B.weight";
+  for (std::size_t i = 0; i < trainables.size(); i += 2) {  // A sorts before its B, and nothing between them
+    const std::string& name = trainables[i].name;
+    const bool pair = i + 1 < trainables.size() && name.ends_with(a) &&
+                      trainables[i + 1].name == name.substr(0, name.size() - a.size()).append(b);
+    if (!pair || trainables[i].rows != r || trainables[i + 1].cols != r) {
+      throw InputError(
+          "{}: the trainable {} is not the first of a pair {} [r, in] and {} [out, r] with r = {}", where,
+          name, a, b, r);
+    }
+  }
+}
+
+}  // namespace
+
+ConfiguredSpace configure_lora_space(const Config& config, const Description& description,
+                                     const std::string& saved_start) {
+  const LoraConfig& lora = config.lora;
+  ConfiguredSpace result;
+  AdapterConfig adapter;
+  if (lora.adapter) {
+    const bool use_copy = !saved_start.empty() && !std::filesystem::exists(*lora.adapter) &&
+                          std::filesystem::exists(saved_start);
+    Adapter start = read_adapter(use_copy ? saved_start : *lora.adapter, description);
+    check_agreement(lora, start, description);
+    adapter = std::move(start.config);
+    result.start = {.key = "lora.adapter", .values = std::move(start.values)};
+  } else {
+    adapter = adapter_config(lora);
+  }
+  result.space = lora_space(description, adapter);
+  return result;
+}
+
+std::shared_ptr<const ParameterSpace> lora_space(const Description& description,
+                                                 const AdapterConfig& config) {
+  AdapterConfig named = config;
+  // What a run records is what it does: the family's own targets are named.
+  if (!named.all_linear && named.target_modules.empty()) named.target_modules = description.names.query_value;
+  std::vector<TrainableSpec> trainables = lora_trainables(description, named);
+  return std::make_shared<LoraSpace>(std::move(named), std::move(trainables));
+}
+
+std::shared_ptr<const ParameterSpace> space_of(const Adapter& adapter) {
+  return std::make_shared<LoraSpace>(adapter.config, adapter.specs);
+}
+
+std::shared_ptr<const ParameterSpace> recorded_lora_space(const JsonCursor& constants,
+                                                          std::vector<TrainableSpec> trainables) {
+  constants.check_keys({"kind", "r", "lora_alpha", "use_rslora", "target_modules", "layers_to_transform"});
+  AdapterConfig config;
+  config.r = constants["r"].integer(1, most_of_a_count);
+  config.lora_alpha = read_alpha(constants["lora_alpha"]);
+  config.use_rslora = constants["use_rslora"].boolean();
+  const JsonCursor targets = constants["target_modules"];
+  config.all_linear = targets.value() == "all-linear";
+  if (!config.all_linear) config.target_modules = read_targets(targets);
+  if (const JsonCursor layers = constants["layers_to_transform"]; layers.missing() || !layers.is_unset()) {
+    config.layers_to_transform.emplace();
+    for (const JsonCursor& layer : layers.elements()) {
+      config.layers_to_transform->push_back(layer.integer(0, most_of_a_count));
+    }
+  }
+  check_factors(trainables, config.r, constants.where());
+  return std::make_shared<LoraSpace>(std::move(config), std::move(trainables));
+}
+
+}  // namespace mezzo

@@ -1,0 +1,141 @@
+#include "mezzo/zo/parameter_space.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "mezzo/core/error.h"
+#include "mezzo/io/json_cursor.h"
+#include "mezzo/model/family.h"
+#include "scratch.h"
+
+namespace mezzo {
+namespace {
+
+const std::string record = "record";
+
+std::string model(const std::string& name) { return MEZZO_TEST_DATA "/models/" + name; }
+
+std::string refusal_of(const std::string& kind, const nlohmann::json& constants,
+                       const std::vector<TrainableSpec>& trainables) {
+  try {
+    static_cast<void>(recorded_space(kind, JsonCursor(constants, record), trainables));
+    return "accepted";
+  } catch (const InputError& error) {
+    return error.what();
+  }
+}
+
+TEST(ParameterSpace, LoraNamesWhatTheConfigLeftToTheFamily) {
+  const Description description = read_description(model("llama"));
+  Config config;
+  const ConfiguredSpace configured = configure_space(config, description, "");
+  EXPECT_FALSE(configured.start);
+  EXPECT_EQ(configured.space->kind(), "lora");
+  configured.space->resolve(config);
+  EXPECT_EQ(config.lora.target_modules.names, description.names.query_value);
+  EXPECT_EQ(configured.space->trainables(), lora_trainables(description, {}));
+  EXPECT_EQ(configured.space->initial_values(5), initial_values(configured.space->trainables(), 5));
+}
+
+TEST(ParameterSpace, ARecordMakesTheSameOneAgain) {
+  const Description description = read_description(model("llama"));
+  for (const AdapterConfig& config :
+       {AdapterConfig{.r = 2},
+        AdapterConfig{.r = 3, .lora_alpha = 0.1, .all_linear = true, .use_rslora = true},
+        AdapterConfig{.r = 1, .target_modules = {"v_proj"}, .layers_to_transform = {{1}}}}) {
+    const auto space = lora_space(description, config);
+    const nlohmann::json constants = space->constants();
+    const auto again = recorded_space("lora", JsonCursor(constants, record), space->trainables());
+    EXPECT_EQ(again->constants(), space->constants());
+    EXPECT_EQ(again->trainables(), space->trainables());
+    const Trainables trainables = list_trainables(space->trainables());
+    const Perturbations expected = lora_perturbations(description, config, trainables);
+    const Perturbations found = again->perturbations(description, trainables);
+    ASSERT_EQ(found.size(), expected.size());
+    for (const auto& [name, perturbation] : expected) {
+      const auto& tail = std::get<LowRankTail>(perturbation);
+      const auto& same = std::get<LowRankTail>(found.at(name));
+      EXPECT_EQ(same.a_id, tail.a_id);
+      EXPECT_EQ(same.b_id, tail.b_id);
+      EXPECT_EQ(same.scaling, tail.scaling);
+    }
+    again->check_model(description, "here");
+    EXPECT_THROW(again->check_model(read_description(model("gpt2")), "there"), InputError);
+  }
+}
+
+TEST(ParameterSpace, AnAdapterStartsItAndLeavesIt) {
+  const std::string directory = model("llama") + "/adapter";
+  const Description description = read_description(model("llama"));
+  const Adapter adapter = read_adapter(directory, description);
+  Config config;
+  config.lora.r.reset();
+  config.lora.lora_alpha.reset();
+  config.lora.adapter = directory;
+  const ConfiguredSpace configured = configure_space(config, description, "");
+  ASSERT_TRUE(configured.start);
+  EXPECT_EQ(configured.start->key, "lora.adapter");
+  EXPECT_EQ(configured.start->values, adapter.values);
+  EXPECT_EQ(configured.space->constants(), space_of(adapter)->constants());
+
+  const test::ScratchFolder scratch;
+  configured.space->write_adapter(scratch / "copy", description, adapter.values, "");
+  EXPECT_EQ(configured.space->read_adapter(scratch / "copy"), adapter.values);
+  // The copy stands in where the original is gone.
+  config.lora.adapter = scratch / "gone";
+  EXPECT_EQ(configure_space(config, description, scratch / "copy").start->values, adapter.values);
+  EXPECT_THROW(configure_space(config, description, ""), Error);
+  const auto other = lora_space(description, {.r = 1});
+  EXPECT_THROW(static_cast<void>(other->read_adapter(scratch / "copy")), InputError);
+}
+
+TEST(ParameterSpace, WhatARecordCannotSayIsRefusedByName) {
+  const auto space = lora_space(read_description(model("llama")), {.r = 2});
+  const std::vector<TrainableSpec>& trainables = space->trainables();
+  const nlohmann::json good = space->constants();
+  EXPECT_EQ(refusal_of("lora", good, trainables), "accepted");
+  EXPECT_EQ(refusal_of("prefix", good, trainables),
+            "record: the parameter space \"prefix\" is unknown, expected lora");
+  const auto with = [&](const std::string& key, const nlohmann::json& value) {
+    nlohmann::json changed = good;
+    changed[key] = value;
+    return refusal_of("lora", changed, trainables);
+  };
+  for (const char* r :
+       {"0", "-2", "2.0", "1e+300", "1099511627776", "18446744073709551615", "\"2\"", "null"}) {
+    EXPECT_EQ(with("r", nlohmann::json::parse(r)),
+              fmt::format("record: r is {}; expected a whole number from 1 to 2147483647", r));
+  }
+  EXPECT_EQ(with("lora_alpha", 1e300),
+            "record: lora_alpha is 1e+300; expected a number that is finite in fp32");
+  EXPECT_EQ(with("use_rslora", 0), "record: use_rslora is 0; expected true or false");
+  EXPECT_EQ(with("target_modules", nlohmann::json::object()),
+            "record: target_modules is an object; expected a list");
+  EXPECT_EQ(with("target_modules", "all"), "record: target_modules is \"all\"; expected a list");
+  EXPECT_EQ(with("target_modules", nlohmann::json::array()),
+            "record: target_modules is a list of 0; expected all-linear or a list of names");
+  for (const char* target : {"1", "\"\""}) {
+    EXPECT_EQ(with("target_modules", nlohmann::json::array({nlohmann::json::parse(target)})),
+              fmt::format("record: target_modules[0] is {}; expected the name of a module", target));
+  }
+  for (const char* layer : {"-1", "1e10", "0.5", "4294967296"}) {
+    const nlohmann::json parsed = nlohmann::json::parse(layer);
+    EXPECT_EQ(
+        with("layers_to_transform", nlohmann::json::array({0, parsed})),
+        fmt::format("record: layers_to_transform[1] is {}; expected a whole number from 0 to 2147483647",
+                    parsed.dump()));
+  }
+  nlohmann::json less = good;
+  less.erase("layers_to_transform");
+  EXPECT_EQ(refusal_of("lora", less, trainables), "record: layers_to_transform is missing; expected a list");
+  EXPECT_NE(with("dora", true).find("record: the key \"dora\" is not known here"), std::string::npos);
+  // The rank of the constants is that of every factor, and factors come in pairs.
+  EXPECT_NE(with("r", 3).find("is not the first of a pair"), std::string::npos);
+  EXPECT_NE(
+      refusal_of("lora", good, {trainables.begin(), trainables.end() - 1}).find("is not the first of a pair"),
+      std::string::npos);
+}
+
+}  // namespace
+}  // namespace mezzo
