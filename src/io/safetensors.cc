@@ -225,22 +225,6 @@ Header parse_header(const MappedFile& file) {
 
 // ---- finding the files --------------------------------------------------------------------------------
 
-/// The file to open for a model's folder.
-std::string find_weights(const std::string& directory) {
-  for (const char* name : {model_name, index_name})
-    if (std::string path = join(directory, name); file_exists(path)) return path;
-  std::string hint;
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
-    if (file_exists(join(directory, name)))
-      hint = fmt::format(
-          "; {} is there, but only safetensors are read: save the model again with transformers "
-          "(save_pretrained)",
-          name);
-  if (file_exists(join(directory, "adapter_model.safetensors")))
-    hint += "; adapter_model.safetensors is there: this is an adapter, a whole model is expected";
-  throw InputError("{}: neither {} nor {} is there{}", directory, model_name, index_name, hint);
-}
-
 /// weight_map of an index: tensor -> shard's file name.
 std::map<std::string, std::string> read_weight_map(const std::string& path) {
   const Json index = read_json_file(path, max_safetensors_header_bytes);
@@ -260,6 +244,35 @@ std::map<std::string, std::string> read_weight_map(const std::string& path) {
     weight_map.emplace(tensor, name);
   }
   return weight_map;
+}
+
+/// The file to open for a model's folder.
+std::string find_weights(const std::string& directory) {
+  const std::string model = join(directory, model_name);
+  const std::string index = join(directory, index_name);
+  if (file_exists(model)) {
+    if (!file_exists(index)) return model;
+    // transformers reads the one file and never looks at the index: a leftover of either kind is another
+    // model.
+    for (const auto& [tensor, shard] : read_weight_map(index)) {
+      if (shard == model_name) continue;
+      throw InputError(
+          "{}: {} and {} are both there, and the index places tensor {} in {}; expected one of them",
+          directory, model_name, index_name, quote(tensor), quote(shard));
+    }
+    return model;
+  }
+  if (file_exists(index)) return index;
+  std::string hint;
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"})
+    if (file_exists(join(directory, name)))
+      hint = fmt::format(
+          "; {} is there, but only safetensors are read: save the model again with transformers "
+          "(save_pretrained)",
+          name);
+  if (file_exists(join(directory, "adapter_model.safetensors")))
+    hint += "; adapter_model.safetensors is there: this is an adapter, a whole model is expected";
+  throw InputError("{}: neither {} nor {} is there{}", directory, model_name, index_name, hint);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <fmt/ranges.h>
 
-#include <cmath>
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_file.h"
@@ -10,91 +12,65 @@
 namespace mezzo {
 namespace {
 
-std::string shown(const nlohmann::json& value) {
-  constexpr std::size_t most = 80;
-  std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  if (text.size() > most) text = text.substr(0, most) + "...";
-  return text;
+/// Keys by which other families of decoders change the maths. Absent, null and false say that they do not.
+constexpr std::array<std::string_view, 15> other_maths{"quantization_config",
+                                                       "is_encoder_decoder",
+                                                       "add_cross_attention",
+                                                       "sliding_window",
+                                                       "attn_logit_softcapping",
+                                                       "final_logit_softcapping",
+                                                       "attention_multiplier",
+                                                       "embedding_multiplier",
+                                                       "residual_multiplier",
+                                                       "logits_scaling",
+                                                       "logit_scale",
+                                                       "clip_qkv",
+                                                       "num_local_experts",
+                                                       "num_experts",
+                                                       "use_qk_norm"};
+
+bool is_off(const JsonCursor& value) {
+  return value.is_unset() || (value.value().is_boolean() && !value.boolean());
 }
 
 }  // namespace
 
-const nlohmann::json* ConfigReader::find(std::string_view key) const {
-  const auto entry = object_.find(key);
-  return entry == object_.end() || entry->is_null() ? nullptr : &*entry;
-}
-
-void ConfigReader::refuse(std::string_view key, std::string_view expected) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) throw InputError("{}: {} is missing, expected {}", where_, key, expected);
-  throw InputError("{}: {} is {}, expected {}", where_, key, shown(*value), expected);
-}
-
-std::int64_t ConfigReader::size(std::string_view key, std::int64_t limit) const {
-  const nlohmann::json* value = find(key);
-  const bool fits = value != nullptr && value->is_number_integer() &&
-                    (value->is_number_unsigned() || value->get<std::int64_t>() >= 1) &&
-                    value->get<std::uint64_t>() >= 1 &&
-                    value->get<std::uint64_t>() <= static_cast<std::uint64_t>(limit);
-  if (!fits) refuse(key, fmt::format("a whole number from 1 to {}", limit));
-  return value->get<std::int64_t>();
-}
-
-std::int64_t ConfigReader::size_or(std::string_view key, std::int64_t limit, std::int64_t fallback) const {
-  return has(key) ? size(key, limit) : fallback;
-}
-
-double ConfigReader::positive_or(std::string_view key, double fallback) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return fallback;
-  const double number = value->is_number() ? value->get<double>() : 0.0;
-  if (!(number > 0.0) || !std::isfinite(number)) refuse(key, "a finite number above 0");
-  return number;
-}
-
-bool ConfigReader::flag_or(std::string_view key, bool fallback) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return fallback;
-  if (!value->is_boolean()) refuse(key, "true or false");
-  return value->get<bool>();
-}
-
-std::string ConfigReader::text(std::string_view key) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr || !value->is_string()) refuse(key, "a text");
-  return value->get<std::string>();
-}
-
-std::string ConfigReader::text_or(std::string_view key, std::string_view fallback) const {
-  return has(key) ? text(key) : std::string(fallback);
-}
-
-std::optional<ConfigReader> ConfigReader::object(std::string_view key) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_object()) refuse(key, "an object");
-  if (value->empty()) return std::nullopt;
-  return ConfigReader(*value, fmt::format("{}: {}", where_, key));
-}
-
-void ConfigReader::only(std::string_view key, const nlohmann::json& value) const {
-  const nlohmann::json* found = find(key);
-  if (found != nullptr && *found != value) refuse(key, fmt::format("{} (no other is served)", value.dump()));
-}
-
-void ConfigReader::none_of(std::initializer_list<std::string_view> keys) const {
-  for (const std::string_view key : keys) {
-    if (has(key)) refuse(key, "null (it changes the model's maths in a way that is not served)");
-  }
-}
-
-Activation read_activation(const ConfigReader& config, std::string_view key, std::string_view fallback) {
-  const std::string name = config.text_or(key, fallback);
+Activation read_activation(const JsonCursor& value, std::string_view otherwise) {
+  const std::string name = value.text_or(otherwise);
   if (name == "silu" || name == "swish") return Activation::silu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh") return Activation::gelu_tanh;
   if (name == "gelu") return Activation::gelu_erf;
   if (name == "relu") return Activation::relu;
-  config.refuse(key, "one of silu, swish, gelu_new, gelu_pytorch_tanh, gelu, relu");
+  value.refuse("one of silu, swish, gelu_new, gelu_pytorch_tanh, gelu, relu");
+}
+
+void check_only(const JsonCursor& value, const nlohmann::json& served) {
+  if (!value.is_unset() && value.value() != served) value.refuse(served.dump());
+}
+
+void check_architecture(const JsonCursor& config, std::initializer_list<std::string_view> classes) {
+  const auto is_known = [&](std::string_view name) {
+    return std::ranges::find(classes, name.substr(name.rfind('.') + 1)) != classes.end();  // modeling_x.Class
+  };
+  const std::string expected = fmt::format("{}", fmt::join(classes, ", "));
+  if (const JsonCursor names = config["architectures"]; !names.is_unset()) {
+    for (const JsonCursor& name : names.elements())
+      if (!is_known(name.text())) name.refuse(expected);
+  }
+  if (const JsonCursor map = config["auto_map"]; !map.is_unset()) {
+    for (const auto& [key, name] : map.members()) {
+      // AutoConfig and AutoTokenizer name other things than the model's code.
+      if (key.starts_with("AutoModel") && !is_known(name.text())) name.refuse(expected);
+    }
+  }
+}
+
+void refuse_other_maths(const JsonCursor& config, std::initializer_list<std::string_view> served) {
+  for (const std::string_view key : other_maths) {
+    if (std::ranges::find(served, key) != served.end()) continue;
+    if (const JsonCursor value = config[key]; !is_off(value))
+      value.fail("null (it changes the model's maths in a way that is not served)");
+  }
 }
 
 }  // namespace mezzo

@@ -1,33 +1,36 @@
 // GPT-2 (Radford et al. 2019), as transformers' models/gpt2 has it: Conv1D modules, stored [in, out], and one
 // module for q, k and v.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "config_reader.h"
 
 namespace mezzo {
 
-Description describe_gpt2(const ConfigReader& config) {
+Description describe_gpt2(const JsonCursor& config) {
+  check_architecture(config, {"GPT2LMHeadModel", "GPT2Model"});
+  refuse_other_maths(config);
   Description d;
-  d.vocabulary = config.size("vocab_size", index_limit);
-  d.hidden = config.size("n_embd", width_limit);
-  d.intermediate = config.size_or("n_inner", width_limit, 4 * d.hidden);
-  d.layers = config.size("n_layer", layers_limit);
-  d.heads = d.kv_heads = config.size("n_head", width_limit);
-  if (d.hidden % d.heads != 0) config.refuse("n_head", fmt::format("a divisor of n_embd, {}", d.hidden));
+  d.vocabulary = read_size(config["vocab_size"], index_limit);
+  d.hidden = read_size(config["n_embd"], width_limit);
+  d.intermediate = read_size_or(config["n_inner"], width_limit, 4 * d.hidden);
+  d.layers = read_size(config["n_layer"], layers_limit);
+  d.heads = d.kv_heads = read_size(config["n_head"], width_limit);
+  if (d.hidden % d.heads != 0) config["n_head"].fail(fmt::format("a divisor of n_embd, {}", d.hidden));
   d.head_dim = d.hidden / d.heads;
-  d.max_positions = config.size("n_positions", index_limit);
+  d.max_positions = read_size(config["n_positions"], index_limit);
 
   d.norm = NormKind::layer;
-  d.norm_epsilon = static_cast<float>(config.positive_or("layer_norm_epsilon", 1e-5));
+  d.norm_epsilon = static_cast<float>(config["layer_norm_epsilon"].positive_or(1e-5));
   d.positions = PositionKind::learned;
-  config.only("scale_attn_by_inverse_layer_idx", false);
+  check_only(config["scale_attn_by_inverse_layer_idx"], false);
   // reorder_and_upcast_attn changes the order of a scaling, not the maths.
-  d.attention_scale = config.flag_or("scale_attn_weights", true)
+  d.attention_scale = config["scale_attn_weights"].boolean_or(true)
                           ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)))
                           : 1.0f;
-  d.activation = read_activation(config, "activation_function", "gelu_new");
+  d.activation = read_activation(config["activation_function"], "gelu_new");
   d.qkv_bias = d.attention_output_bias = d.mlp_bias = true;
-  d.tied_head = config.flag_or("tie_word_embeddings", true);
+  d.tied_head = config["tie_word_embeddings"].boolean_or(true);
   d.transposed = true;
   d.names = {.prefix = "transformer.",
              .embedding = "wte",

@@ -2,36 +2,42 @@
 // behind one norm, and rotary positions, in neighbouring pairs, over the first rotary_dim elements of each
 // head.
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "config_reader.h"
 
 namespace mezzo {
 
-Description describe_gptj(const ConfigReader& config) {
+Description describe_gptj(const JsonCursor& config) {
+  check_architecture(config, {"GPTJForCausalLM", "GPTJModel"});
+  refuse_other_maths(config);
   Description d;
-  d.vocabulary = config.size("vocab_size", index_limit);
-  d.hidden = config.size("n_embd", width_limit);
-  d.intermediate = config.size_or("n_inner", width_limit, 4 * d.hidden);
-  d.layers = config.size("n_layer", layers_limit);
-  d.heads = d.kv_heads = config.size("n_head", width_limit);
-  if (d.hidden % d.heads != 0) config.refuse("n_head", fmt::format("a divisor of n_embd, {}", d.hidden));
+  d.vocabulary = read_size(config["vocab_size"], index_limit);
+  d.hidden = read_size(config["n_embd"], width_limit);
+  d.intermediate = read_size_or(config["n_inner"], width_limit, 4 * d.hidden);
+  d.layers = read_size(config["n_layer"], layers_limit);
+  d.heads = d.kv_heads = read_size(config["n_head"], width_limit);
+  if (d.hidden % d.heads != 0) config["n_head"].fail(fmt::format("a divisor of n_embd, {}", d.hidden));
   d.head_dim = d.hidden / d.heads;
-  d.max_positions = config.size("n_positions", index_limit);
+  d.max_positions = read_size(config["n_positions"], index_limit);
 
   d.norm = NormKind::layer;
-  d.norm_epsilon = static_cast<float>(config.positive_or("layer_norm_epsilon", 1e-5));
+  d.norm_epsilon = static_cast<float>(config["layer_norm_epsilon"].positive_or(1e-5));
   d.positions = PositionKind::rotary;
-  config.only("rotary", true);
+  check_only(config["rotary"], true);
+  check_only(config["rope_theta"], d.rope.theta);
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    check_only(config[key], nlohmann::json::object());
   d.rope.style = RopeStyle::interleaved;
-  d.rope.dims = config.size("rotary_dim", width_limit);
+  d.rope.dims = read_size(config["rotary_dim"], width_limit);
   if (d.rope.dims > d.head_dim || d.rope.dims % 2 != 0) {
-    config.refuse("rotary_dim", fmt::format("an even number up to the size of a head, {}", d.head_dim));
+    config["rotary_dim"].fail(fmt::format("an even number up to the size of a head, {}", d.head_dim));
   }
   d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
-  d.activation = read_activation(config, "activation_function", "gelu_new");
+  d.activation = read_activation(config["activation_function"], "gelu_new");
   d.parallel_residual = true;
   d.mlp_bias = true;
-  d.tied_head = config.flag_or("tie_word_embeddings", false);
+  d.tied_head = config["tie_word_embeddings"].boolean_or(false);
   d.head_bias = true;
   d.names = {.prefix = "transformer.",
              .embedding = "wte",

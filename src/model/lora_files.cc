@@ -15,6 +15,7 @@
 #include "mezzo/io/json_file.h"
 #include "mezzo/io/safetensors.h"
 #include "mezzo/model/lora.h"
+#include "module_selection.h"
 
 namespace mezzo {
 namespace {
@@ -59,71 +60,46 @@ bool is_off(const nlohmann::json& value) {
          ((value.is_array() || value.is_object()) && value.empty());
 }
 
-std::vector<std::int64_t> read_layers(const nlohmann::json& value, const ConfigReader& config) {
-  std::vector<std::int64_t> layers;
-  for (const nlohmann::json& layer : value.is_array() ? value : nlohmann::json::array({value})) {
-    const bool fits = layer.is_number_unsigned() && layer.get<std::uint64_t>() < layers_limit;
-    if (!fits) config.refuse("layers_to_transform", "numbers of layers");
-    layers.push_back(layer.get<std::int64_t>());
-  }
-  return layers;
-}
-
-/// What can be read from adapter_config.json alone. A selection that is no list of names (a regular
-/// expression, an exclusion) is left to the tensors: then `explicit_targets` is false.
+/// What can be read from adapter_config.json alone.
 struct ReadConfig {
   AdapterConfig adapter;
   std::string base_model;
-  bool explicit_targets = true;
+  ModuleSelection selection;
 };
 
 ReadConfig read_config(const std::string& path) {
   const nlohmann::json json = read_json_file(path, config_limit);
-  if (!json.is_object()) throw InputError("{}: holds {}, expected a JSON object", path, json.type_name());
-  const ConfigReader config(json, path);
-  if (config.text("peft_type") != "LORA") config.refuse("peft_type", "LORA (no other is served)");
-  config.only("task_type", "CAUSAL_LM");
-  config.only("bias", "none");
-  if (config.has("init_lora_weights")) {
+  const JsonCursor config(json, path);
+  if (config["peft_type"].text() != "LORA") config["peft_type"].refuse("LORA");
+  check_only(config["task_type"], "CAUSAL_LM");
+  check_only(config["bias"], "none");
+  if (const JsonCursor start = config["init_lora_weights"]; !start.is_unset()) {
     // The others change the base model's weights, which then are not the ones that this adapter belongs to.
-    const nlohmann::json& start = json.at("init_lora_weights");
-    const bool plain = start.is_boolean() || start == "gaussian" || start == "orthogonal" || start == "eva";
-    if (!plain) config.refuse("init_lora_weights", "true, false, gaussian, orthogonal or eva");
+    const nlohmann::json& how = start.value();
+    const bool plain = how.is_boolean() || how == "gaussian" || how == "orthogonal" || how == "eva";
+    if (!plain) start.refuse("true, false, gaussian, orthogonal or eva");
   }
-  for (const auto& [key, value] : json.items()) {
-    if (std::ranges::count(known_keys, key) > 0 || is_off(value)) continue;
-    config.refuse(key, "null, false or nothing in it (what it asks for is not served)");
+  for (const auto& [key, value] : config.members()) {
+    if (std::ranges::count(known_keys, key) > 0 || is_off(value.value())) continue;
+    value.fail("null, false or nothing in it (what it asks for is not served)");
   }
 
-  ReadConfig result;
-  result.adapter.r = config.size("r", width_limit);
-  const nlohmann::json alpha = json.value("lora_alpha", nlohmann::json());
-  if (!alpha.is_number() || !std::isfinite(alpha.get<double>()))
-    config.refuse("lora_alpha", "a finite number");
-  result.adapter.lora_alpha = alpha.get<double>();
-  result.adapter.use_rslora = config.flag_or("use_rslora", false);
-  result.base_model = config.text_or("base_model_name_or_path", "");
+  ReadConfig result{.adapter = {},
+                    .base_model = config["base_model_name_or_path"].text_or(""),
+                    .selection = ModuleSelection(config)};
+  result.adapter.r = read_size(config["r"], width_limit);
+  result.adapter.lora_alpha = config["lora_alpha"].number();
+  result.adapter.use_rslora = config["use_rslora"].boolean_or(false);
+  if (!result.selection.is_plain()) return result;  // the tensors say which modules it came to
 
-  if (config.has("layers_to_transform")) {
-    result.adapter.layers_to_transform = read_layers(json.at("layers_to_transform"), config);
-    if (result.adapter.layers_to_transform->empty()) result.adapter.layers_to_transform.reset();
-  }
-  const nlohmann::json targets = json.value("target_modules", nlohmann::json());
-  if (targets.is_array() && !targets.empty()) {
-    for (const nlohmann::json& target : targets) {
-      if (!target.is_string()) config.refuse("target_modules", "a list of names, or a text");
-      result.adapter.target_modules.push_back(target.get<std::string>());
-    }
+  if (auto layers = read_layers(config["layers_to_transform"]); !layers.empty())
+    result.adapter.layers_to_transform = std::move(layers);
+  const JsonCursor targets = config["target_modules"];
+  result.adapter.all_linear = targets.is_text();
+  if (targets.is_list()) {
+    for (const JsonCursor& target : targets.elements())
+      result.adapter.target_modules.push_back(target.text());
     std::ranges::sort(result.adapter.target_modules);
-  } else if (targets == "all-linear") {
-    result.adapter.all_linear = true;
-  } else if (targets.is_string()) {
-    result.explicit_targets = false;
-  } else {
-    config.refuse("target_modules", "a list of names, or a text");
-  }
-  for (const char* key : {"exclude_modules", "layers_pattern"}) {
-    if (json.contains(key) && !is_off(json.at(key))) result.explicit_targets = false;
   }
   return result;
 }
@@ -258,9 +234,13 @@ nlohmann::json config_json(const Description& description, const AdapterConfig& 
           {"use_rslora", config.use_rslora}};
 }
 
-}  // namespace
+/// The files of an adapter, and what selects its modules where names alone do not say it.
+struct ReadAdapter {
+  Adapter adapter;
+  ModuleSelection selection;
+};
 
-Adapter read_adapter(const std::string& directory) {
+ReadAdapter read_files(const std::string& directory) {
   const std::string weights_path = fmt::format("{}/{}", directory, weights_name);
   ReadConfig config = read_config(fmt::format("{}/{}", directory, config_name));
   const Safetensors tensors = Safetensors::open(weights_path);
@@ -269,21 +249,40 @@ Adapter read_adapter(const std::string& directory) {
                   .specs = {},
                   .values = {}};
   adapter.specs = read_specs(tensors, adapter.config.r, weights_path);
-  if (!config.explicit_targets) {
-    // The tensors say which modules were selected; named in full, they need no layers.
+  if (!config.selection.is_plain()) {
+    // Named in full, the modules need neither patterns nor layers.
     std::set<std::string> modules;
     for (const TrainableSpec& spec : adapter.specs)
       modules.insert(parse_factor(spec.name, weights_path).module);
-    adapter.config.all_linear = false;
+    for (const std::string& module : modules) {
+      if (config.selection.selects(module)) continue;
+      throw InputError("{}: tensor {} is there, but {} does not select its module", weights_path,
+                       lora_a_name(module), config_name);
+    }
     adapter.config.target_modules.assign(modules.begin(), modules.end());
-    adapter.config.layers_to_transform.reset();
   }
   adapter.values = read_tensors(tensors, adapter.specs);
-  return adapter;
+  return {std::move(adapter), std::move(config.selection)};
 }
 
+/// A module that the selection takes and the tensors lack was trained elsewhere, or is another model's.
+void check_complete(const ReadAdapter& read, const Description& description, const std::string& directory) {
+  const std::vector<std::string>& modules = read.adapter.config.target_modules;  // bytewise order
+  for (const LinearModule& module : linear_modules(description)) {
+    if (!read.selection.selects(module.name) || std::ranges::binary_search(modules, module.name)) continue;
+    throw InputError("{}/{}: tensor {} is missing, though {} selects its module in the base model", directory,
+                     weights_name, lora_a_name(module.name), config_name);
+  }
+}
+
+}  // namespace
+
+Adapter read_adapter(const std::string& directory) { return read_files(directory).adapter; }
+
 Adapter read_adapter(const std::string& directory, const Description& description) {
-  Adapter adapter = read_adapter(directory);
+  ReadAdapter read = read_files(directory);
+  if (!read.selection.is_plain()) check_complete(read, description, directory);
+  Adapter adapter = std::move(read.adapter);
   drop_unmatched(adapter.config, description, fmt::format("{}/{}", directory, config_name));
   std::map<std::string_view, const TrainableSpec*> found;
   for (const TrainableSpec& spec : adapter.specs) found[spec.name] = &spec;

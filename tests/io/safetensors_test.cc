@@ -403,12 +403,18 @@ TEST_F(CheckpointTest, OpensShardsByFolderAndByIndex) {
   }
 }
 
-TEST_F(CheckpointTest, PrefersTheSingleFile) {
+TEST_F(CheckpointTest, RefusesOneFileBesideAnIndexOfOthers) {
   shard("one.safetensors", {"a"});
   index(R"({"a":"one.safetensors"})");
   shard("model.safetensors", {"b"});
-  EXPECT_EQ(Safetensors::open(folder_.path()).names(), std::vector<std::string>{"b"});
+  EXPECT_EQ(open_error(folder_.path()),
+            folder_.path() +
+                ": model.safetensors and model.safetensors.index.json are both there, and the index places "
+                "tensor \"a\" in \"one.safetensors\"; expected one of them");
   EXPECT_EQ(Safetensors::open(folder_ / "one.safetensors").names(), std::vector<std::string>{"a"});
+  EXPECT_EQ(Safetensors::open(folder_ / "model.safetensors").names(), std::vector<std::string>{"b"});
+  index(R"({"b":"model.safetensors"})");
+  EXPECT_EQ(Safetensors::open(folder_.path()).names(), std::vector<std::string>{"b"});
 }
 
 TEST_F(CheckpointTest, SaysWhatWasLookedFor) {

@@ -57,6 +57,71 @@ TEST(Description, OldAndNewFormOfRotaryParametersAgree) {
   expect_input_error([&] { described(both); }, {"rope_scaling", "rope_parameters"});
 }
 
+TEST(Description, RotarySectionsAreReadWhole) {
+  const auto of_case = [](const std::string& name) {
+    const std::string path = std::string(MEZZO_TEST_DATA) + "/rope/" + name + ".json";
+    return describe(read_json_file(path), path);
+  };
+  EXPECT_EQ(of_case("base").rope.theta, 10000.0);
+  EXPECT_EQ(of_case("theta-v4").rope.theta, 500000.0);
+  const RopeDescription scaled = of_case("orig-in").rope;
+  EXPECT_TRUE(scaled.llama3_scaling);
+  EXPECT_EQ(scaled.original_max_positions, 64.0);
+
+  const std::vector<std::pair<std::string, std::string>> refused{
+      {"theta-both", "rope_parameters.rope_theta is 10000.0; expected 500000.0, which rope_theta says"},
+      {"type-linear+rope_type-default",
+       "rope_scaling.type is \"linear\"; expected \"default\", which rope_scaling.rope_type says"},
+      {"orig-both",
+       "rope_scaling.original_max_position_embeddings is 64; expected 1024, which "
+       "original_max_position_embeddings says"},
+      {"typo", "rope_parameters: the key \"theta\" is not known here; the nearest known one is rope_theta"},
+      {"nested", "rope_parameters: the key \"full_attention\" is not known here"},
+      {"factor-only", "rope_scaling.factor is 4.0, which is not served; expected 1.0"},
+      {"linear4", "rope_scaling.rope_type is \"linear\", which is not served; expected default or llama3"},
+      {"automap", "architectures[0] is \"OtherForCausalLM\", which is not served; expected LlamaForCausalLM"},
+  };
+  for (const auto& [name, message] : refused)
+    expect_input_error([&] { of_case(name); }, {name + ".json: " + message});
+}
+
+TEST(Description, PlacesOfOneNumberMayAgree) {
+  json config = config_of("llama_grouped");  // llama3 in rope_scaling, rope_theta beside it
+  config["rope_scaling"]["rope_theta"] = config["rope_theta"];
+  config["rope_scaling"]["type"] = "llama3";
+  config["original_max_position_embeddings"] = config["rope_scaling"]["original_max_position_embeddings"];
+  EXPECT_NO_THROW(described(config));
+  config["rope_scaling"]["rope_type"] = "default";
+  config["rope_scaling"]["type"] = nullptr;
+  expect_input_error([&] { described(config); }, {"rope_scaling.factor is 8.0"});
+  config["rope_scaling"]["factor"] = 1.0;
+  expect_input_error([&] { described(config); }, {"rope_scaling.low_freq_factor", "rope_type default"});
+}
+
+TEST(Description, CodeOfTheModelsOwnIsRefused) {
+  const json llama = config_of("llama");
+  const auto with = [&](const json& architectures, const json& map) {
+    return changed(changed(llama, "architectures", architectures), "auto_map", map);
+  };
+  EXPECT_NO_THROW(described(with(nullptr, nullptr)));
+  EXPECT_NO_THROW(described(with({"LlamaForCausalLM"}, {{"AutoConfig", "configuration_x.XConfig"}})));
+  EXPECT_NO_THROW(
+      described(with({"LlamaForCausalLM"}, {{"AutoModelForCausalLM", "modeling_llama.LlamaForCausalLM"}})));
+  expect_input_error(
+      [&] {
+        described(with({"LlamaForCausalLM", "X"}, nullptr));
+      },
+      {"architectures[1] is \"X\""});
+  expect_input_error(
+      [&] {
+        described(with({"LlamaForCausalLM"}, {{"AutoModelForCausalLM", "modeling_x.XForCausalLM"}}));
+      },
+      {"auto_map.AutoModelForCausalLM is \"modeling_x.XForCausalLM\"", "expected LlamaForCausalLM"});
+  expect_input_error(
+      [&] { described(changed(config_of("gpt2"), "architectures", {"GPT2LMHeadCustomModel"})); },
+      {"GPT2LMHeadCustomModel", "GPT2LMHeadModel"});
+}
+
 TEST(Description, WhatIsNotWrittenHasTransformersDefaults) {
   json config = config_of("llama");
   for (const char* key :
@@ -99,7 +164,7 @@ TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
   }
   expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
                      {"model_type is missing"});
-  expect_input_error([&] { described(json::array()); }, {"m/config.json", "array", "object"});
+  expect_input_error([&] { described(json::array()); }, {"m/config.json is a list of 0; expected an object"});
 }
 
 TEST(Description, OtherMathsIsRefusedByName) {
@@ -116,6 +181,10 @@ TEST(Description, OtherMathsIsRefusedByName) {
       {"gpt2", "add_cross_attention", true},
       {"gpt2", "activation_function", "tanh"},
       {"gptj", "rotary", false},
+      {"gptj", "rope_theta", 500000.0},
+      {"gptj", "rope_scaling", json{{"type", "linear"}, {"factor", 2.0}}},
+      {"gptj", "num_experts", 8},
+      {"gpt2", "sliding_window", 16},
   };
   for (const auto& [model, key, value] : refused) {
     expect_input_error([&] { described(changed(config_of(model), key, value)); },

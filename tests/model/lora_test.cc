@@ -202,12 +202,56 @@ TEST_F(BadAdapter, WhatIsNotServedIsRefusedByName) {
     });
     expect_refused({"adapter_config.json", key, "expected"});
   }
-  change_config([&](auto& json) {
-    json = original;
-    json["exclude_modules"] = "k_proj";  // left to the tensors
-    json["target_modules"] = ".*\\.(q_proj|v_proj)";
-  });
-  EXPECT_EQ(read_adapter(directory, described("llama")).config.target_modules.size(), 4u);
+}
+
+// The adapter has q_proj and v_proj of both layers.
+TEST_F(BadAdapter, PatternsAndExclusionsAreHeldAgainstTheTensors) {
+  const nlohmann::json original = read_json_file(directory + "/adapter_config.json");
+  const auto with = [&](const nlohmann::json& changes) {
+    change_config([&](auto& json) {
+      json = original;
+      json.update(changes);
+    });
+  };
+  const std::vector<nlohmann::json> same = {
+      {{"target_modules", R"(.*\.(q_proj|v_proj))"}},
+      {{"target_modules", R"(.*\.(?P<name>q|q_proj|v_proj))"}},  // the whole name, whichever comes first
+      {{"target_modules", R"(^(?!.*mlp).*\.[qkv]_proj$)"}, {"exclude_modules", "k_proj"}},
+      {{"target_modules", {"q_proj", "k_proj", "v_proj"}}, {"exclude_modules", {"k_proj"}}},
+      {{"target_modules", "all-linear"}, {"exclude_modules", R"(.*(mlp.*|\.k_proj|\.o_proj))"}},
+      {{"layers_to_transform", {0, 1}}, {"layers_pattern", "layers"}},
+      {{"layers_to_transform", {1, 0}}, {"layers_pattern", {"h", "layers"}}},
+  };
+  for (const nlohmann::json& changes : same) {
+    with(changes);
+    const Adapter adapter = read_adapter(directory, described("llama"));
+    EXPECT_EQ(adapter.config.target_modules.size(), 4u) << changes;
+  }
+  const std::vector<std::pair<nlohmann::json, std::string>> refused = {
+      {{{"target_modules", R"(.*\.q_proj)"}}, "v_proj.lora_A.weight is there, but adapter_config.json"},
+      {{{"target_modules", "q_proj|v_proj"}}, "q_proj.lora_A.weight is there, but adapter_config.json"},
+      {{{"target_modules", R"(.*\.[qkv]_proj)"}},
+       "k_proj.lora_A.weight is missing, though adapter_config.json"},
+      {{{"exclude_modules", R"(.*\.v_proj)"}}, "v_proj.lora_A.weight is there"},
+      {{{"exclude_modules", {"layers.1.self_attn.v_proj"}}},
+       "layers.1.self_attn.v_proj.lora_A.weight is there"},
+      {{{"layers_to_transform", 0}, {"layers_pattern", "layers"}},
+       "layers.1.self_attn.q_proj.lora_A.weight is there"},
+      {{{"layers_to_transform", 0}, {"layers_pattern", "h"}}, "q_proj.lora_A.weight is there"},
+      {{{"target_modules", "(q_proj"}}, "adapter_config.json: target_modules is no regular expression"},
+      {{{"target_modules", "a)(b"}}, "adapter_config.json: target_modules is no regular expression"},
+      {{{"target_modules", "((a?)*)*b.*"}}, "cannot be matched"},
+      {{{"exclude_modules", 3}}, "adapter_config.json: exclude_modules is 3"},
+      {{{"layers_pattern", "layers"}}, "adapter_config.json: layers_pattern"},
+      {{{"target_modules", ".*"}, {"layers_to_transform", {0}}}, "adapter_config.json: layers_to_transform"},
+  };
+  for (const auto& [changes, message] : refused) {
+    with(changes);
+    expect_refused({message});
+  }
+  // What a model is not needed for is told without it.
+  with(refused[0].first);
+  expect_input_error([&] { read_adapter(directory); }, {refused[0].second});
 }
 
 TEST_F(BadAdapter, AnotherRankThanTheTensors) {

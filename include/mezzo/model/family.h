@@ -9,11 +9,11 @@
 
 namespace mezzo {
 
-class ConfigReader;
+class JsonCursor;
 
 struct Family {
   std::string_view model_type;  ///< of config.json
-  Description (*describe)(const ConfigReader& config);
+  Description (*describe)(const JsonCursor& config);
 };
 
 /// All families that are served, in alphabetical order.
