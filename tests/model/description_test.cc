@@ -75,7 +75,7 @@ TEST(Description, RotarySectionsAreReadWhole) {
       {"orig-both",
        "rope_scaling.original_max_position_embeddings is 64; expected 1024, which "
        "original_max_position_embeddings says"},
-      {"typo", "rope_parameters: the key \"theta\" is not known here; the nearest known one is rope_theta"},
+      {"typo", "rope_parameters: the key \"theta\" is not known here; expected rope_type, type, rope_theta"},
       {"nested", "rope_parameters: the key \"full_attention\" is not known here"},
       {"factor-only", "rope_scaling.factor is 4.0, which is not served; expected 1.0"},
       {"linear4", "rope_scaling.rope_type is \"linear\", which is not served; expected default or llama3"},
