@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <string>
 
+#include "mezzo/model/family.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/zo/estimator.h"
@@ -22,24 +24,33 @@ std::size_t status_bytes(const std::string& key) {
   return 0;
 }
 
-constexpr std::size_t allowance = std::size_t{64} << 20;
+/// For what is neither weights nor activations nor scratch: the program's code, the heap of this test,
+/// OpenBLAS's own buffers (some MiB a thread). The model is ten times as large, so that what is planned
+/// decides.
+constexpr std::size_t allowance = std::size_t{16} << 20;
 
 TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
 #if defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "the address sanitizer's own memory would be counted";
 #endif
-  const std::string model = MEZZO_SOURCE_DIR "/configs/quickstart/llama2m";
-  // RssAnon at its peak is not reported: touch nothing large before, and compare the high-water marks.
-  // File-backed pages (the mapped weights) are counted in VmHWM as well, which makes the test stricter.
-  const std::size_t before = status_bytes("VmHWM");
-  const ModelFiles files(model);
+  const Description description = describe({{"model_type", "llama"},
+                                            {"architectures", {"LlamaForCausalLM"}},
+                                            {"hidden_size", 512},
+                                            {"intermediate_size", 1376},
+                                            {"num_hidden_layers", 8},
+                                            {"num_attention_heads", 8},
+                                            {"vocab_size", 8192},
+                                            {"max_position_embeddings", 256},
+                                            {"tie_word_embeddings", false}},
+                                           "config.json");
   const std::unique_ptr<Backend> backend = make_backend({.device = DeviceKind::cpu, .threads = 2});
+  const std::size_t before = status_bytes("VmRSS");
   AdapterConfig config;
-  config.target_modules = files.description.names.query_value;
-  const std::vector<TrainableSpec> specs = lora_trainables(files.description, config);
+  config.target_modules = description.names.query_value;
+  const std::vector<TrainableSpec> specs = lora_trainables(description, config);
   const Trainables trainables = make_trainables(*backend, specs, initial_values(specs, 1));
-  Decoder decoder(*backend, files.description, lora_perturbations(files.description, config, trainables));
-  decoder.load(files, {});
+  Decoder decoder(*backend, description, lora_perturbations(description, config, trainables));
+  decoder.randomize(1, 0.02f);
 
   PackedBatch batch;
   batch.offsets.push_back(0);
@@ -71,12 +82,15 @@ TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
     peak[run++] = status_bytes("VmHWM");
   }
   std::size_t weights = 0;
-  for (const WeightSpec& spec : weight_specs(files.description)) {
+  for (const WeightSpec& spec : weight_specs(description)) {
     std::size_t count = 1;
     for (const std::int64_t extent : spec.shape) count *= static_cast<std::size_t>(extent);
     weights += count * sizeof(float);
   }
+  // From both sides: what is planned is used, and little else is.
   EXPECT_LE(peak[0] - before, weights + planned + allowance);
+  EXPECT_GE(peak[0] - before + allowance, weights + planned);
+  EXPECT_GT(weights + planned, 8 * allowance);
   EXPECT_LE(peak[1], peak[0] + (std::size_t{1} << 20)) << "memory grows with the number of directions";
   // The planner's number is the arena's: within 10% of its high-water mark.
   const auto high_water = static_cast<double>(decoder.arena_high_water());
