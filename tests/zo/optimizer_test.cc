@@ -1,3 +1,4 @@
+#include "mezzo/backend/devices.h"
 #include "mezzo/zo/optimizer.h"
 
 #include <gtest/gtest.h>
