@@ -1,6 +1,7 @@
 // The forward on a CUDA card against transformers and PEFT (tests/goldens/make_model_goldens.py), in fp32 and
 // bf16.
 #include <cmath>
+#include <map>
 
 #include "golden.h"
 

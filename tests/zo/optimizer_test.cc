@@ -1,5 +1,5 @@
-#include "mezzo/backend/devices.h"
 #include "mezzo/zo/optimizer.h"
+#include "mezzo/backend/devices.h"
 
 #include <gtest/gtest.h>
 
