@@ -5,8 +5,8 @@
 //
 // A sum of n products in fp32 errs by at most n u sum |terms| (Higham 2002, Accuracy and Stability of
 // Numerical Algorithms, eq. 3.5), u = 2^-24; tensor cores cut bits off where IEEE rounds, hence 4 u. With
-// bf16 operands the cuda backend rounds B, Z_A, Z_B and sigma eps s by up to 2^-9 each, and A and s, as sums
-// of two bf16 numbers, by 2^-17 (docs/numerics.md).
+// bf16 operands the cuda backend rounds B, Z_A, Z_B and sigma eps s by up to 2^-8 each, and A and s, as sums
+// of two bf16 numbers, by 2^-16 (docs/numerics.md).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -19,7 +19,8 @@
 
 namespace mezzo::test {
 
-constexpr double bf16_unit = 0x1p-9;
+/// bf16 has 8 bits of significand: numbers in [1, 2) are 2^-7 apart.
+constexpr double bf16_unit = 0x1p-8;
 
 /// [copies][rows][out], before any activation.
 struct ExactProduct {
@@ -38,7 +39,7 @@ inline ExactProduct exact_product(const RandomProduct& random, const Operand& x,
   const Product& product = random.product;
   const std::int64_t in = product.in(), rows = x.view.rows, out = product.out();
   const double rounding = type == DType::bf16 ? bf16_unit : 0.0;
-  const double split = type == DType::bf16 ? 0x1p-17 : 0.0;
+  const double split = type == DType::bf16 ? 0x1p-16 : 0.0;
   const double sum_unit = 4 * 0x1p-24 * double(in + product.tail_ranks() + 4);
   ExactProduct result{.rows = rows, .out = out, .y = {}, .error = {}};
   const auto count = probes.size() * static_cast<std::size_t>(rows * out);
