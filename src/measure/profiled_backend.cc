@@ -1,5 +1,6 @@
 #include "profiled_backend.h"
 
+#include "mezzo/core/error.h"
 #include "mezzo/measure/timing.h"
 
 namespace mezzo {
@@ -10,16 +11,37 @@ double copies_of(const View& view, const ProbeTable& table) {
   return view.shared() ? 1.0 : static_cast<double>(table.count());
 }
 
+Work kind_of(ProductRole role) {
+  switch (role) {
+    case ProductRole::attention_input:
+      return Work::qkv;
+    case ProductRole::attention_output:
+      return Work::attention_output;
+    case ProductRole::mlp_input:
+      return Work::mlp_input;
+    case ProductRole::mlp_output:
+      return Work::mlp_output;
+    case ProductRole::head:
+      return Work::head;
+  }
+  throw Error("a product has no role");
+}
+
 }  // namespace
 
 ProfiledBackend::ProfiledBackend(Backend& inner, const Description& description)
-    : BackendOver(inner), inner_(inner), names_(description.names) {}
+    : BackendOver(inner), inner_(inner) {
+  for (const Part& part : decoder_spec(description).parts) {
+    const auto* const product = std::get_if<ProductSpec>(&part);
+    if (product != nullptr) works_[product->name()] = kind_of(product->role);
+  }
+}
 
 Work ProfiledBackend::work_of(const Product& product) const {
-  if (product.name == names_.head) return Work::head;
-  if (product.name.ends_with("." + names_.qkv[0])) return Work::qkv;
-  if (product.name.ends_with("." + names_.attention_output)) return Work::attention_output;
-  return product.name.ends_with("." + names_.mlp_input[0]) ? Work::mlp_input : Work::mlp_output;
+  const auto found = works_.find(product.name);
+  if (found == works_.end())
+    throw Error("product {}: the profiled model has none of that name", product.name);
+  return found->second;
 }
 
 void ProfiledBackend::run(Work work, const std::function<void()>& operation) {

@@ -6,7 +6,7 @@
 
 #include "backend_over.h"
 #include "mezzo/measure/profile.h"
-#include "mezzo/model/description.h"
+#include "mezzo/model/layers.h"
 
 namespace mezzo {
 
@@ -16,7 +16,8 @@ class ProfiledBackend final : public BackendOver {
  public:
   enum class Watch { nothing, counts, time };
 
-  /// `inner` must outlive it. Products are told apart by the names that `description` gives them.
+  /// `inner` must outlive it. Products are told apart by their places in the decoder that `description`
+  /// describes.
   ProfiledBackend(Backend& inner, const Description& description);
 
   void watch(Watch watch) { watch_ = watch; }
@@ -80,7 +81,7 @@ class ProfiledBackend final : public BackendOver {
                      const View& x);
 
   Backend& inner_;
-  const ModuleNames names_;
+  std::map<std::string, Work> works_;  ///< of each product, by its name
   Watch watch_ = Watch::nothing;
   WorkTallies tallies_ = {};
   std::map<const DeviceBatch*, Pairs> pairs_;  ///< of what was last uploaded there

@@ -20,9 +20,14 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
     : plan_(plan),
       backend_(backend),
       description_(description),
-      weights_(std::make_unique<DecoderWeights>(plan, description, perturbations)) {}
+      spec_(decoder_spec(description)),
+      weights_(std::make_unique<DecoderWeights>(plan, spec_, perturbations)) {
+  check_served(spec_);
+}
 
 Decoder::~Decoder() = default;
+
+const Product& Decoder::head() const { return weights_->product(spec_.head); }
 
 Backend& Decoder::backend() const {
   if (backend_ == nullptr) throw Error("a decoder without a device was to run");
@@ -38,21 +43,21 @@ void Decoder::randomize(std::uint64_t seed, float scale) { weights_->randomize(b
 std::size_t Decoder::weight_bytes() const { return weights_->bytes(); }
 
 std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t probes) const {
-  return Forward(plan_, nullptr, description_, *weights_, Arena(), largest.longest).measure(largest, probes);
+  return Forward(plan_, nullptr, spec_, *weights_, Arena(), largest.longest).measure(largest, probes);
 }
 
 Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
-  Workload workload{.largest = largest,
-                    .probes = probes,
-                    .products = {},
-                    .attention = Forward::attention_shape(description_)};
-  for (const DecoderWeights::Layer& layer : weights_->layers) {
-    workload.products.emplace_back(&layer.qkv);
-    workload.products.emplace_back(&layer.attention_output);
-    workload.products.emplace_back(&layer.mlp_input, Forward::mlp_epilogue(description_));
-    workload.products.emplace_back(&layer.mlp_output);
+  Workload workload{.largest = largest, .probes = probes, .products = {}, .attention = {}};
+  for (PartIndex part = 0; part < spec_.parts.size(); ++part) {
+    if (const auto* product = std::get_if<ProductSpec>(&spec_.parts[part])) {
+      workload.products.emplace_back(&weights_->product(part), product->epilogue,
+                                     product->role == ProductRole::head);
+    }
   }
-  workload.products.emplace_back(&weights_->head, Epilogue{}, true);
+  for (const BlockSpec& block : spec_.blocks) {  // all of one shape: check_served()
+    if (const auto* attention = std::get_if<AttentionSpec>(&block.core))
+      workload.attention = attention->shape;
+  }
   return workload;
 }
 
@@ -76,7 +81,7 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   }
   forward_.reset();  // its arena goes before the new one comes
   Arena arena(backend().allocate(bytes));
-  forward_ = std::make_unique<Forward>(plan_, backend_, description_, *weights_, std::move(arena), longest);
+  forward_ = std::make_unique<Forward>(plan_, backend_, spec_, *weights_, std::move(arena), longest);
   backend().prepare(workload(largest, probes));
 }
 
@@ -91,7 +96,8 @@ bool Decoder::Reservation::covers(const Reservation& other) const {
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->high_water() : 0; }
 
 std::int64_t Decoder::first_perturbed_layer() const {
-  return Forward(plan_, nullptr, description_, *weights_, Arena(), 0).first_perturbed_layer();
+  const std::size_t block = Forward(plan_, nullptr, spec_, *weights_, Arena(), 0).first_perturbed_block();
+  return block == spec_.blocks.size() ? description_.layers : spec_.blocks[block].layer;
 }
 
 void Decoder::begin(const DeviceBatch& batch) {
@@ -105,14 +111,13 @@ void Decoder::check_begun() const {
 
 void Decoder::evaluate(const ProbeTable& table, View out) {
   check_begun();
-  backend().repeat(forward_->key(table, out), [&] {
-    backend().score(table, forward_->batch(), weights_->head, forward_->finish(table), out);
-  });
+  backend().repeat(forward_->key(table, out),
+                   [&] { backend().score(table, forward_->batch(), head(), forward_->finish(table), out); });
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {
   check_begun();
-  backend().product(table, weights_->head, 0, forward_->finish(table), {{out}}, {});
+  backend().product(table, head(), 0, forward_->finish(table), {{out}}, {});
 }
 
 }  // namespace mezzo

@@ -9,6 +9,8 @@
 namespace mezzo {
 namespace {
 
+const AttentionSpec* attention_of(const BlockSpec& block) { return std::get_if<AttentionSpec>(&block.core); }
+
 /// Columns of a view that may only have been measured.
 View slice(const View& view, std::int64_t begin, std::int64_t count) {
   if (view) return view.columns(begin, count);
@@ -17,48 +19,84 @@ View slice(const View& view, std::int64_t begin, std::int64_t count) {
   return part;
 }
 
+bool same_shape(const AttentionShape& a, const AttentionShape& b) {
+  return a.heads == b.heads && a.kv_heads == b.kv_heads && a.head_dim == b.head_dim && a.scale == b.scale;
+}
+
+/// Whether a module holds nothing but rows of `rows`.
+bool lies_in(const ProductPart& part, const RowRange& rows) {
+  return part.row_begin >= rows.begin && part.row_begin + part.rows <= rows.begin + rows.count;
+}
+
+bool lies_in_a_module(const ProductSpec& product, const RowRange& rows) {
+  std::int64_t begin = 0;
+  for (const LinearModule& module : product.modules) {
+    if (rows.begin >= begin && rows.begin + rows.count <= begin + module.out) return true;
+    begin += module.out;
+  }
+  return false;
+}
+
 }  // namespace
 
-Forward::Forward(const DevicePlan& sizes, Backend* backend, const Description& description,
+void check_served(const DecoderSpec& spec) {
+  const auto refuse = [](std::string_view what) {
+    throw Error("a decoder's forward does not do {} yet", what);
+  };
+  const auto& embedding = spec.at<EmbeddingSpec>(spec.embedding);
+  if (embedding.scale != 1.0f) refuse("scaled embeddings");
+  if (embedding.offset != 0) refuse("tokens that begin further down their table");
+  if (spec.positions && spec.at<EmbeddingSpec>(*spec.positions).scale != 1.0f) refuse("scaled positions");
+  if (spec.logit_soft_cap) refuse("capped logits");
+  const AttentionSpec* first = nullptr;
+  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
+    const BlockSpec& block = spec.blocks[i];
+    if (block.post_norm) refuse("norms behind a block");
+    if (block.parallel) {
+      const bool served = i > 0 && attention_of(block) == nullptr &&
+                          attention_of(spec.blocks[i - 1]) != nullptr &&
+                          block.norm == spec.blocks[i - 1].norm;
+      if (!served) refuse("parallel blocks but an MLP that shares the norm of the attention before it");
+    }
+    const AttentionSpec* const attention = attention_of(block);
+    if (attention == nullptr) continue;
+    if (attention->q_norm || attention->k_norm) refuse("norms of queries and keys");
+    if (attention->window) refuse("sliding windows");
+    if (attention->soft_cap) refuse("capped attention scores");
+    const auto& input = spec.at<ProductSpec>(block.input);
+    for (const RowRange& rows : {attention->q, attention->k, attention->v}) {
+      if (!lies_in_a_module(input, rows)) refuse("queries, keys or values of several modules");
+    }
+    if (first == nullptr) first = attention;
+    if (!same_shape(attention->shape, first->shape)) refuse("attention of several shapes");
+  }
+}
+
+Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& spec,
                  const DecoderWeights& weights, Arena arena, std::int64_t longest)
-    : sizes_(sizes), backend_(backend), d_(description), weights_(weights), arena_(std::move(arena)) {
-  take_rope(longest);
+    : sizes_(sizes), backend_(backend), spec_(spec), weights_(weights), arena_(std::move(arena)) {
+  for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
+    if (attention_of(spec_.blocks[i]) != nullptr) last_attention_ = i;
+  }
+  take_ropes(longest);
   before_begin_ = arena_.mark();
   if (backend_ == nullptr) return;
   const Probe unperturbed{};
   backend_->upload({&unperturbed, 1}, NoiseKind::gaussian, one_probe_);
 }
 
-std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
-  shape_ = largest;
-  begin();
-  ProbeTable table;
-  table.probes.resize(static_cast<std::size_t>(probes));
-  finish(table);
-  return arena_.high_water();
-}
-
-void Forward::begin(const DeviceBatch& batch) {
-  batch_ = &batch;
-  shape_ = batch.shape;
-  begin();
-}
-
-std::int64_t Forward::first_perturbed_block() const {
-  for (std::int64_t i = 0; i < d_.layers; ++i) {
-    const Layer& layer = weights_.layers[static_cast<std::size_t>(i)];
-    const bool attention = layer.qkv.perturbed() || layer.attention_output.perturbed();
-    const bool mlp = layer.mlp_input.perturbed() || layer.mlp_output.perturbed();
-    if (attention || (mlp && d_.parallel_residual)) return i * blocks_per_layer();
-    if (mlp) return i * blocks_per_layer() + 1;
+std::size_t Forward::first_perturbed_block() const {
+  for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
+    const BlockSpec& block = spec_.blocks[i];
+    if (!weights_.product(block.input).perturbed() && !weights_.product(block.output).perturbed()) continue;
+    while (spec_.blocks[i].parallel) --i;  // blocks of one residual stream run together
+    return i;
   }
-  return blocks();
+  return spec_.blocks.size();
 }
 
-const Norm& Forward::norm_before(std::int64_t block) const {
-  if (block == blocks()) return weights_.final_norm;
-  const Layer& layer = weights_.layers[static_cast<std::size_t>(block / blocks_per_layer())];
-  return block % blocks_per_layer() == 0 ? layer.attention_norm : layer.mlp_norm;
+const Norm& Forward::norm_before(std::size_t block) const {
+  return weights_.norm(block == spec_.blocks.size() ? spec_.final_norm : spec_.blocks[block].norm);
 }
 
 View Forward::take(std::int64_t probes, std::int64_t rows, std::int64_t cols) {
@@ -70,176 +108,237 @@ View Forward::take_input(std::int64_t probes, std::int64_t rows, const Product& 
 }
 
 Forward::State Forward::take_state(std::int64_t probes, std::int64_t rows) {
-  std::int64_t stride = sizes_.input_stride(weights_.head);
-  for (const Layer& layer : weights_.layers) {
-    stride = std::max({stride, sizes_.input_stride(layer.qkv), sizes_.input_stride(layer.mlp_input)});
-  }
+  std::int64_t stride = sizes_.input_stride(weights_.product(spec_.head));
+  for (const BlockSpec& block : spec_.blocks)
+    stride = std::max(stride, sizes_.input_stride(weights_.product(block.input)));
   State state;
-  state.h = arena_.take(sizes_.residual_dtype(), probes, rows, d_.hidden, d_.hidden);
-  state.x = arena_.take(sizes_.activation_dtype(), probes, rows, d_.hidden, stride);
+  state.h = arena_.take(sizes_.residual_dtype(), probes, rows, spec_.hidden, spec_.hidden);
+  state.x = arena_.take(sizes_.activation_dtype(), probes, rows, spec_.hidden, stride);
   return state;
-}
-
-void Forward::take_rope(std::int64_t longest) {
-  if (d_.positions != PositionKind::rotary) return;
-  const std::int64_t half = d_.rope.dims / 2;
-  rope_ = {.style = d_.rope.style,
-           .dims = d_.rope.dims,
-           .cosines = arena_.take(DType::f32, 0, longest, half, half),
-           .sines = arena_.take(DType::f32, 0, longest, half, half)};
-  if (backend_ == nullptr) return;
-  const RopeTables tables = rope_tables(d_.rope, longest);
-  backend_->load(rope_.cosines, DType::f32, tables.cosines.data(), false);
-  backend_->load(rope_.sines, DType::f32, tables.sines.data(), false);
-  backend_->synchronize();
-}
-
-void Forward::begin() {
-  arena_.release_to(before_begin_);
-  State state = take_state(0, shape_.tokens);
-  if (backend_ != nullptr) {
-    backend_->embed(*batch_, weights_.embedding, weights_.positions, 0, state.h);
-    backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
-  }
-  shared_ = run(0, first_perturbed_block(), state, true, one_probe_, 0);
-  after_begin_ = arena_.mark();
-}
-
-View Forward::finish(const ProbeTable& table) {
-  arena_.release_to(after_begin_);
-  return run(first_perturbed_block(), blocks(), shared_, false, table, table.count()).x;
-}
-
-Forward::State Forward::run(std::int64_t first, std::int64_t last, State in, bool is_own,
-                            const ProbeTable& table, std::int64_t probes) {
-  State own = in;  // h and x to write to; its delta is not used
-  std::size_t above_own = arena_.mark();
-  for (std::int64_t block = first; block < last; ++block) {
-    const std::int64_t index = block / blocks_per_layer();
-    const Layer& layer = weights_.layers[static_cast<std::size_t>(index)];
-    const bool attention = block % blocks_per_layer() == 0;
-    const bool mlp = !attention || d_.parallel_residual;
-    const bool drops_rows = attention && index + 1 == d_.layers && shape_.has_rows_without_loss();
-    if (!is_own || drops_rows) {
-      own = take_state(probes, drops_rows ? shape_.loss_rows : in.h.rows);
-      above_own = arena_.mark();
-    }
-    is_own = true;
-
-    View h = in.h;
-    View x = in.x;
-    std::vector<View> deltas;
-    if (attention) {
-      if (drops_rows) {
-        // h is to last until the MLP's part is added to it.
-        h = h.shared() == own.h.shared() ? own.h : arena_.take(h.dtype, 0, shape_.loss_rows, h.cols, h.cols);
-        above_own = arena_.mark();
-        x = take_like(in.x, shape_.loss_rows, table);
-        const bool x_is_used = !d_.fused_qkv() || d_.parallel_residual;  // a fused product needs all rows
-        if (backend_ != nullptr) backend_->gather(table, in.h, batch_->loss_rows, h);
-        if (backend_ != nullptr && x_is_used) backend_->gather(table, in.x, batch_->loss_rows, x);
-      }
-      deltas.push_back(attention_delta(layer, in.x, x, drops_rows, table));
-    } else {
-      deltas.push_back(in.delta);
-    }
-    const std::size_t mark = arena_.mark();
-    if (mlp) deltas.push_back(mlp_delta(layer, x, own.x, table));
-    const View sum = mlp ? own.h : View{};
-    if (backend_ != nullptr) backend_->residual_norm(table, h, deltas, sum, norm_before(block + 1), own.x);
-    arena_.release_to(mlp ? above_own : mark);
-    in = {.h = mlp ? own.h : h, .delta = mlp ? View{} : deltas.front(), .x = own.x};
-  }
-  return in;
 }
 
 View Forward::take_like(const View& x, std::int64_t rows, const ProbeTable& table) {
   return arena_.take(x.dtype, x.shared() ? 0 : table.count(), rows, x.cols, x.row_stride);
 }
 
-View Forward::attention_delta(const Layer& layer, const View& x, const View& x_read, bool loss_rows_only,
-                              const ProbeTable& table) {
-  const std::int64_t rows = x.rows;
-  const std::int64_t queries = x_read.rows;
-  const auto probes_of = [&](std::size_t part) {
-    return x.shared() && !layer.qkv.parts[part].perturbed() ? 0 : table.count();
+void Forward::take_ropes(std::int64_t longest) {
+  for (const RopeDescription& of : spec_.ropes) {
+    const std::int64_t half = of.dims / 2;
+    const Rope& rope = ropes_.emplace_back(Rope{.style = of.style,
+                                                .dims = of.dims,
+                                                .cosines = arena_.take(DType::f32, 0, longest, half, half),
+                                                .sines = arena_.take(DType::f32, 0, longest, half, half)});
+    if (backend_ == nullptr) continue;
+    const RopeTables tables = rope_tables(of, longest);
+    backend_->load(rope.cosines, DType::f32, tables.cosines.data(), false);
+    backend_->load(rope.sines, DType::f32, tables.sines.data(), false);
+    backend_->synchronize();
+  }
+}
+
+void Forward::begin(const DeviceBatch& batch) {
+  batch_ = &batch;
+  shape_ = batch.shape;
+  begin();
+}
+
+void Forward::begin() {
+  arena_.release_to(before_begin_);
+  State state = take_state(0, shape_.tokens);
+  if (backend_ != nullptr) {
+    const View positions = spec_.positions ? weights_.embedding(*spec_.positions) : View{};
+    const std::int64_t offset = spec_.positions ? spec_.at<EmbeddingSpec>(*spec_.positions).offset : 0;
+    backend_->embed(*batch_, weights_.embedding(spec_.embedding), positions, offset, state.h);
+    backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
+  }
+  shared_ = run(0, first_perturbed_block(), std::move(state), true, one_probe_, 0);
+  after_begin_ = arena_.mark();
+}
+
+View Forward::finish(const ProbeTable& table) {
+  arena_.release_to(after_begin_);
+  return run(first_perturbed_block(), spec_.blocks.size(), shared_, false, table, table.count()).x;
+}
+
+std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
+  shape_ = largest;
+  begin();
+  ProbeTable table;
+  table.probes.resize(static_cast<std::size_t>(probes));
+  finish(table);
+  return arena_.high_water();
+}
+
+// The arena, its top above. `own` is the state that the run writes to: taken by begin() for what is shared,
+// by finish() for the group's probes, and once more where the last attention drops the rows without a loss.
+//
+//     an attention block, until                      an MLP block, until
+//
+//     |                     |                        | delta of the MLP    | the sum is stored (1)
+//     | out       [., q]    | delta is there         | middle       [., I] | that delta is there
+//     | q, k, v   [., .]    | out is there           | delta of attention  | the sum is stored
+//     | delta     [., H]    | the sum is stored (2)  |   as left there     |
+//     | x_r, h_r  [R, H]    | the sum is stored (3)  | x_r, h_r     [R, H] | the sum is stored
+//     +---------------------+ above_own              +---------------------+ above_own
+//     | own x     [T|R, H]  | norm(h + delta)        | own x      [T|R, H] | norm(h + both deltas)
+//     | own h     [T|R, H]  | not written            | own h      [T|R, H] | h + both deltas
+//     +---------------------+ after_begin_ (in finish(); in begin() before_begin_)
+//     | what begin() left: h, x and, where it ended between attention and MLP, a delta
+//     +---------------------+ before_begin_
+//     | rotary tables       |
+//
+//   out, middle: weighted sums of values, activation(input product); with room for the output product's tail
+//   (1) lies in own x where own x is shared alike; the norm reads it there and writes over it
+//   (2) lies where q was, if q is as wide and shared alike; else below q
+//   (3) in the last attention: the rows with a loss, once keys and values of all rows are there; h_r is own h
+//       if that is shared alike
+//
+// Parallel blocks run as one: the MLP reads the attention's x and no norm stands between them.
+Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool is_own,
+                            const ProbeTable& table, std::int64_t probes) {
+  State own = in;  // h and x to write to; its deltas are not used
+  std::size_t above_own = arena_.mark();
+  for (std::size_t index = first; index < last; ++index) {
+    const BlockSpec& block = spec_.blocks[index];
+    const AttentionSpec* const attention = attention_of(block);
+    const bool drops_rows =
+        index == last_attention_ && attention != nullptr && shape_.has_rows_without_loss();
+    if (!is_own || drops_rows) {
+      own = take_state(probes, drops_rows ? shape_.loss_rows : in.h.rows);
+      above_own = arena_.mark();
+    }
+    is_own = true;
+
+    if (attention != nullptr) {
+      const View x = in.x;
+      if (drops_rows) {
+        const View h = in.h;
+        in.h =
+            h.shared() == own.h.shared() ? own.h : arena_.take(h.dtype, 0, shape_.loss_rows, h.cols, h.cols);
+        above_own = arena_.mark();  // h lasts until the MLP's part is added to it
+        in.x = take_like(x, shape_.loss_rows, table);
+        const bool x_is_read = is_parallel(index + 1) || has_queries_apart(block, *attention);
+        if (backend_ != nullptr) backend_->gather(table, h, batch_->loss_rows, in.h);
+        if (backend_ != nullptr && x_is_read) backend_->gather(table, x, batch_->loss_rows, in.x);
+      }
+      in.deltas.push_back(attention_delta(block, *attention, x, in.x, drops_rows, table));
+    } else {
+      in.deltas.push_back(mlp_delta(block, in.x, own.x, table));
+    }
+    if (is_parallel(index + 1)) continue;  // the next block reads the same x
+
+    const bool stores = attention == nullptr || in.deltas.size() == 2;
+    if (backend_ != nullptr) {
+      backend_->residual_norm(table, in.h, in.deltas, stores ? own.h : View{}, norm_before(index + 1), own.x);
+    }
+    if (stores) {
+      arena_.release_to(above_own);
+      in = {.h = own.h, .deltas = {}, .x = own.x};
+    } else {
+      in.x = own.x;
+    }
+  }
+  return in;
+}
+
+bool Forward::has_queries_apart(const BlockSpec& block, const AttentionSpec& attention) const {
+  return std::ranges::any_of(weights_.product(block.input).parts,
+                             [&](const ProductPart& part) { return lies_in(part, attention.q); });
+}
+
+View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& attention, const View& x,
+                              const View& x_read, bool loss_rows_only, const ProbeTable& table) {
+  const Product& input = weights_.product(block.input);
+  const Product& output = weights_.product(block.output);
+  // What the input product gives, module by module. A module of queries alone is asked for the rows that go
+  // on.
+  struct Output {
+    bool read_rows_only = false;
+    std::int64_t probes = 0;
+    View y;
   };
-  const bool fused = d_.fused_qkv();
-  const std::int64_t q_probes = probes_of(0);
-  const std::int64_t k_probes = fused ? q_probes : probes_of(1);
-  const std::int64_t v_probes = fused ? q_probes : probes_of(2);
-  const std::int64_t out_probes = std::max({q_probes, k_probes, v_probes});
-  const std::int64_t delta_probes = layer.attention_output.perturbed() ? table.count() : out_probes;
-  const std::int64_t q_width = d_.query_width();
-  const std::int64_t kv_width = d_.kv_width();
+  std::vector<Output> outputs;
+  std::int64_t out_probes = 0;
+  for (const ProductPart& part : input.parts) {
+    const std::int64_t probes = x.shared() && !part.perturbed() ? 0 : table.count();
+    outputs.push_back(
+        {.read_rows_only = loss_rows_only && lies_in(part, attention.q), .probes = probes, .y = {}});
+    out_probes = std::max(out_probes, probes);
+  }
+  const std::int64_t queries = x_read.rows;
+  const std::int64_t delta_probes = output.perturbed() ? table.count() : out_probes;
 
   // What outlives this function lies lowest: where q is, if there is room for it, else below q.
-  const bool takes_place_of_q = delta_probes == q_probes && d_.hidden <= q_width;
+  const bool takes_place_of_q = delta_probes == outputs.front().probes && spec_.hidden <= attention.q.count;
   View delta;
-  if (!takes_place_of_q) delta = take(delta_probes, queries, d_.hidden);
+  if (!takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
   const std::size_t mark = arena_.mark();
-  View q, k, v;
-  if (fused) {
-    const View qkv = take(q_probes, rows, q_width + 2 * kv_width);
-    if (backend_ != nullptr) backend_->product(table, layer.qkv, 0, x, {{qkv}}, {});
-    q = slice(qkv, 0, q_width);
-    k = slice(qkv, q_width, kv_width);
-    v = slice(qkv, q_width + kv_width, kv_width);
-    if (loss_rows_only) {
-      const View all = q;
-      q = take(q_probes, queries, q_width);
-      if (backend_ != nullptr) backend_->gather(table, all, batch_->loss_rows, q);
+  // Neighbours that are alike share one buffer, so that one product can fill it.
+  for (std::size_t first = 0, last = 0; first < outputs.size(); first = last) {
+    const Output& like = outputs[first];
+    std::int64_t width = 0;
+    for (; last < outputs.size() && outputs[last].probes == like.probes &&
+           outputs[last].read_rows_only == like.read_rows_only;
+         ++last) {
+      width += input.parts[last].rows;
     }
-  } else {
-    // Neighbours that are alike share one buffer, so that one product can fill it.
-    const bool kv_alike = k_probes == v_probes;
-    const bool all_alike = kv_alike && q_probes == k_probes && !loss_rows_only;
-    if (all_alike) {
-      const View qkv = take(q_probes, rows, q_width + 2 * kv_width);
-      q = slice(qkv, 0, q_width);
-      k = slice(qkv, q_width, kv_width);
-      v = slice(qkv, q_width + kv_width, kv_width);
-    } else {
-      q = take(q_probes, queries, q_width);
-      const View kv = take(k_probes, rows, kv_alike ? 2 * kv_width : kv_width);
-      k = slice(kv, 0, kv_width);
-      v = kv_alike ? slice(kv, kv_width, kv_width) : take(v_probes, rows, kv_width);
-    }
-    if (backend_ != nullptr && loss_rows_only) {
-      backend_->product(table, layer.qkv, 1, x, {{k, v}}, {});
-      backend_->product(table, layer.qkv, 0, x_read, {{q}}, {});
-    } else if (backend_ != nullptr) {
-      backend_->product(table, layer.qkv, 0, x, {{q, k, v}}, {});
+    const View shared = take(like.probes, like.read_rows_only ? queries : x.rows, width);
+    for (std::size_t i = first; i < last; ++i) {
+      outputs[i].y =
+          slice(shared, input.parts[i].row_begin - input.parts[first].row_begin, input.parts[i].rows);
     }
   }
+  // One product for neighbours that read the same rows.
+  for (std::size_t first = 0, last = 0; first < outputs.size() && backend_ != nullptr; first = last) {
+    std::vector<View> y;
+    for (; last < outputs.size() && outputs[last].read_rows_only == outputs[first].read_rows_only; ++last)
+      y.push_back(outputs[last].y);
+    const View& rows = outputs[first].read_rows_only ? x_read : x;
+    backend_->product(table, input, first, rows, y, epilogue_of(block.input));
+  }
+  const auto module_of = [&](const RowRange& rows) {
+    std::size_t i = 0;
+    while (input.parts.at(i).row_begin + input.parts[i].rows <= rows.begin) ++i;
+    return i;
+  };
+  const auto columns_of = [&](const RowRange& rows) {
+    const std::size_t i = module_of(rows);
+    return slice(outputs[i].y, rows.begin - input.parts[i].row_begin, rows.count);
+  };
+  View q = columns_of(attention.q);
+  const View k = columns_of(attention.k);
+  const View v = columns_of(attention.v);
+  if (const Output& with_q = outputs[module_of(attention.q)]; loss_rows_only && !with_q.read_rows_only) {
+    const View all = q;
+    q = take(with_q.probes, queries, attention.q.count);
+    if (backend_ != nullptr) backend_->gather(table, all, batch_->loss_rows, q);
+  }
 
-  const View out = take_input(out_probes, queries, layer.attention_output);
+  const View out = take_input(out_probes, queries, output);
   if (backend_ != nullptr) {
     const View query_rows = loss_rows_only ? batch_->loss_rows : View{};
-    const Rope* turned = d_.positions == PositionKind::rotary ? &rope_ : nullptr;
-    backend_->attention(table, *batch_, attention_shape(d_), turned, q, k, v, query_rows, out);
+    const Rope* const rope = attention.rope ? &ropes_.at(*attention.rope) : nullptr;
+    backend_->attention(table, *batch_, attention.shape, rope, q, k, v, query_rows, out);
   }
   arena_.release_to(mark);
-  if (takes_place_of_q) delta = take(delta_probes, queries, d_.hidden);
-  if (backend_ != nullptr) backend_->product(table, layer.attention_output, 0, out, {{delta}}, {});
+  if (takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
+  if (backend_ != nullptr) backend_->product(table, output, 0, out, {{delta}}, epilogue_of(block.output));
   return delta;
 }
 
-View Forward::mlp_delta(const Layer& layer, const View& x, const View& place, const ProbeTable& table) {
-  const std::int64_t middle_probes = x.shared() && !layer.mlp_input.perturbed() ? 0 : table.count();
-  const std::int64_t delta_probes = layer.mlp_output.perturbed() ? table.count() : middle_probes;
-  const View middle = take_input(middle_probes, x.rows, layer.mlp_output);
+View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table) {
+  const Product& input = weights_.product(block.input);
+  const Product& output = weights_.product(block.output);
+  const std::int64_t middle_probes = x.shared() && !input.perturbed() ? 0 : table.count();
+  const std::int64_t delta_probes = output.perturbed() ? table.count() : middle_probes;
+  const View middle = take_input(middle_probes, x.rows, output);
   const bool shared_alike = place.shared() == (delta_probes == 0);
-  const View delta = shared_alike ? place : take(delta_probes, x.rows, d_.hidden);
+  const View delta = shared_alike ? place : take(delta_probes, x.rows, spec_.hidden);
   if (backend_ != nullptr) {
-    backend_->product(table, layer.mlp_input, 0, x, {{middle}}, mlp_epilogue(d_));
-    backend_->product(table, layer.mlp_output, 0, middle, {{delta}}, {});
+    backend_->product(table, input, 0, x, {{middle}}, epilogue_of(block.input));
+    backend_->product(table, output, 0, middle, {{delta}}, epilogue_of(block.output));
   }
   return delta;
-}
-
-Epilogue Forward::mlp_epilogue(const Description& d) {
-  return {.activation = d.activation, .gated = d.gated};
 }
 
 std::vector<std::uint64_t> Forward::key(const ProbeTable& table, const View& out) const {
@@ -258,10 +357,6 @@ std::vector<std::uint64_t> Forward::key(const ProbeTable& table, const View& out
   for (std::size_t p = 1; p < table.probes.size(); ++p)
     result.push_back(table.probes[p].seed == table.probes[p - 1].seed ? 1 : 0);
   return result;
-}
-
-AttentionShape Forward::attention_shape(const Description& d) {
-  return {.heads = d.heads, .kv_heads = d.kv_heads, .head_dim = d.head_dim, .scale = d.attention_scale};
 }
 
 }  // namespace mezzo

@@ -35,12 +35,13 @@ struct Factors {
   std::span<const float> a;  ///< [r, in]
   std::span<const float> b;  ///< [out, r]
   std::int64_t in = 0;
+  bool transposed = false;  ///< the file holds the weight as [in, out]
 };
 
 /// Adds the delta to the stored rows [first, first + rows) of a weight; `values` is [rows, cols]. In double,
 /// so that only the sum is rounded.
-void add_delta(const Factors& factors, const AdapterConfig& config, bool transposed, std::int64_t first,
-               std::int64_t rows, std::int64_t cols, std::span<double> values) {
+void add_delta(const Factors& factors, const AdapterConfig& config, std::int64_t first, std::int64_t rows,
+               std::int64_t cols, std::span<double> values) {
   const double scaling = config.scaling();
   const auto at = [](std::span<const float> matrix, std::int64_t index) {
     return static_cast<double>(matrix[static_cast<std::size_t>(index)]);
@@ -50,11 +51,11 @@ void add_delta(const Factors& factors, const AdapterConfig& config, bool transpo
     std::ranges::fill(sums, 0.0);
     for (std::int64_t k = 0; k < config.r; ++k) {
       // Stored rows are outputs, or inputs where the file holds the transpose.
-      const double fixed = transposed ? at(factors.a, k * factors.in + first + row)
-                                      : at(factors.b, (first + row) * config.r + k);
+      const double fixed = factors.transposed ? at(factors.a, k * factors.in + first + row)
+                                              : at(factors.b, (first + row) * config.r + k);
       for (std::int64_t col = 0; col < cols; ++col) {
         const double running =
-            transposed ? at(factors.b, col * config.r + k) : at(factors.a, k * factors.in + col);
+            factors.transposed ? at(factors.b, col * config.r + k) : at(factors.a, k * factors.in + col);
         sums[static_cast<std::size_t>(col)] += fixed * running;
       }
     }
@@ -93,7 +94,7 @@ void write_weight(const ModelFiles& files, const TensorInfo& tensor, const Facto
     rounded.resize(values.size() * size_of(dtype));
     if (factors != nullptr) {
       sums.assign(values.begin(), values.end());
-      add_delta(*factors, config, files.description.transposed, first, rows, cols, sums);
+      add_delta(*factors, config, first, rows, cols, sums);
       from_double(sums, dtype, rounded.data());
       check_fits(rounded, sums, dtype, tensor.name);
     } else {
@@ -146,7 +147,8 @@ void export_merged(const ModelFiles& files, const AdapterConfig& config, std::sp
   for (const LinearModule& module : adapted_modules(description, config)) {
     adapted[module.name + ".weight"] = {.a = trainables.at(lora_a_name(module.name)),
                                         .b = trainables.at(lora_b_name(module.name)),
-                                        .in = module.in};
+                                        .in = module.in,
+                                        .transposed = module.transposed};
   }
 
   std::vector<TensorSource> sources;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "overloaded.h"
 
 namespace mezzo {
 namespace {
@@ -15,13 +16,22 @@ std::size_t bytes_of(const DevicePlan& plan, const View& view) {
   return static_cast<std::size_t>(rows * view.row_stride) * size_of(view.dtype);
 }
 
+/// Rows [first, first + count) of a matrix.
+View rows_of(View matrix, std::int64_t first, std::int64_t count) {
+  matrix.data = static_cast<std::byte*>(matrix.data) +
+                static_cast<std::size_t>(first * matrix.row_stride) * size_of(matrix.dtype);
+  matrix.rows = count;
+  return matrix;
+}
+
 /// Copies tensors of the model's files into views of a backend's memory, a piece at a time: the mapped pages
 /// of a piece are given back before the next is touched.
 class WeightLoader {
  public:
-  WeightLoader(Backend& backend, const ModelFiles& files, const LoadProgress& progress)
+  WeightLoader(Backend& backend, const ModelFiles& files, const DecoderSpec& spec,
+               const LoadProgress& progress)
       : backend_(backend), files_(files), progress_(progress) {
-    for (const WeightSpec& spec : weight_specs(files.description)) total_ += files.weight(spec.name).bytes;
+    for (const WeightSpec& weight : weight_specs(spec)) total_ += files.weight(weight.name).bytes;
   }
 
   /// The whole tensor `name` into `destination`; stored as [cols, rows] when `transposed`.
@@ -40,14 +50,7 @@ class WeightLoader {
       TensorInfo piece = tensor;
       piece.data += static_cast<std::size_t>(row) * row_bytes;
       piece.bytes = static_cast<std::size_t>(count) * row_bytes;
-      View place = destination;
-      if (transposed) {
-        place = destination.columns(row, count);
-      } else {
-        place.data = static_cast<std::byte*>(destination.data) +
-                     static_cast<std::size_t>(row * destination.row_stride) * size_of(destination.dtype);
-        place.rows = count;
-      }
+      const View place = transposed ? destination.columns(row, count) : rows_of(destination, row, count);
       backend_.load(place, tensor.dtype, aligned(piece), transposed);
       backend_.synchronize();
       files_.tensors.release(piece);
@@ -75,170 +78,161 @@ class WeightLoader {
   std::size_t total_ = 0;
 };
 
-}  // namespace
+/// Makes the operands of a device without their data.
+class PartPlanner {
+ public:
+  PartPlanner(const DevicePlan& device, const Perturbations& perturbations)
+      : device_(device), perturbations_(perturbations) {}
 
-DecoderWeights::DecoderWeights(const DevicePlan& plan, const Description& description,
-                               const Perturbations& perturbations)
-    : plan_(plan), description_(description) {
-  const Description& d = description_;
+  View plan(const EmbeddingSpec& spec) const { return matrix(spec.rows, spec.cols, 0); }
 
-  const DType dtype = plan.weight_dtype();
-  const auto matrix = [&](std::int64_t rows, std::int64_t cols, std::int64_t tail_ranks) {
-    return View{
-        .dtype = dtype, .rows = rows, .cols = cols, .row_stride = plan.weight_stride(cols, tail_ranks)};
-  };
-  const auto vector = [&](std::int64_t count, DType type = DType::f32) {
-    return View{.dtype = type, .rows = 1, .cols = count, .row_stride = count};
-  };
-  const auto norm = [&] {
-    Norm result{.kind = d.norm, .weight = vector(d.hidden), .bias = {}, .epsilon = d.norm_epsilon};
-    if (d.norm == NormKind::layer) result.bias = vector(d.hidden);
-    return result;
-  };
-  std::size_t perturbed = 0;  // parts
-  const auto product = [&](const std::string& prefix, const std::vector<std::string>& names,
-                           const std::vector<std::int64_t>& rows, std::int64_t in, bool bias) {
-    Product result{.name = prefix + names[0], .weight = {}, .bias = {}, .parts = {}};
+  Norm plan(const NormSpec& spec) const {
+    Norm norm{
+        .kind = spec.kind, .weight = vector(spec.width, DType::f32), .bias = {}, .epsilon = spec.epsilon};
+    if (spec.kind == NormKind::layer) norm.bias = vector(spec.width, DType::f32);
+    return norm;
+  }
+
+  Product plan(const ProductSpec& spec) {
+    Product product{.name = spec.name(), .weight = {}, .bias = {}, .parts = {}};
     std::int64_t out = 0;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      ProductPart part{.name = prefix + names[i], .row_begin = out, .rows = rows[i]};
-      if (const auto found = perturbations.find(part.name); found != perturbations.end()) {
+    for (const LinearModule& module : spec.modules) {
+      ProductPart part{.name = module.name, .row_begin = out, .rows = module.out};
+      if (const auto found = perturbations_.find(part.name); found != perturbations_.end()) {
         part.perturbation = found->second;
-        const LowRankTail* tail = part.tail();
-        if (tail != nullptr &&
-            (tail->a.cols != in || tail->b.rows != part.rows || tail->a.rows != tail->b.cols)) {
-          throw Error("the tail [{}, {}] x [{}, {}] does not fit {}, a product [{}, {}]", tail->b.rows,
-                      tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
-        }
-        ++perturbed;
+        check_fits(part, spec.in());
+        ++perturbed_;
       }
       out += part.rows;
-      result.parts.push_back(std::move(part));
+      product.parts.push_back(std::move(part));
     }
-    result.weight = matrix(out, in, result.tail_ranks());
-    result.stored_rows = plan.weight_rows(out);
-    if (bias) result.bias = vector(out, dtype);
-    return result;
-  };
-
-  embedding = matrix(d.vocabulary, d.hidden, 0);
-  if (d.positions == PositionKind::learned) positions = matrix(d.max_positions, d.hidden, 0);
-  const std::vector<std::int64_t> qkv_rows = d.fused_qkv()
-                                                 ? std::vector{d.query_width() + 2 * d.kv_width()}
-                                                 : std::vector{d.query_width(), d.kv_width(), d.kv_width()};
-  for (std::int64_t i = 0; i < d.layers; ++i) {
-    const std::string prefix = d.layer_prefix(i);
-    Layer layer;
-    layer.attention_norm = norm();
-    if (!d.parallel_residual) layer.mlp_norm = norm();
-    layer.qkv = product(prefix, d.names.qkv, qkv_rows, d.hidden, d.qkv_bias);
-    layer.attention_output =
-        product(prefix, {d.names.attention_output}, {d.hidden}, d.query_width(), d.attention_output_bias);
-    layer.mlp_input = product(prefix, d.names.mlp_input,
-                              std::vector(d.names.mlp_input.size(), d.intermediate), d.hidden, d.mlp_bias);
-    layer.mlp_output = product(prefix, {d.names.mlp_output}, {d.hidden}, d.intermediate, d.mlp_bias);
-    layers.push_back(std::move(layer));
+    product.weight = matrix(out, spec.in(), product.tail_ranks());
+    product.stored_rows = device_.weight_rows(out);
+    if (spec.bias) product.bias = vector(out, device_.weight_dtype());
+    return product;
   }
-  final_norm = norm();
-  head = product("", {d.names.head}, {d.vocabulary}, d.hidden, d.head_bias);
-  if (perturbed != perturbations.size()) {
+
+  std::size_t perturbed() const { return perturbed_; }  ///< parts, so far
+
+ private:
+  static void check_fits(const ProductPart& part, std::int64_t in) {
+    const LowRankTail* tail = part.tail();
+    if (tail == nullptr) return;
+    if (tail->a.cols != in || tail->b.rows != part.rows || tail->a.rows != tail->b.cols) {
+      throw Error("the tail [{}, {}] x [{}, {}] does not fit {}, a product [{}, {}]", tail->b.rows,
+                  tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
+    }
+  }
+  View matrix(std::int64_t rows, std::int64_t cols, std::int64_t tail_ranks) const {
+    return {.dtype = device_.weight_dtype(),
+            .rows = rows,
+            .cols = cols,
+            .row_stride = device_.weight_stride(cols, tail_ranks)};
+  }
+  static View vector(std::int64_t count, DType dtype) {
+    return {.dtype = dtype, .rows = 1, .cols = count, .row_stride = count};
+  }
+
+  const DevicePlan& device_;
+  const Perturbations& perturbations_;
+  std::size_t perturbed_ = 0;
+};
+
+}  // namespace
+
+DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
+                               const Perturbations& perturbations)
+    : plan_(plan), spec_(spec) {
+  PartPlanner planner(plan, perturbations);
+  for (const Part& part : spec_.parts) {
+    std::visit([&](const auto& of) { parts_.emplace_back(planner.plan(of)); }, part);
+  }
+  if (planner.perturbed() != perturbations.size()) {
     throw Error("{} parts of a model were to be perturbed, but it has only {} of them", perturbations.size(),
-                perturbed);
+                planner.perturbed());
   }
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto own = [&](View& view) {
+      if (view.rows > 0) stored_.push_back(&view);
+    };
+    const auto own_norm = [&](Norm& norm) {
+      own(norm.weight);
+      own(norm.bias);
+    };
+    const auto own_product = [&](Product& product) {
+      if (!spec_.at<ProductSpec>(part).tied) own(product.weight);
+      own(product.bias);
+    };
+    std::visit(Overloaded{own, own_norm, own_product}, parts_[part]);
+  }
+}
 
-  const auto own = [&](View& view) {
-    if (view.rows > 0) storage_.push_back(&view);
-  };
-  const auto own_norm = [&](Norm& n) {
-    own(n.weight);
-    own(n.bias);
-  };
-  const auto own_product = [&](Product& p) {
-    own(p.weight);
-    own(p.bias);
-  };
-  own(embedding);
-  own(positions);
-  for (Layer& layer : layers) {
-    own_norm(layer.attention_norm);
-    own_norm(layer.mlp_norm);
-    for (Product* p : {&layer.qkv, &layer.attention_output, &layer.mlp_input, &layer.mlp_output})
-      own_product(*p);
-  }
-  own_norm(final_norm);
-  if (!d.tied_head) own(head.weight);
-  own(head.bias);
+std::size_t DecoderWeights::bytes() const {
+  std::size_t bytes = 0;
+  for (const View* view : stored_) bytes += bytes_of(plan_, *view);
+  return bytes;
 }
 
 void DecoderWeights::allocate(Backend& backend) {
-  if (!buffers_.empty()) throw Error("a decoder's weights were to be loaded twice");
-  for (View* view : storage_) {
+  if (loaded()) throw Error("a decoder's weights were to be loaded twice");
+  for (View* view : stored_) {
     buffers_.push_back(backend.allocate(bytes_of(plan_, *view)));
     view->data = buffers_.back().data();
   }
-  if (description_.tied_head) head.weight = embedding;
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto* spec = std::get_if<ProductSpec>(&spec_.parts[part]);
+    if (spec != nullptr && spec->tied) std::get<Product>(parts_[part]).weight = embedding(*spec->tied);
+  }
 }
 
 void DecoderWeights::randomize(Backend& backend, std::uint64_t seed, float scale) {
   allocate(backend);
-  for (const View* view : storage_) {
-    if (view->rows > 1) {
-      backend.fill_normal(*view, seed++, scale);
-    } else {
-      const std::vector<float> zeros(static_cast<std::size_t>(view->cols), 0.0f);
-      backend.load(*view, DType::f32, zeros.data(), false);
-    }
-  }
-  const std::vector<float> ones(static_cast<std::size_t>(description_.hidden), 1.0f);
-  const auto set_norm = [&](const Norm& norm) {
-    if (norm.weight) backend.load(norm.weight, DType::f32, ones.data(), false);
+  const auto fill = [&](const View& vector, float value) {
+    if (!vector) return;
+    const std::vector<float> values(static_cast<std::size_t>(vector.cols), value);
+    backend.load(vector, DType::f32, values.data(), false);
   };
-  for (const Layer& layer : layers) {
-    set_norm(layer.attention_norm);
-    set_norm(layer.mlp_norm);
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto fill_embedding = [&](const EmbeddingSpec&) {
+      backend.fill_normal(embedding(part), seed++, scale);
+    };
+    const auto fill_norm = [&](const NormSpec&) {
+      fill(norm(part).weight, 1.0f);
+      fill(norm(part).bias, 0.0f);
+    };
+    const auto fill_product = [&](const ProductSpec& spec) {
+      if (!spec.tied) backend.fill_normal(product(part).weight, seed++, scale);
+      fill(product(part).bias, 0.0f);
+    };
+    std::visit(Overloaded{fill_embedding, fill_norm, fill_product}, spec_.parts[part]);
   }
-  set_norm(final_norm);
   backend.synchronize();
 }
 
 void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadProgress& progress) {
   allocate(backend);
-  const Description& d = description_;
-  WeightLoader loader(backend, files, progress);
-  const auto load_norm = [&](const std::string& name, const Norm& norm) {
-    loader.load(name + ".weight", norm.weight);
-    if (norm.bias) loader.load(name + ".bias", norm.bias);
-  };
-  const auto load_product = [&](const Product& product, bool transposed) {
-    for (const ProductPart& part : product.parts) {
-      View rows = product.weight;
-      rows.data = static_cast<std::byte*>(rows.data) +
-                  static_cast<std::size_t>(part.row_begin * rows.row_stride) * size_of(rows.dtype);
-      rows.rows = part.rows;
-      loader.load(part.name + ".weight", rows, transposed);
-      if (product.bias) loader.load(part.name + ".bias", product.bias.columns(part.row_begin, part.rows));
-    }
-  };
-  loader.load(d.names.prefix + d.names.embedding + ".weight", embedding);
-  if (positions) loader.load(d.names.prefix + d.names.position_embedding + ".weight", positions);
-  for (std::int64_t i = 0; i < d.layers; ++i) {
-    const Layer& layer = layers[static_cast<std::size_t>(i)];
-    load_norm(d.layer_prefix(i) + d.names.attention_norm, layer.attention_norm);
-    if (!d.parallel_residual) load_norm(d.layer_prefix(i) + d.names.mlp_norm, layer.mlp_norm);
-    for (const Product* product :
-         {&layer.qkv, &layer.attention_output, &layer.mlp_input, &layer.mlp_output}) {
-      load_product(*product, d.transposed);
-    }
+  WeightLoader loader(backend, files, spec_, progress);
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto load_embedding = [&](const EmbeddingSpec& spec) {
+      loader.load(spec.name + ".weight", embedding(part));
+    };
+    const auto load_norm = [&](const NormSpec& spec) {
+      loader.load(spec.name + ".weight", norm(part).weight);
+      if (norm(part).bias) loader.load(spec.name + ".bias", norm(part).bias);
+    };
+    const auto load_product = [&](const ProductSpec& spec) {
+      const Product& loaded = product(part);
+      std::int64_t row = 0;
+      for (const LinearModule& module : spec.modules) {
+        if (!spec.tied) {
+          loader.load(module.name + ".weight", rows_of(loaded.weight, row, module.out), module.transposed);
+        }
+        if (spec.bias) loader.load(module.name + ".bias", loaded.bias.columns(row, module.out));
+        row += module.out;
+      }
+    };
+    std::visit(Overloaded{load_embedding, load_norm, load_product}, spec_.parts[part]);
   }
-  load_norm(d.names.prefix + d.names.final_norm, final_norm);
-  if (!d.tied_head) loader.load(d.names.head + ".weight", head.weight);
-  if (head.bias) loader.load(d.names.head + ".bias", head.bias);
-}
-
-std::size_t DecoderWeights::bytes() const {
-  std::size_t bytes = 0;
-  for (const View* view : storage_) bytes += bytes_of(plan_, *view);
-  return bytes;
 }
 
 }  // namespace mezzo

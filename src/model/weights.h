@@ -1,26 +1,22 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <variant>
 #include <vector>
 
 #include "mezzo/backend/backend.h"
 #include "mezzo/model/decoder.h"
+#include "mezzo/model/layers.h"
 
 namespace mezzo {
 
-/// The weights of a decoder: the operands of its forward, views of buffers of a backend. Without data until
-/// load() or randomize().
+/// The weights of a decoder, part by part: the operands of its forward, views of a backend's buffers that are
+/// owned here. They have no data until load() or randomize().
 class DecoderWeights {
  public:
-  struct Layer {
-    Norm attention_norm;
-    Norm mlp_norm;  ///< unused with a parallel residual
-    Product qkv, attention_output, mlp_input, mlp_output;
-  };
-
-  /// Plans the strides for `plan`'s device. Error for a perturbation of no part of this model, or of another
-  /// shape.
-  DecoderWeights(const DevicePlan& plan, const Description& description, const Perturbations& perturbations);
+  /// Plans the strides for `plan`'s device. `plan` and `spec` must outlive the weights. Error for a
+  /// perturbation of no part of this model, or of another shape.
+  DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec, const Perturbations& perturbations);
   DecoderWeights(const DecoderWeights&) = delete;
   DecoderWeights& operator=(const DecoderWeights&) = delete;
 
@@ -30,19 +26,18 @@ class DecoderWeights {
   std::size_t bytes() const;  ///< of the backend's memory, once loaded
   bool loaded() const { return !buffers_.empty(); }
 
-  View embedding;  ///< [vocabulary, H]
-  View positions;  ///< [max positions, H]; no rows: none are learned
-  std::vector<Layer> layers;
-  Norm final_norm;
-  Product head;
+  const View& embedding(PartIndex part) const { return std::get<View>(parts_.at(part)); }  ///< [rows, cols]
+  const Norm& norm(PartIndex part) const { return std::get<Norm>(parts_.at(part)); }
+  const Product& product(PartIndex part) const { return std::get<Product>(parts_.at(part)); }
 
  private:
   void allocate(Backend& backend);
 
   const DevicePlan& plan_;
-  const Description description_;
-  std::vector<View*> storage_;   ///< every view above that owns memory
-  std::vector<Buffer> buffers_;  ///< of storage_, in its order
+  const DecoderSpec& spec_;
+  std::vector<std::variant<View, Norm, Product>> parts_;  ///< of spec_.parts; an embedding is its table
+  std::vector<View*> stored_;    ///< the views of parts_ that own memory: all but those of tied products
+  std::vector<Buffer> buffers_;  ///< of stored_, in its order
 };
 
 }  // namespace mezzo

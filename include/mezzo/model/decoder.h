@@ -12,6 +12,7 @@
 
 #include "mezzo/backend/backend.h"
 #include "mezzo/model/description.h"
+#include "mezzo/model/layers.h"
 #include "mezzo/model/model_files.h"
 #include "mezzo/model/perturbations.h"
 
@@ -77,11 +78,13 @@ class Decoder {
           const Perturbations& perturbations);
 
   Backend& backend() const;
+  const Product& head() const;
   void check_begun() const;
 
   const DevicePlan& plan_;
   Backend* backend_;  ///< null: only sizes
-  Description description_;
+  const Description description_;
+  const DecoderSpec spec_;
   std::unique_ptr<DecoderWeights> weights_;
   std::vector<Reservation> reserved_;
   std::unique_ptr<Forward> forward_;  ///< after reserve()

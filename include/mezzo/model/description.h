@@ -56,6 +56,7 @@ struct Description {
   std::int64_t intermediate = 0;
   std::int64_t vocabulary = 0;
   std::int64_t max_positions = 0;
+  std::int64_t position_offset = 0;  ///< rows of learned positions before that of position 0
 
   NormKind norm = NormKind::rms;
   float norm_epsilon = 1e-5f;
@@ -78,25 +79,5 @@ struct Description {
   bool fused_qkv() const { return names.qkv.size() == 1; }
   std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
 };
-
-/// One linear layer that an adapter may perturb: all but the head.
-struct LinearModule {
-  std::string name;  ///< "model.layers.3.self_attn.q_proj"
-  std::int64_t layer = 0;
-  std::int64_t out = 0;
-  std::int64_t in = 0;
-};
-
-/// All of them, in the order of the forward.
-std::vector<LinearModule> linear_modules(const Description& description);
-
-/// One tensor of the model's files.
-struct WeightSpec {
-  std::string name;                 ///< with prefix
-  std::vector<std::int64_t> shape;  ///< as stored
-};
-
-/// Every tensor that the files must hold, in the order of the forward.
-std::vector<WeightSpec> weight_specs(const Description& description);
 
 }  // namespace mezzo

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mezzo/model/description.h"
+#include "mezzo/model/layers.h"
 #include "mezzo/model/perturbations.h"
 #include "mezzo/model/trainable_values.h"
 

@@ -4,6 +4,7 @@
 
 #include "mezzo/io/safetensors.h"
 #include "mezzo/model/description.h"
+#include "mezzo/model/layers.h"
 
 namespace mezzo {
 

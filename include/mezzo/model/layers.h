@@ -1,0 +1,134 @@
+#pragma once
+// A decoder as one list of its parts, made once from its description.
+//
+//   parts    what holds weights, in the order of the forward: embeddings, norms, products
+//   blocks   what the forward does with them: each adds output(core(input(norm(h)))) to the residual stream h
+//
+// A block names its parts by their places in the list. What walks the parts alone (names and shapes of the
+// files, adapters, loading, workloads, profiles, exports) therefore knows nothing of blocks: a family with
+// more parts in a block, or with other blocks, changes neither.
+//
+//   LLaMA's layer:  { norm, q|k|v, attention, o }  { norm, gate|up, MLP, down }
+//   GPT-J's layer:  { norm, q|k|v, attention, out }  { the same norm, fc_in, MLP, fc_out; parallel }
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "mezzo/backend/backend.h"
+#include "mezzo/model/description.h"
+
+namespace mezzo {
+
+/// The place of a part in DecoderSpec::parts.
+using PartIndex = std::size_t;
+
+/// A table of rows, of which a token or a position takes one.
+struct EmbeddingSpec {
+  std::string name;  ///< of the module: its tensor is name + ".weight"
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t offset = 0;  ///< row of index 0: a table of positions may begin with rows that none takes
+  float scale = 1.0f;       ///< of what is taken
+};
+
+struct NormSpec {
+  std::string name;
+  NormKind kind = NormKind::rms;
+  std::int64_t width = 0;
+  float epsilon = 1e-5f;
+};
+
+/// A linear layer as the files store it and as PEFT names it: what an adapter targets.
+struct LinearModule {
+  std::string name;  ///< "model.layers.3.self_attn.q_proj"
+  std::int64_t layer = 0;
+  std::int64_t out = 0;
+  std::int64_t in = 0;
+  bool transposed = false;  ///< stored [in, out], else [out, in]
+};
+
+enum class ProductRole : std::uint8_t { attention_input, attention_output, mlp_input, mlp_output, head };
+
+/// y = epilogue(W x + b): modules that share an input, one below the other in W. How they cut W says how it
+/// is stored; which rows mean what is said by the block's core.
+struct ProductSpec {
+  ProductRole role = ProductRole::head;
+  std::vector<LinearModule> modules;
+  bool bias = false;  ///< of every module
+  Epilogue epilogue;
+  std::optional<PartIndex> tied;  ///< W is this embedding's table and not stored once more
+
+  const std::string& name() const { return modules.front().name; }  ///< of the backend's product
+  std::int64_t in() const { return modules.front().in; }
+  std::int64_t out() const;
+};
+
+using Part = std::variant<EmbeddingSpec, NormSpec, ProductSpec>;
+
+/// Rows [begin, begin + count) of a product.
+struct RowRange {
+  std::int64_t begin = 0;
+  std::int64_t count = 0;
+};
+
+/// The core of an attention block.
+struct AttentionSpec {
+  AttentionShape shape;
+  RowRange q, k, v;                         ///< of the input product, however many modules store it
+  std::optional<std::size_t> rope;          ///< in DecoderSpec::ropes; none: not rotary
+  std::optional<PartIndex> q_norm, k_norm;  ///< over each head, before the rotation
+  std::optional<std::int64_t> window;       ///< tokens that a query looks back on, itself included
+  std::optional<float> soft_cap;            ///< c of c tanh(score / c)
+};
+
+/// The core of an MLP block: nothing but the activation, which is the input product's epilogue.
+struct MlpSpec {};
+
+struct BlockSpec {
+  std::int64_t layer = 0;
+  PartIndex norm = 0;
+  /// Reads the residual stream as the block before did: h + block before(h) + block(h).
+  bool parallel = false;
+  PartIndex input = 0;
+  std::variant<AttentionSpec, MlpSpec> core;
+  PartIndex output = 0;
+  std::optional<PartIndex> post_norm;  ///< of what the block adds
+};
+
+struct DecoderSpec {
+  std::int64_t hidden = 0;  ///< width of the residual stream
+  std::vector<Part> parts;
+  std::vector<BlockSpec> blocks;
+  std::vector<RopeDescription> ropes;
+  PartIndex embedding = 0;
+  std::optional<PartIndex> positions;
+  PartIndex final_norm = 0;
+  PartIndex head = 0;
+  std::optional<float> logit_soft_cap;
+
+  template <typename T>
+  const T& at(PartIndex index) const {
+    return std::get<T>(parts.at(index));
+  }
+};
+
+DecoderSpec decoder_spec(const Description& description);
+
+/// One tensor of the model's files.
+struct WeightSpec {
+  std::string name;                 ///< with prefix
+  std::vector<std::int64_t> shape;  ///< as stored
+};
+
+/// Every tensor that the files must hold, in the order of the parts.
+std::vector<WeightSpec> weight_specs(const DecoderSpec& spec);
+std::vector<WeightSpec> weight_specs(const Description& description);
+
+/// Every linear layer that an adapter may perturb, all but the head, in the order of the parts.
+std::vector<LinearModule> linear_modules(const DecoderSpec& spec);
+std::vector<LinearModule> linear_modules(const Description& description);
+
+}  // namespace mezzo

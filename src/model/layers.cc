@@ -1,0 +1,151 @@
+#include "mezzo/model/layers.h"
+
+#include <utility>
+
+namespace mezzo {
+namespace {
+
+template <typename... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+
+/// Makes the list, part by part.
+class SpecMaker {
+ public:
+  explicit SpecMaker(const Description& description) : d_(description) { spec_.hidden = d_.hidden; }
+
+  DecoderSpec make() && {
+    spec_.embedding = add_embedding(d_.names.embedding, d_.vocabulary, 0);
+    if (d_.positions == PositionKind::learned) {
+      spec_.positions = add_embedding(d_.names.position_embedding, d_.max_positions, d_.position_offset);
+    } else {
+      spec_.ropes.push_back(d_.rope);
+    }
+    for (std::int64_t layer = 0; layer < d_.layers; ++layer) add_layer(layer);
+    spec_.final_norm = add_norm(d_.names.prefix + d_.names.final_norm);
+    ProductSpec head{
+        .role = ProductRole::head, .modules = {}, .bias = d_.head_bias, .epilogue = {}, .tied = {}};
+    head.modules.push_back(
+        {.name = d_.names.head, .layer = d_.layers, .out = d_.vocabulary, .in = d_.hidden});
+    if (d_.tied_head) head.tied = spec_.embedding;
+    spec_.head = add(std::move(head));
+    return std::move(spec_);
+  }
+
+ private:
+  PartIndex add(Part part) {
+    spec_.parts.push_back(std::move(part));
+    return spec_.parts.size() - 1;
+  }
+
+  PartIndex add_embedding(const std::string& name, std::int64_t indices, std::int64_t offset) {
+    return add(EmbeddingSpec{
+        .name = d_.names.prefix + name, .rows = indices + offset, .cols = d_.hidden, .offset = offset});
+  }
+
+  PartIndex add_norm(const std::string& name) {
+    return add(NormSpec{.name = name, .kind = d_.norm, .width = d_.hidden, .epsilon = d_.norm_epsilon});
+  }
+
+  /// `names` without the layer's prefix; `rows` of each.
+  PartIndex add_product(std::int64_t layer, ProductRole role, const std::vector<std::string>& names,
+                        const std::vector<std::int64_t>& rows, std::int64_t in, bool bias,
+                        Epilogue epilogue = {}) {
+    ProductSpec product{.role = role, .modules = {}, .bias = bias, .epilogue = epilogue, .tied = {}};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      product.modules.push_back({.name = d_.layer_prefix(layer) + names[i],
+                                 .layer = layer,
+                                 .out = rows[i],
+                                 .in = in,
+                                 .transposed = d_.transposed});
+    }
+    return add(std::move(product));
+  }
+
+  void add_layer(std::int64_t layer) {
+    const ModuleNames& names = d_.names;
+    const std::int64_t q = d_.query_width();
+    const std::int64_t kv = d_.kv_width();
+    BlockSpec attention{.layer = layer, .core = AttentionSpec{}, .post_norm = {}};
+    attention.norm = add_norm(d_.layer_prefix(layer) + names.attention_norm);
+    attention.input = add_product(layer, ProductRole::attention_input, names.qkv,
+                                  d_.fused_qkv() ? std::vector{q + 2 * kv} : std::vector{q, kv, kv},
+                                  d_.hidden, d_.qkv_bias);
+    attention.output = add_product(layer, ProductRole::attention_output, {names.attention_output},
+                                   {d_.hidden}, q, d_.attention_output_bias);
+    AttentionSpec core;
+    core.shape = {
+        .heads = d_.heads, .kv_heads = d_.kv_heads, .head_dim = d_.head_dim, .scale = d_.attention_scale};
+    core.q = {.begin = 0, .count = q};
+    core.k = {.begin = q, .count = kv};
+    core.v = {.begin = q + kv, .count = kv};
+    if (d_.positions == PositionKind::rotary) core.rope = 0;
+    attention.core = core;
+    spec_.blocks.push_back(attention);
+
+    BlockSpec mlp{.layer = layer, .core = MlpSpec{}, .post_norm = {}};
+    mlp.parallel = d_.parallel_residual;
+    mlp.norm = mlp.parallel ? attention.norm : add_norm(d_.layer_prefix(layer) + names.mlp_norm);
+    mlp.input = add_product(layer, ProductRole::mlp_input, names.mlp_input,
+                            std::vector(names.mlp_input.size(), d_.intermediate), d_.hidden, d_.mlp_bias,
+                            {.activation = d_.activation, .gated = d_.gated});
+    mlp.output = add_product(layer, ProductRole::mlp_output, {names.mlp_output}, {d_.hidden}, d_.intermediate,
+                             d_.mlp_bias);
+    spec_.blocks.push_back(mlp);
+  }
+
+  const Description& d_;
+  DecoderSpec spec_;
+};
+
+}  // namespace
+
+std::int64_t ProductSpec::out() const {
+  std::int64_t rows = 0;
+  for (const LinearModule& module : modules) rows += module.out;
+  return rows;
+}
+
+DecoderSpec decoder_spec(const Description& description) { return SpecMaker(description).make(); }
+
+std::vector<WeightSpec> weight_specs(const DecoderSpec& spec) {
+  std::vector<WeightSpec> specs;
+  const auto add_embedding = [&](const EmbeddingSpec& table) {
+    specs.push_back({table.name + ".weight", {table.rows, table.cols}});
+  };
+  const auto add_norm = [&](const NormSpec& norm) {
+    specs.push_back({norm.name + ".weight", {norm.width}});
+    if (norm.kind == NormKind::layer) specs.push_back({norm.name + ".bias", {norm.width}});
+  };
+  const auto add_product = [&](const ProductSpec& product) {
+    for (const LinearModule& module : product.modules) {
+      auto shape =
+          module.transposed ? std::vector{module.in, module.out} : std::vector{module.out, module.in};
+      if (!product.tied) specs.push_back({module.name + ".weight", std::move(shape)});
+      if (product.bias) specs.push_back({module.name + ".bias", {module.out}});
+    }
+  };
+  for (const Part& part : spec.parts) std::visit(Overloaded{add_embedding, add_norm, add_product}, part);
+  return specs;
+}
+
+std::vector<WeightSpec> weight_specs(const Description& description) {
+  return weight_specs(decoder_spec(description));
+}
+
+std::vector<LinearModule> linear_modules(const DecoderSpec& spec) {
+  std::vector<LinearModule> modules;
+  for (const Part& part : spec.parts) {
+    const auto* product = std::get_if<ProductSpec>(&part);
+    if (product == nullptr || product->role == ProductRole::head) continue;
+    modules.insert(modules.end(), product->modules.begin(), product->modules.end());
+  }
+  return modules;
+}
+
+std::vector<LinearModule> linear_modules(const Description& description) {
+  return linear_modules(decoder_spec(description));
+}
+
+}  // namespace mezzo
