@@ -1,3 +1,5 @@
+#include <exception>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -6,6 +8,7 @@
 
 #include "mezzo/cli/verbs.h"
 #include "mezzo/comm/together.h"
+#include "mezzo/core/config.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -55,33 +58,72 @@ ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank, int
   throw UsageError("{}; see mezzo{} --help", error.what(), verb);
 }
 
-ExitCode run(int argc, char** argv, Exchange& exchange) {
-  CLI::App app("Fine-tuning of language models with forward passes alone.", "mezzo");
-  app.set_version_flag("--version", std::string("mezzo ") + MEZZO_VERSION);
-  app.require_subcommand(1);
-  app.footer("Each verb has --help with an example. A first run: mezzo train configs/quickstart.yaml");
-  std::vector<std::pair<CLI::App*, VerbAction>> actions;
-  for (const VerbEntry& entry : verbs) {
-    CLI::App* verb = app.add_subcommand(entry.name, entry.description);
-    actions.emplace_back(verb, entry.add(*verb));
-  }
+/// What the command line asks for, taken before there are other ranks to talk to.
+class CommandLine {
+ public:
+  CommandLine(int argc, char** argv);
 
+  /// How long the job's ranks may take to start, as the config says that the verb is given.
+  Seconds start_timeout() const;
+  ExitCode run(Exchange& exchange);
+
+ private:
+  int argc_;
+  char** argv_;
+  CLI::App app_{"Fine-tuning of language models with forward passes alone.", "mezzo"};
+  std::vector<std::pair<CLI::App*, VerbAction>> actions_;
+  std::exception_ptr failure_;  // of the parse: help is one too
+};
+
+CommandLine::CommandLine(int argc, char** argv) : argc_(argc), argv_(argv) {
+  app_.set_version_flag("--version", std::string("mezzo ") + MEZZO_VERSION);
+  app_.require_subcommand(1);
+  app_.footer("Each verb has --help with an example. A first run: mezzo train configs/quickstart.yaml");
+  for (const VerbEntry& entry : verbs) {
+    CLI::App* verb = app_.add_subcommand(entry.name, entry.description);
+    actions_.emplace_back(verb, entry.add(*verb));
+  }
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::ParseError&) {
+    failure_ = std::current_exception();
+  }
+}
+
+Seconds CommandLine::start_timeout() const {
+  const Seconds otherwise(RuntimeConfig().start_timeout_s);
+  if (failure_) return otherwise;
+  const CLI::App* verb = app_.get_subcommands().front();
+  const CLI::Option* config = verb->get_option_no_throw("config");
+  const CLI::Option* overrides = verb->get_option_no_throw("overrides");
+  if (config == nullptr || overrides == nullptr) return otherwise;
+  const auto path = config->as<std::string>();
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(path, none)) return otherwise;  // a pipe can be read only once
+  try {
+    return Seconds(load_config(path, overrides->results(), ConfigUse::inspect).runtime.start_timeout_s);
+  } catch (const Error&) {
+    return otherwise;  // the verb reads it again, and says what is wrong once for all ranks
+  }
+}
+
+ExitCode CommandLine::run(Exchange& exchange) {
   Logger log({.rank = exchange.rank(), .host = exchange.host()});
   std::optional<ExitCode> printed;
   together(exchange, starting_patience, [&] {
     try {
-      app.parse(argc, argv);
+      if (failure_) std::rethrow_exception(failure_);
     } catch (const CLI::ParseError& error) {
-      printed = report_parse(app, error, exchange.rank(), argc, argv);
+      printed = report_parse(app_, error, exchange.rank(), argc_, argv_);
     }
     for (const VerbEntry& entry : verbs) {
-      if (exchange.size() == 1 || entry.shared || !app.got_subcommand(entry.name) || printed) continue;
+      if (exchange.size() == 1 || entry.shared || !app_.got_subcommand(entry.name) || printed) continue;
       throw UsageError("{} is the work of one rank, but {} were started", entry.name, exchange.size());
     }
   });
   ExitCode code = printed.value_or(ExitCode::usage);
-  VerbContext context{exchange, log, app};
-  for (const auto& [verb, action] : actions) {
+  VerbContext context{exchange, log, app_};
+  for (const auto& [verb, action] : actions_) {
     if (!printed && verb->parsed()) code = action(context);
   }
   if (!std::cout.flush()) throw IoError("standard output: cannot write");
@@ -93,8 +135,9 @@ ExitCode run(int argc, char** argv, Exchange& exchange) {
 int run_command_line(int argc, char** argv) {
   std::unique_ptr<Exchange> exchange;
   try {
-    exchange = make_exchange(argc, argv);
-    return static_cast<int>(run(argc, argv, *exchange));
+    CommandLine line(argc, argv);
+    exchange = make_exchange(argc, argv, line.start_timeout());
+    return static_cast<int>(line.run(*exchange));
   } catch (const std::exception& error) {
     return report_failure(exchange.get(), error);
   }

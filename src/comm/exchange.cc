@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -20,7 +19,7 @@ std::string host_name() {
 
 class SelfExchange final : public Exchange {
  public:
-  SelfExchange() : Exchange(0, {host_name()}) {}
+  SelfExchange() : Exchange(0, {{.name = host_name(), .first_rank = 0}}) {}
 
   ExchangeResult sum(std::span<std::uint64_t>, Patience, Transport*) override { return {}; }
   std::string library() const override { return ""; }
@@ -34,20 +33,29 @@ class SelfExchange final : public Exchange {
 
 }  // namespace
 
+bool Exchange::share_host(int rank, int other) const {
+  return hosts_.at(static_cast<std::size_t>(rank)).first_rank ==
+         hosts_.at(static_cast<std::size_t>(other)).first_rank;
+}
+
 int Exchange::local_rank() const {
-  return static_cast<int>(std::count(hosts_.begin(), hosts_.begin() + rank_, host()));
+  int place = 0;
+  for (int other = 0; other < rank_; ++other) place += share_host(other, rank_) ? 1 : 0;
+  return place;
 }
 
 int Exchange::local_size() const {
-  return static_cast<int>(std::count(hosts_.begin(), hosts_.end(), host()));
+  int ranks = 0;
+  for (int other = 0; other < size(); ++other) ranks += share_host(other, rank_) ? 1 : 0;
+  return ranks;
 }
 
 std::unique_ptr<Exchange> make_self_exchange() { return std::make_unique<SelfExchange>(); }
 
-std::unique_ptr<Exchange> make_exchange(int& argc, char**& argv) {
+std::unique_ptr<Exchange> make_exchange(int& argc, char**& argv, Seconds start_timeout) {
   const std::optional<Launch> launch = launch_from_environment();
   if (!launch || launch->size == 1) return make_self_exchange();
-  return make_mpi_exchange(argc, argv, *launch);
+  return make_mpi_exchange(argc, argv, *launch, start_timeout);
 }
 
 }  // namespace mezzo

@@ -4,7 +4,7 @@
 
 namespace mezzo {
 
-std::unique_ptr<Exchange> make_mpi_exchange(int&, char**&, const Launch& launch) {
+std::unique_ptr<Exchange> make_mpi_exchange(int&, char**&, const Launch& launch, Seconds) {
   const std::string ranks = launch.size > 0 ? fmt::format("{} ranks", launch.size) : "several ranks";
   throw UsageError(
       "this build of Mezzo has no MPI and runs one rank, but the launcher started {} ({} is set); install "

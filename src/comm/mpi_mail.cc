@@ -1,8 +1,6 @@
 #include "mpi_mail.h"
 
-#include <array>
 #include <limits>
-#include <string>
 
 namespace mezzo {
 namespace {
@@ -14,17 +12,6 @@ bool done(MPI_Request& request) {
 }
 
 }  // namespace
-
-void check_mpi(int status, const char* call) {
-  if (status == MPI_SUCCESS) return;
-  std::array<char, MPI_MAX_ERROR_STRING> text{};
-  int length = 0;
-  if (MPI_Error_string(status, text.data(), &length) != MPI_SUCCESS) length = 0;
-  throw CommError("{} failed with error {}: {}", call, status,
-                  std::string(text.data(), static_cast<std::size_t>(length)));
-}
-
-void Mail::close() { check_mpi(MPI_Comm_free(&comm_), "MPI_Comm_free"); }
 
 void Mail::send(int peer, Tag tag, Words words) {
   if (words.size() > static_cast<std::size_t>(std::numeric_limits<int>::max())) {

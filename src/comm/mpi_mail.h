@@ -1,21 +1,14 @@
 #pragma once
 // Messages of 64-bit words between ranks over MPI's point-to-point calls, none of which waits.
-#define OMPI_SKIP_MPICXX 1
-#define MPICH_SKIP_MPICXX 1
-#include <mpi.h>
-
 #include <cstdint>
 #include <optional>
 #include <vector>
 
-#include "mezzo/core/error.h"
+#include "mpi_job.h"
 
 namespace mezzo {
 
 using Words = std::vector<std::uint64_t>;
-
-/// Throws CommError with MPI's text unless `status` is MPI_SUCCESS.
-void check_mpi(int status, const char* call);
 
 /// Messages to rank 0: `words` is {sequence, words...}, `failure` {exit code, bytes, text...}. Messages from
 /// rank 0: `answer` {sequence, number of absences, absences..., words...}, `taken` {}: rank 0 prints the
@@ -32,15 +25,10 @@ struct Message {
 /// Calls must not overlap, but may come from different threads.
 class Mail {
  public:
-  /// Takes `comm`.
+  /// `comm` stays the caller's, whose ranks bring no messages of another kind.
   explicit Mail(MPI_Comm comm) : comm_(comm) {}
   Mail(const Mail&) = delete;
   Mail& operator=(const Mail&) = delete;
-
-  MPI_Comm comm() const { return comm_; }
-  /// Frees the communicator. To be called once, when nothing is under way; not calling it is for processes
-  /// that end without the others.
-  void close();
 
   void send(int peer, Tag tag, Words words);
   /// Whether MPI still holds a message of this kind to `peer`.

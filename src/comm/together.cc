@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <exception>
-#include <istream>
 #include <new>
-#include <sstream>
+#include <string_view>
 #include <thread>
 
 #include "error_line.h"
 #include "launch.h"
+#include "mezzo/core/yaml.h"
 #include "words.h"
 
 namespace mezzo {
@@ -21,11 +21,55 @@ ExitCode code_of(const std::exception& error) {
   return own != nullptr ? own->exit_code() : ExitCode::error;
 }
 
-/// Without the blanks that it begins with; "nothing" behind the last one.
-std::string next_line(std::istream& text) {
-  std::string line;
-  if (!std::getline(text >> std::ws, line)) return "nothing";
-  return line;
+/// A text's lines. A last one that is empty stands for the line's end before it.
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> lines;
+  for (;;) {
+    const std::size_t end = text.find('\n');
+    lines.push_back(text.substr(0, end));
+    if (end == text.npos) return lines;
+    text.remove_prefix(end + 1);
+  }
+}
+
+constexpr std::string_view blanks = " \t\r";
+
+std::string_view trimmed(std::string_view line) {
+  line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
+  return line.substr(0, line.find_last_not_of(blanks) + 1);
+}
+
+std::string without_blanks(std::string_view line) {
+  std::string text(line);
+  std::erase_if(text, [](char c) { return blanks.find(c) != blanks.npos; });
+  return text;
+}
+
+/// "found ..., expected ..." of the first lines in which two texts differ, which they do.
+std::string difference(std::string_view found, std::string_view expected) {
+  const std::vector<std::string_view> theirs = lines_of(found);
+  const std::vector<std::string_view> ours = lines_of(expected);
+  std::size_t i = 0;
+  while (i < theirs.size() && i < ours.size() && theirs[i] == ours[i]) ++i;
+  const std::string_view here = i < theirs.size() ? theirs[i] : "";
+  const std::string_view there = i < ours.size() ? ours[i] : "";
+  if (without_blanks(here) != without_blanks(there)) {
+    const auto shown = [](std::string_view line) {
+      const std::string_view text = trimmed(line);
+      return text.empty() ? "nothing" : std::string(text);
+    };
+    return fmt::format("found {}, expected {}", shown(here), shown(there));
+  }
+  // In blanks alone: these have to be seen.
+  const auto column = static_cast<std::size_t>(std::ranges::mismatch(here, there).in1 - here.begin());
+  constexpr std::size_t before = 20;
+  const std::size_t begin = column - std::min(column, before);
+  const auto shown = [&](const std::vector<std::string_view>& lines) -> std::string {
+    if (i >= lines.size()) return "nothing";
+    return fmt::format("\"{}{}\"", begin > 0 ? "..." : "", yaml::printable(lines[i].substr(begin)));
+  };
+  return fmt::format("found {}, expected {} (line {}, column {})", shown(theirs), shown(ours), i + 1,
+                     column + 1);
 }
 
 std::string text_of(const std::exception& error) {
@@ -60,18 +104,10 @@ void check_same(Exchange& exchange, const std::string& what, const std::string& 
   for (int rank = 1; rank < exchange.size(); ++rank) {
     const std::string& other = all[static_cast<std::size_t>(rank)];
     if (other == all[0]) continue;
-    std::istringstream found(other);
-    std::istringstream expected(all[0]);
-    std::string found_line;
-    std::string expected_line;
-    do {
-      found_line = next_line(found);
-      expected_line = next_line(expected);
-    } while (found_line == expected_line);
-    throw JobFailed({.code = code,
-                     .message = fmt::format("{} of {} differs from that of {}: found {}, expected {}", what,
-                                            exchange.name_of_rank(rank), exchange.name_of_rank(0), found_line,
-                                            expected_line)});
+    throw JobFailed(
+        {.code = code,
+         .message = fmt::format("{} of {} differs from that of {}: {}", what, exchange.name_of_rank(rank),
+                                exchange.name_of_rank(0), difference(other, all[0]))});
   }
 }
 

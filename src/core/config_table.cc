@@ -167,7 +167,7 @@ std::vector<Key> make_table() {
           "Seconds without a heartbeat after which a rank is given up."),
       key("runtime.start_timeout_s", MEMBER(runtime.start_timeout_s), Number{Lowest::above_zero, 1e9, false},
           free,
-          "Seconds that a rank may take to start: to join the others, read its inputs and load the model."),
+          "Seconds within which all ranks have to have joined the job."),
   };
 #undef MEMBER
 }

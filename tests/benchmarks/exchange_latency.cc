@@ -51,7 +51,7 @@ void measure(mezzo::Exchange& exchange, std::size_t repetitions) {
 int main(int argc, char** argv) {
   std::unique_ptr<mezzo::Exchange> exchange;
   try {
-    exchange = mezzo::make_exchange(argc, argv);
+    exchange = mezzo::make_exchange(argc, argv, mezzo::Seconds(120));
     const long repetitions = argc > 1 ? std::strtol(argv[1], nullptr, 10) : 1000;
     if (repetitions < 1)
       throw mezzo::UsageError("repetitions: found '{}', expected a number of at least 1", argv[1]);

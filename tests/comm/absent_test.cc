@@ -36,7 +36,7 @@ class Launched {
 std::unique_ptr<Exchange> make() {
   int argc = 0;
   char** argv = nullptr;
-  return make_exchange(argc, argv);
+  return make_exchange(argc, argv, Seconds(120));
 }
 
 TEST(MakeExchange, IsOneRankWithoutALauncherOfSeveral) {

@@ -139,6 +139,33 @@ TEST(CheckSame, NamesTheFirstLinesThatDiffer) {
       fmt::format("the config of rank 1 on {0} differs from that of rank 0 on {0}: ", exchange.host());
   EXPECT_EQ(said("seed: 1\n  steps: 3\n"), who + "found steps: 3, expected steps: 2");
   EXPECT_EQ(said("seed: 1\n"), who + "found nothing, expected steps: 2");
+  // In blanks alone.
+  EXPECT_EQ(said("seed: 1\nsteps: 2\n"),
+            who + "found \"steps: 2\", expected \"  steps: 2\" (line 2, column 1)");
+  EXPECT_EQ(said("seed: 1\n  steps: 2\t\n"),
+            who + "found \"  steps: 2\\t\", expected \"  steps: 2\" (line 2, column 11)");
+  EXPECT_EQ(said("seed: 1\n  steps: 2"), who + "found nothing, expected \"\" (line 3, column 1)");
+  EXPECT_EQ(said("seed: 1\n  steps: 2\n\n"), who + "found \"\", expected nothing (line 4, column 1)");
+  EXPECT_EQ(said("\nseed: 1\n  steps: 2\n"), who + "found nothing, expected seed: 1");
+}
+
+TEST(CheckSame, ShowsWhereLongLinesDiffer) {
+  Exchange& exchange = test::exchange();
+  if (exchange.size() == 1) GTEST_SKIP() << "needs a second rank";
+  const std::string line(200, 'x');
+  for (const std::string end : {"", "y"}) {
+    try {
+      check_same(exchange, "the text", line + (exchange.rank() == 1 ? "  " : " ") + end, kTimeout);
+      FAIL() << "nothing thrown";
+    } catch (const JobFailed& failed) {
+      const std::string text = failed.what();
+      const std::string shown = "\"..." + std::string(19, 'x');
+      EXPECT_NE(
+          text.find(fmt::format("found {0}  {1}\", expected {0} {1}\" (line 1, column 202)", shown, end)),
+          text.npos)
+          << text;
+    }
+  }
 }
 
 TEST(Together, GoesOnWhenNobodyFails) {

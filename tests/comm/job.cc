@@ -137,7 +137,9 @@ int main(int argc, char** argv) {
     if (argc > 2 && argv[1] == std::string("start") && rank != nullptr && argv[2] == std::string(rank)) {
       raise(SIGSTOP);
     }
-    exchange = mezzo::make_exchange(argc, argv);
+    const char* seconds = std::getenv("MEZZO_TEST_START_TIMEOUT");
+    exchange =
+        mezzo::make_exchange(argc, argv, mezzo::Seconds(seconds != nullptr ? std::atof(seconds) : 120));
     if (const char* folder = std::getenv("MEZZO_TEST_PIDS")) {
       std::ofstream(fmt::format("{}/{}", folder, exchange->rank())) << getpid();
     }

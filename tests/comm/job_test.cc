@@ -46,6 +46,7 @@ class Job : public testing::Test {
     ended.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     ended.out = test::read_all(folder_ / "out");
     ended.err = test::read_all(folder_ / "err");
+    EXPECT_EQ(ended.err.find("MPI calls overlap"), std::string::npos) << ended.err;
     std::istringstream lines(ended.err);
     for (std::string line; std::getline(lines, line);) {
       if (line.find("mezzo: error:") != std::string::npos) ended.errors.push_back(line);
@@ -252,11 +253,14 @@ TEST_F(Job, RanksWaitForAsLongAsRankZeroDoes) {
 }
 
 TEST_F(Job, RankThatNeverStartsIsNamed) {
-  const Ended ended = run(2, "start 1");
+  const Ended ended =
+      shell(fmt::format("MEZZO_TEST_START_TIMEOUT=3 {} -np 2 '{}' start 1", MEZZO_MPIRUN, MEZZO_TEST_JOB));
   EXPECT_EQ(ended.status, 75) << ended.err;
   ASSERT_EQ(ended.errors.size(), 1u) << ended.err;
-  EXPECT_NE(ended.errors[0].find("MPI_Init waits for rank 1 (stopped, on the host of rank 0)"),
-            std::string::npos)
+  EXPECT_NE(
+      ended.errors[0].find("the job has not come up within 3 s (runtime.start_timeout_s): MPI_Init waits "
+                           "for rank 1 (stopped, on the host of rank 0)"),
+      std::string::npos)
       << ended.errors[0];
 }
 
@@ -268,6 +272,15 @@ TEST_F(Job, KilledRankEndsTheJob) {
     EXPECT_LE(ended.errors.size(), 1u) << ended.err;
     EXPECT_EQ(left_behind(), std::vector<std::string>());
   }
+}
+
+// Launchers other than Open MPI's mpirun need MPI_Abort.
+TEST_F(Job, ErrorIsEndedByMpiAloneWhereTheLauncherDoesNot) {
+  const Ended ended =
+      shell(fmt::format("MEZZO_TEST_SLOW_ABORT=1 {} -np 2 env -u OMPI_COMM_WORLD_SIZE '{}' throw-busy 1",
+                        MEZZO_MPIRUN, MEZZO_TEST_JOB));
+  expect_end(ended, 1, fmt::format("rank 1 on {}: disk full", host_), 1.5);
+  EXPECT_NE(ended.err.find("MPI_ABORT"), std::string::npos) << ended.err;
 }
 
 // ---- launchers that do not fit ----

@@ -15,7 +15,7 @@ mezzo::Exchange& mezzo::test::exchange() { return *current; }
 int main(int argc, char** argv) {
   std::unique_ptr<mezzo::Exchange> exchange;
   try {
-    exchange = mezzo::make_exchange(argc, argv);
+    exchange = mezzo::make_exchange(argc, argv, mezzo::Seconds(120));
     current = exchange.get();
     if (exchange->rank() != 0) testing::GTEST_FLAG(brief) = true;
     testing::InitGoogleTest(&argc, argv);

@@ -48,6 +48,12 @@ class RankFailed : public CommError {
   ExitCode code_;
 };
 
+/// Where a rank runs.
+struct RankHost {
+  std::string name;    ///< of the host
+  int first_rank = 0;  ///< the lowest rank there, which tells hosts apart
+};
+
 /// The ranks of one job, as seen from one of them. All ranks call sum() in the same order with the same
 /// number of words, from the thread that made the exchange.
 class Exchange {
@@ -58,8 +64,10 @@ class Exchange {
 
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(hosts_.size()); }
-  const std::string& host(int rank) const { return hosts_.at(static_cast<std::size_t>(rank)); }
+  /// The name of a rank's host; no two hosts of a job have the same.
+  const std::string& host(int rank) const { return hosts_.at(static_cast<std::size_t>(rank)).name; }
   const std::string& host() const { return host(rank_); }
+  bool share_host(int rank, int other) const;
   int local_rank() const;  ///< place among the ranks of this host: the number of its device
   int local_size() const;  ///< ranks on this host
   /// "rank 3 on host"
@@ -87,14 +95,14 @@ class Exchange {
 
  protected:
   /// `hosts`: the host of every rank.
-  Exchange(int rank, std::vector<std::string> hosts) : rank_(rank), hosts_(std::move(hosts)) {}
+  Exchange(int rank, std::vector<RankHost> hosts) : rank_(rank), hosts_(std::move(hosts)) {}
 
   Phase phase() const { return phase_.load(std::memory_order_relaxed); }
   std::uint64_t step() const { return step_.load(std::memory_order_relaxed); }
 
  private:
   int rank_;
-  std::vector<std::string> hosts_;
+  std::vector<RankHost> hosts_;
   std::atomic<Phase> phase_{Phase::starting};  // read by the thread that gives the heartbeats
   std::atomic<std::uint64_t> step_{0};
 };
@@ -105,7 +113,8 @@ std::unique_ptr<Exchange> make_self_exchange();
 /// The exchange of the job that this process was started in: MPI under a launcher of several ranks, which its
 /// environment variables tell (mpirun, mpiexec, srun), else a job of one rank. Destroying it waits for the
 /// other ranks to do the same. Throws UsageError when the launcher started several ranks that this build, or
-/// its MPI library, cannot join. Ends the process with ExitCode::stopped when not all ranks start up.
-std::unique_ptr<Exchange> make_exchange(int& argc, char**& argv);
+/// its MPI library, cannot join. Ends the process with ExitCode::stopped when not all ranks have come up
+/// within `start_timeout`, and names those that are seen to be missing.
+std::unique_ptr<Exchange> make_exchange(int& argc, char**& argv, Seconds start_timeout);
 
 }  // namespace mezzo

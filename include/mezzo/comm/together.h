@@ -37,7 +37,8 @@ class RankLost : public CommError {
 std::vector<std::string> agree(Exchange& exchange, const std::string& mine, Patience patience);
 
 /// Returns when all ranks bring the same text, else throws JobFailed on all of them with `code`: `what` of
-/// which rank differs from rank 0's, and the first lines that do.
+/// which rank differs from rank 0's, and the first lines that do; quoted, with their place, where they differ
+/// in blanks alone.
 void check_same(Exchange& exchange, const std::string& what, const std::string& mine, Patience patience,
                 ExitCode code = ExitCode::usage);
 

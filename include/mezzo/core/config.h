@@ -127,7 +127,7 @@ struct RuntimeConfig {
   Precision dtype = Precision::automatic;
   std::optional<std::int64_t> threads;  ///< a rank; none: auto
   double timeout_s = 60;
-  double start_timeout_s = 120;  ///< until the first step
+  double start_timeout_s = 120;  ///< until all ranks are there
   bool operator==(const RuntimeConfig&) const = default;
 };
 
