@@ -28,7 +28,7 @@ find_mezzo() { # FOLDER_OF_THE_SCRIPTS
   printf '%s/%s\n' "$(cd "$(dirname "$mezzo")" && pwd)" "$(basename "$mezzo")"
 }
 
-# The options of mpirun that every job has, in the array `mpirun`.
+# The options of mpirun that every job has, in the array `mpirun`. `job_uri`: the file in which it says who it is.
 find_mpirun() {
   if ! command -v mpirun >/dev/null; then
     job_error "no mpirun on the PATH: install Open MPI (Debian, Ubuntu: openmpi-bin), or run mezzo without a launcher on one rank"
@@ -37,6 +37,9 @@ find_mpirun() {
   # Mezzo divides a host's cores among the ranks there (runtime.threads: auto). Open MPI would bind each of one or two
   # ranks to a single core, and more ranks to a socket each, threads and all.
   mpirun=(mpirun --bind-to none)
+  # What is left of a job that was killed is known by this.
+  job_uri="$(mktemp)"
+  mpirun+=(--report-uri "$job_uri")
   if [ "$(id -u)" -eq 0 ]; then mpirun+=(--allow-run-as-root); fi # as in containers; mpirun refuses otherwise
   # mpirun and its daemons notice within 22 s that they are cut off from each other, instead of eight minutes: before Mezzo
   # gives up a start of which it cannot say who is missing, and so that a host that has lost the others is left clean.
@@ -179,7 +182,7 @@ job_take_note() {
 # Runs a launcher's command to its end. TERM, INT, HUP and USR1 to the script ask the ranks to stop; a second one of TERM
 # or INT ends the job at once. Leaves Mezzo's exit code in `job_code`, the run's folder, if it got that far, in `job_folder`.
 run_job() { # COMMAND ...
-  local launcher filter pipe status=0 said=false death='' left='' lost=''
+  local launcher filter pipe sweeper='' alive status=0 said=false death='' left='' lost=''
   local asked=0 asked_at='' hurry=0 leave_at=''
   trap 'asked=1; hurry=$((hurry + 1))' INT TERM
   trap 'asked=1' HUP USR1
@@ -188,6 +191,11 @@ run_job() { # COMMAND ...
   exec {job_never}<> <(:) {job_notes}<> <(:)
   exec {pipe}> >(job_filter >&2)
   filter=$!
+  # Whoever may still clean up holds `alive` open: this script, and the launcher.
+  if [ -n "${job_uri:-}" ]; then
+    exec {alive}> >(exec setsid "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" "$job_uri" >&2 {pipe}>&- {job_notes}>&- {job_never}>&-)
+    sweeper=$!
+  fi
   # A session of its own: the terminal's INT is for this script, which passes on what the ranks need. Should the script
   # be killed, its death is the launcher's signal to bring the ranks down.
   local shield=(setsid)
@@ -195,6 +203,7 @@ run_job() { # COMMAND ...
   "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {job_notes}>&- {job_never}>&- &
   launcher=$!
   exec {pipe}>&-
+  if [ -n "$sweeper" ]; then echo "$launcher" >&"$alive"; fi
 
   while kill -0 "$launcher" 2>/dev/null; do
     while job_take_note; do :; done
@@ -229,6 +238,11 @@ run_job() { # COMMAND ...
   local drained_by=$((SECONDS + JOB_GONE_WITHIN))
   while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do job_sleep 0.05; done
   while job_take_note; do :; done
+  if [ -n "$sweeper" ]; then
+    exec {alive}>&-
+    local swept_by=$((SECONDS + JOB_GONE_WITHIN))
+    while kill -0 "$sweeper" 2>/dev/null && [ "$SECONDS" -lt "$swept_by" ]; do job_sleep 0.05; done
+  fi
   exec {job_notes}>&- {job_never}>&-
   job_conclude "$(basename "$1")"
   trap - INT TERM HUP USR1

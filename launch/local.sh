@@ -47,6 +47,9 @@ done
 
 mezzo="$(find_mezzo "$folder")"
 find_mpirun
+# One machine needs no network: Open MPI would have every rank listen for others on all interfaces.
+export OMPI_MCA_pml="${OMPI_MCA_pml:-ob1}" OMPI_MCA_btl="${OMPI_MCA_btl:-self,vader}"
+export OMPI_MCA_btl_tcp_if_include="${OMPI_MCA_btl_tcp_if_include:-lo}" OMPI_MCA_oob_tcp_if_include="${OMPI_MCA_oob_tcp_if_include:-lo}"
 # The user has said how many ranks this machine is to carry; Open MPI would allow one a core.
 run_job "${mpirun[@]}" --oversubscribe -np "$ranks" "$mezzo" train "$@"
 exit "$job_code"

@@ -46,6 +46,13 @@ case "$1" in
     ended 0
     [ "$(hash_of many)" = "$(hash_of one)" ] || fail "other trainables than those of one host"
     ;;
+  same_name) # as hosts of one container image have
+    export MEZZO_TEST_HOSTNAME=box
+    start run 4 train.max_steps=2
+    ended 0
+    grep -E '^[01] +box +[^# ]' "$scratch/err" >/dev/null || fail "ranks 0 and 1 did not run on one host"
+    grep -E '^[23] +box #2 ' "$scratch/err" >/dev/null || fail "ranks 2 and 3 did not run on a host of their own"
+    ;;
   stop)
     start run 4 "${endless[@]}"
     under_way run

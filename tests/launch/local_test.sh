@@ -132,6 +132,60 @@ case "$1" in
     ended 0
     [ "$(hash_of run)" = "$(hash_of undisturbed)" ] || fail "other trainables than those of an undisturbed run"
     ;;
+  slow_start) # longer than a start was once given: a cold file system, hundreds of ranks
+    # shellcheck disable=SC2016  # for the inner shell
+    printf '#!/bin/sh\n[ "$OMPI_COMM_WORLD_RANK" = 0 ] || sleep 27\nexec "%s" "$@"\n' "$MEZZO" >"$scratch/mezzo"
+    chmod +x "$scratch/mezzo"
+    MEZZO="$scratch/mezzo" start run 2 train.max_steps=1
+    ended 0
+    ;;
+  silent_start)
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\n[ "$OMPI_COMM_WORLD_RANK" = 0 ] || kill -STOP $$\nexec "%s" "$@"\n' "$MEZZO" >"$scratch/mezzo"
+    chmod +x "$scratch/mezzo"
+    began=$SECONDS
+    MEZZO="$scratch/mezzo" start run 2 runtime.start_timeout_s=4
+    ended 75 15
+    one_error 'the job has not come up within 4 s \(runtime.start_timeout_s\): MPI_Init waits for rank 1 \(stopped'
+    ;;
+  no_network)
+    start run 2 "${endless[@]}"
+    under_way run
+    for rank in 0 1; do
+      sockets="$(listening "$(process_of_rank "$rank")")"
+      ! grep -vE '^(0100007F|0{24}01000000):' <<<"$sockets" | grep . || fail "rank $rank listens: $sockets"
+    done
+    kill -TERM "$script"
+    ended 75
+    ;;
+  swept) # what shared memory and folders a job has, and nobody else's, goes with it however it ends
+    mine="/dev/shm/vader_segment.$(hostname).$(id -u).7fff0001.0" # of a job that is not there
+    trap 'rm -f "$mine"; finish' EXIT
+    : >"$mine"
+    for deed in all script launcher; do
+      start "run-$deed" 2 "${endless[@]}"
+      under_way "run-$deed"
+      launcher_process="$(pgrep -P "$script" -x mpirun)"
+      segments="$(sed -n 's:.* \(/dev/shm/[^ ]*\).*:\1:p' "/proc/$(process_of_rank 0)/maps" | sort -u)"
+      sessions="$(echo "${TMPDIR:-/tmp}"/ompi.*/"pid.$launcher_process")"
+      # shellcheck disable=SC2086  # several words
+      if [ -z "$segments" ] || ! ls -d $segments $sessions >/dev/null; then fail "nothing that could be left behind"; fi
+      case "$deed" in
+        all) kill_job ;;
+        script) kill -KILL "$script" ;;
+        launcher) kill -KILL "$launcher_process" ;;
+      esac
+      wait "$script" 2>/dev/null || true
+      for ((i = 0; i < 200; ++i)); do
+        # shellcheck disable=SC2086
+        left="$(ls -d $segments $sessions 2>/dev/null || true)"
+        [ -n "$left$(job_processes)" ] || break
+        sleep 0.1
+      done
+      [ -z "$left" ] || fail "$deed was killed: left behind: $left"
+    done
+    [ -e "$mine" ] || fail "somebody else's segment is gone"
+    ;;
   *)
     echo "local_test.sh: no case \"$1\"" >&2
     exit 2

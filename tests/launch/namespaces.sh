@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: network namespaces on one switch, each with a host name of its own. Needs root.
 #   namespaces.sh up N              makes mezzo-1 ... mezzo-N; MEZZO_TEST_HOSTS names others than mezzo
-#   namespaces.sh on HOST COMMAND   runs a command there; as Open MPI's plm_rsh_agent: "namespaces.sh on"
+#   namespaces.sh on HOST COMMAND   runs a command there; as Open MPI's plm_rsh_agent: "namespaces.sh on". With
+#                                   MEZZO_TEST_HOSTNAME all hosts say that this is their name
 #   namespaces.sh cut HOST          pulls its cable; mend HOST puts it back
 #   namespaces.sh down              ends what runs there and removes all
 set -euo pipefail
@@ -45,8 +46,9 @@ up() { # HOSTS
 on() { # HOST COMMAND, words that a shell loss_rows, as ssh has it
   local host="$1"
   shift
+  # Shared memory of its own: MPI names what it has there by host name and rank.
   # shellcheck disable=SC2016  # for the inner shell
-  exec ip netns exec "$host" unshare --uts sh -c 'hostname "$0" && eval "exec $*"' "$host" "$@"
+  exec ip netns exec "$host" unshare --uts sh -c 'hostname "$0" && mount -t tmpfs tmpfs /dev/shm && eval "exec $*"' "${MEZZO_TEST_HOSTNAME:-$host}" "$@"
 }
 
 case "${1:-}" in
@@ -56,7 +58,7 @@ case "${1:-}" in
   cut) ip -n "$switch" link set "$2" down ;;
   mend) ip -n "$switch" link set "$2" up ;;
   *)
-    sed -n '2,6p' "$0" >&2
+    sed -n '2,7p' "$0" >&2
     exit 2
     ;;
 esac

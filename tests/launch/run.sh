@@ -29,7 +29,7 @@ fail() {
 
 launcher=(launch/local.sh) # and its own arguments
 endless=(train.max_steps=100000)
-small=(configs/quickstart.yaml train.batch_size=6 train.batch_slices=2 train.save_steps=5 train.hash_steps=4
+small=(configs/quickstart.yaml runtime.device=cpu train.batch_size=6 train.batch_slices=2 train.save_steps=5 train.hash_steps=4
   train.logging_steps=1 data.max_train_examples=40 data.validation=null runtime.threads=1)
 
 start() { # RUN RANKS OVERRIDE ...
@@ -60,6 +60,15 @@ process_of_rank() {
     fi
   done
   fail "rank $1 is not there"
+}
+
+# The addresses in hex, "ADDRESS:PORT", on which a process listens for TCP connections or takes UDP.
+listening() { # PROCESS
+  local inode
+  for inode in $(find "/proc/$1/fd" -lname 'socket:*' -printf '%l\n' | tr -dc '0-9\n'); do
+    cat "/proc/$1/net/tcp" "/proc/$1/net/tcp6" | awk -v inode="$inode" '$10 == inode && $4 == "0A" { print $2 }'
+    cat "/proc/$1/net/udp" "/proc/$1/net/udp6" | awk -v inode="$inode" '$10 == inode { print $2 }'
+  done
 }
 
 errors() { grep -c '^mezzo: error: ' "$scratch/err" || true; }

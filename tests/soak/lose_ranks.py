@@ -24,7 +24,7 @@ START = 30.0  # within which Mezzo names a rank that is silent while the job sta
 LEAVE = 5.0
 NAMESPACES = job.ROOT / "tests/launch/namespaces.sh"
 os.environ["MEZZO_TEST_HOSTS"] = "soak"
-OVERRIDES = ["train.eval_steps=1000", f"runtime.timeout_s={TIMEOUT:g}"]
+OVERRIDES = ["train.eval_steps=1000", f"runtime.timeout_s={TIMEOUT:g}", f"runtime.start_timeout_s={START - 5:g}"]
 
 
 class Soak:
