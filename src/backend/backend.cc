@@ -6,6 +6,11 @@ namespace mezzo {
 
 void check_served(const DevicePlan& plan, const Workload& workload) {
   for (const PlannedProduct& planned : workload.products) {
+    const Weight& weight = planned.product->weight;
+    if (!plan.serves(weight)) {
+      throw DeviceError("device {}: the weight of {} is {} on {}, which this device does not serve",
+                        plan.name(), planned.product->name, name_of(weight.type), name_of(weight.residence));
+    }
     for (const ProductPart& part : planned.product->parts) {
       if (!plan.serves(part.perturbation)) {
         throw DeviceError(

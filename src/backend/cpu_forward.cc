@@ -162,7 +162,7 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
       const std::int64_t words = chunks.size(chunk);
       const Rows<float> logits{tile(thread), words};
       cpu::linear({rows_of(x, p).row(first), x.row_stride}, rows, head.in(),
-                  {rows_of(head.weight, 0).row(from), head.weight.row_stride}, words, logits);
+                  {rows_of(head.weight.codes, 0).row(from), head.weight.codes.row_stride}, words, logits);
       if (head.bias) cpu::add_bias(head.bias.as<float>() + from, rows, words, logits);
       for (std::int64_t i = 0; i < rows; ++i) {
         sums[(p * rows + i) * chunks.parts() + chunk] = cpu::exp_sum(logits.row(i), words);

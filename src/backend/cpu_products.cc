@@ -204,7 +204,7 @@ void CpuBackend::plain(const ProbeTable& table, const Product& product, const Pr
                        const Tails& tails, Activation activation) const {
   const std::int64_t row_begin = product.parts[output.first].row_begin;
   const float* bias = product.bias ? product.bias.as<float>() + row_begin : nullptr;
-  const Rows<float> weight = rows_of(product.weight, 0);
+  const Rows<float> weight = rows_of(product.weight.codes, 0);
   const Partition blocks(x.rows, block_rows);
   const std::int64_t copies = copies_of(output.y, table);
   const std::int64_t bases = x.shared() ? std::min<std::int64_t>(copies, 1) : copies;
@@ -234,7 +234,7 @@ void CpuBackend::gated(const ProbeTable& table, const Product& product, const Pr
                        const Tails& tails, Activation activation) const {
   const std::int64_t gate_begin = product.parts[output.first].row_begin;
   const std::int64_t up_begin = product.parts[output.first + 1].row_begin;
-  const Rows<float> weight = rows_of(product.weight, 0);
+  const Rows<float> weight = rows_of(product.weight.codes, 0);
   const Partition blocks(x.rows, block_rows);
   const std::int64_t cols = output.y.cols;
   check_scratch("product", "a thread's tile", scratch_.tiles.cols,

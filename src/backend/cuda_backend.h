@@ -33,15 +33,14 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(const BackendOptions& options);
 
   std::string name() const override { return plan_.name(); }
-  DType weight_dtype() const override { return plan_.weight_dtype(); }
   DType activation_dtype() const override { return plan_.activation_dtype(); }
   DType residual_dtype() const override { return plan_.residual_dtype(); }
   bool serves(const Perturbation& perturbation) const override { return plan_.serves(perturbation); }
+  bool serves(const Weight& weight) const override { return plan_.serves(weight); }
   std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
-  std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override {
-    return plan_.weight_stride(in, tail_ranks);
+  Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const override {
+    return plan_.place_weight(out, in, tail_ranks);
   }
-  std::int64_t weight_rows(std::int64_t rows) const override { return plan_.weight_rows(rows); }
   std::size_t scratch_bytes(const Workload& workload) const override { return plan_.scratch_bytes(workload); }
   std::string device() const override;
   std::map<std::string, std::string> fingerprint() const override;

@@ -161,8 +161,8 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
     const cuda::Head range{
         .x = static_cast<const std::byte*>(x.data) + static_cast<std::size_t>(begin) * size_of(x.dtype),
         .x_stride = x.row_stride,
-        .weight = head.weight.data,
-        .weight_stride = head.weight.row_stride,
+        .weight = head.weight.codes.data,
+        .weight_stride = head.weight.codes.row_stride,
         .in = head.in(),
         .vocabulary = head.out(),
         .bias = head.bias.data,

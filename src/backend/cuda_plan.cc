@@ -88,11 +88,27 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
   return scratch;
 }
 
-std::int64_t CudaPlan::weight_stride(std::int64_t in, std::int64_t tail_ranks) const {
-  if (takes_columns(in, tail_ranks))
-    return in + cuda::tail_columns(tail_ranks, most_slots(in, tail_ranks)).width();
+std::int64_t CudaPlan::tail_columns(std::int64_t in, std::int64_t tail_ranks) const {
+  if (dtype_ != DType::bf16 || tail_ranks == 0 || in % cuda::inner_step != 0) return 0;
+  return cuda::tail_columns(tail_ranks, most_slots(in, tail_ranks)).width();
+}
+
+std::int64_t CudaPlan::aligned(std::int64_t in) const {
   const auto unit = static_cast<std::int64_t>(vector_bytes / size_of(dtype_));
   return (in + unit - 1) / unit * unit;
+}
+
+std::int64_t CudaPlan::input_stride(const Product& product) const {
+  if (!takes_columns(product)) return aligned(product.in());
+  return product.in() + tail_columns(product.in(), product.tail_ranks());
+}
+
+Weight CudaPlan::place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const {
+  Weight weight{.type = weight_type(), .codes = dense(nullptr, dtype_, out, in)};
+  weight.stored_rows = (out + unit_columns - 1) / unit_columns * unit_columns;
+  weight.tail_columns = tail_columns(in, tail_ranks);
+  weight.codes.row_stride = weight.tail_columns > 0 ? in + weight.tail_columns : aligned(in);
+  return weight;
 }
 
 cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows) {
@@ -131,7 +147,7 @@ Way CudaPlan::way_of(const Product& product, const ProductRange& range, const Ep
                      bool whole) const {
   const auto in_units = [](std::int64_t columns) { return columns % unit_columns == 0; };
   if (!whole || !in_units(range.row_begin) || !in_units(range.rows)) return Way::plain;
-  if (range.ranks > 0 && !takes_columns(product.in(), product.tail_ranks())) return Way::plain;
+  if (range.ranks > 0 && !takes_columns(product)) return Way::plain;
   if (product.bias && (dtype_ != DType::bf16 || product.bias.dtype != dtype_)) return Way::plain;
   if (epilogue.activation != Activation::none && dtype_ != DType::bf16) return Way::plain;
   if (!epilogue.gated) return Way::direct;
@@ -146,7 +162,7 @@ GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange
     shape.out = DType::f32;
     // In whole units of columns where the weight's storage has rows for them: an odd number runs slowly.
     const std::int64_t whole = (range.rows + unit_columns - 1) / unit_columns * unit_columns;
-    if (range.row_begin + whole <= product.stored_rows) shape.n = whole;
+    if (range.row_begin + whole <= product.weight.stored_rows) shape.n = whole;
     return shape;
   }
   if (range.ranks > 0) shape.k += columns_of(product, direction_rows).width();
@@ -211,7 +227,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
       const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);
       sizes.accumulators = std::max(sizes.accumulators, std::min(loss_rows, most) * floats);
     }
-    const std::int64_t floats = aligned_floats(std::max(product.out(), product.stored_rows));
+    const std::int64_t floats = aligned_floats(std::max(product.out(), product.weight.stored_rows));
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
     };

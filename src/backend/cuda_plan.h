@@ -117,17 +117,14 @@ class CudaPlan final : public DevicePlan {
       : dtype_(fp32 ? DType::f32 : DType::bf16), runs_tiles_(!fp32 && card_runs_tiles) {}
 
   std::string name() const override { return "cuda"; }
-  DType weight_dtype() const override { return dtype_; }
   DType activation_dtype() const override { return dtype_; }
   DType residual_dtype() const override { return DType::f32; }
   bool serves(const Perturbation& perturbation) const override { return is_tail_or_none(perturbation); }
-  std::int64_t input_stride(const Product& product) const override {
-    return weight_stride(product.in(), product.tail_ranks());
+  bool serves(const Weight& weight) const override {
+    return weight.type == weight_type() && weight.residence == Residence::device;
   }
-  std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const override;
-  std::int64_t weight_rows(std::int64_t rows) const override {
-    return (rows + unit_columns - 1) / unit_columns * unit_columns;
-  }
+  std::int64_t input_stride(const Product& product) const override;
+  Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const override;
   std::size_t scratch_bytes(const Workload& workload) const override;
 
   CudaSizes sizes_of(const Workload& workload) const;
@@ -146,21 +143,27 @@ class CudaPlan final : public DevicePlan {
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits (head.h), and gate
   /// and up are multiplied where they arise (gated.h).
   bool runs_tiles() const { return runs_tiles_; }
-  /// Whether tails of so many ranks go as columns of x and W (kernels/cuda/low_rank.h), which begin at `in`:
-  /// a row's bits would depend on its direction block if blocks did not begin on the tensor cores' inner
-  /// step.
-  bool takes_columns(std::int64_t in, std::int64_t tail_ranks) const {
-    return dtype_ == DType::bf16 && tail_ranks > 0 && in % cuda::inner_step == 0;
+  /// Whether the product's tails go as columns of x and W (kernels/cuda/low_rank.h): W's rows have room for
+  /// them, and they may be there at all.
+  bool takes_columns(const Product& product) const {
+    const std::int64_t wanted = tail_columns(product.in(), product.tail_ranks());
+    return wanted > 0 && product.weight.tail_columns >= wanted;
   }
 
  private:
+  WeightType weight_type() const { return dtype_ == DType::f32 ? WeightType::f32 : WeightType::bf16; }
+  /// Columns that tails of so many ranks want behind `in`; 0 where none may be there: a row's bits would
+  /// depend on its direction block if blocks did not begin on the tensor cores' inner step.
+  std::int64_t tail_columns(std::int64_t in, std::int64_t tail_ranks) const;
+  std::int64_t aligned(std::int64_t in) const;
+
   DType dtype_;
   bool runs_tiles_;
 };
 
 /// Where the tails of a product that has some lie behind its `in` columns, in a run whose direction blocks
 /// have `direction_rows` rows each: as many direction blocks as make enough rows for a product at full speed,
-/// more where writing the columns costs more than they do, and no more than weight_stride() left room for.
+/// more where writing the columns costs more than they do, and no more than place_weight() left room for.
 cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows);
 
 /// Rows over which to choose an algorithm: those of a range of `direction_blocks` blocks, or for 0

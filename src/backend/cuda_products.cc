@@ -65,7 +65,7 @@ void CudaBackend::fused_product(const ProbeTable& table, const Product& product,
       MEZZO_CUDA(cuda::multiply_gated({.x = from,
                                        .x_stride = x.row_stride,
                                        .weight = weight_of(product, range),
-                                       .weight_stride = product.weight.row_stride,
+                                       .weight_stride = product.weight.codes.row_stride,
                                        .rows = rows,
                                        .in = columns,
                                        .cols = y.cols,
@@ -159,14 +159,14 @@ std::int64_t CudaBackend::range_rows(const char* operation, std::int64_t stride,
 }
 
 const std::byte* CudaBackend::weight_of(const Product& product, const ProductRange& range) const {
-  return static_cast<const std::byte*>(product.weight.data) +
-         static_cast<std::size_t>(range.row_begin * product.weight.row_stride) * size_of(dtype_);
+  return static_cast<const std::byte*>(product.weight.codes.data) +
+         static_cast<std::size_t>(range.row_begin * product.weight.codes.row_stride) * size_of(dtype_);
 }
 
 void CudaBackend::check_input(const char* operation, const Product& product, const View& x) const {
   check_view(operation, "x", x, x.rows, product.in(), dtype_);
-  check_view(operation, "the weight", product.weight, product.out(), product.in(), dtype_);
-  if (!is_aligned(x) || !is_aligned(product.weight)) {
+  check_view(operation, "the weight", product.weight.codes, product.out(), product.in(), dtype_);
+  if (!is_aligned(x) || !is_aligned(product.weight.codes)) {
     throw DeviceError("{}: rows of x and of the weight must begin on multiples of {} bytes", operation,
                       vector_bytes);
   }
@@ -186,7 +186,7 @@ void CudaBackend::multiply(const Product& product, const ProductRange& range, co
                            std::int64_t y_stride) const {
   each_flat(x, first, count, [&](std::int64_t row, std::int64_t rows, const std::byte* from) {
     gemm_->run(shape, {.weight = weight_of(product, range),
-                       .weight_stride = product.weight.row_stride,
+                       .weight_stride = product.weight.codes.row_stride,
                        .x = from,
                        .x_stride = x.row_stride,
                        .rows = rows,
@@ -254,7 +254,7 @@ void CudaBackend::with_tails(const ProbeTable& table, const Product& product, co
   for (std::int64_t direction_block = 0; direction_block < direction_blocks.count();
        direction_block += blocks_a_range) {
     const std::int64_t past = std::min(direction_block + blocks_a_range, direction_blocks.count());
-    MEZZO_CUDA(cuda::expand(weight, product.weight.row_stride, range.rows, product.in(), tails, columns,
+    MEZZO_CUDA(cuda::expand(weight, product.weight.codes.row_stride, range.rows, product.in(), tails, columns,
                             table.noise, device.probes, device.first_probe + direction_block,
                             past - direction_block, stream()));
     const std::int64_t first = direction_blocks.first[static_cast<std::size_t>(direction_block)] * x.rows;

@@ -17,16 +17,20 @@ inline bool is_tail_or_none(const Perturbation& perturbation) {
 
 class HostBackend : public Backend {
  public:
-  DType weight_dtype() const override { return DType::f32; }
   DType activation_dtype() const override { return DType::f32; }
   DType residual_dtype() const override { return DType::f32; }
   std::size_t memory_available() const override;
 
   Buffer allocate(std::size_t bytes) override;
   bool serves(const Perturbation& perturbation) const override { return is_tail_or_none(perturbation); }
+  bool serves(const Weight& weight) const override {
+    return weight.type == WeightType::f32 && weight.residence == Residence::device;
+  }
   std::int64_t input_stride(const Product& product) const override { return product.in(); }
-  std::int64_t weight_stride(std::int64_t in, std::int64_t) const override { return in; }
-  std::int64_t weight_rows(std::int64_t rows) const override { return rows; }
+  /// Tails are added beside W x: they need no room.
+  Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t) const override {
+    return {.codes = dense(nullptr, DType::f32, out, in)};
+  }
   /// Host backends choose nothing.
   void choose(const Workload& workload) override { check_served(*this, workload); }
   void keep(const std::map<std::string, std::string>&) override {}

@@ -187,8 +187,8 @@ class ReferenceBackend final : public HostBackend {
       for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
         if (loss_rows[j] != last) {
           last = loss_rows[j];
-          reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight, 0), head.out(),
-                                 head.bias ? head.bias.as<float>() : nullptr, logits.data());
+          reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight.codes, 0),
+                                 head.out(), head.bias ? head.bias.as<float>() : nullptr, logits.data());
           total = reference::log_sum_exp(logits.data(), head.out());
         }
         rows_of(out, p).data[j] = static_cast<float>(logits[static_cast<std::size_t>(tokens[j])] - total);
@@ -219,7 +219,7 @@ class ReferenceBackend final : public HostBackend {
                    View x, Rows<float> y) {
     const std::int64_t in = product.in();
     const float* bias = product.bias ? product.bias.as<float>() + part.row_begin : nullptr;
-    const Rows<float> weight = rows_of(product.weight, 0);
+    const Rows<float> weight = rows_of(product.weight.codes, 0);
     reference::linear(rows_of(x, p), x.rows, in, {weight.row(part.row_begin), weight.stride}, part.rows, bias,
                       y);
     if (part.tail() == nullptr) return;

@@ -146,9 +146,9 @@ void Forward::begin() {
   arena_.release_to(before_begin_);
   State state = take_state(0, shape_.tokens);
   if (backend_ != nullptr) {
-    const View positions = spec_.positions ? weights_.embedding(*spec_.positions) : View{};
+    const View positions = spec_.positions ? weights_.embedding(*spec_.positions).codes : View{};
     const std::int64_t offset = spec_.positions ? spec_.at<EmbeddingSpec>(*spec_.positions).offset : 0;
-    backend_->embed(*batch_, weights_.embedding(spec_.embedding), positions, offset, state.h);
+    backend_->embed(*batch_, weights_.embedding(spec_.embedding).codes, positions, offset, state.h);
     backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
   }
   shared_ = run(0, first_perturbed_block(), std::move(state), true, one_probe_, 0);

@@ -11,11 +11,6 @@
 namespace mezzo {
 namespace {
 
-std::size_t bytes_of(const DevicePlan& plan, const View& view) {
-  const std::int64_t rows = view.rows > 1 ? plan.weight_rows(view.rows) : view.rows;
-  return static_cast<std::size_t>(rows * view.row_stride) * size_of(view.dtype);
-}
-
 /// Rows [first, first + count) of a matrix.
 View rows_of(View matrix, std::int64_t first, std::int64_t count) {
   matrix.data = static_cast<std::byte*>(matrix.data) +
@@ -84,7 +79,7 @@ class PartPlanner {
   PartPlanner(const DevicePlan& device, const Perturbations& perturbations)
       : device_(device), perturbations_(perturbations) {}
 
-  View plan(const EmbeddingSpec& spec) const { return matrix(spec.rows, spec.cols, 0); }
+  Weight plan(const EmbeddingSpec& spec) const { return device_.place_weight(spec.rows, spec.cols, 0); }
 
   Norm plan(const NormSpec& spec) const {
     Norm norm{
@@ -106,9 +101,8 @@ class PartPlanner {
       out += part.rows;
       product.parts.push_back(std::move(part));
     }
-    product.weight = matrix(out, spec.in(), product.tail_ranks());
-    product.stored_rows = device_.weight_rows(out);
-    if (spec.bias) product.bias = vector(out, device_.weight_dtype());
+    product.weight = device_.place_weight(out, spec.in(), product.tail_ranks());
+    if (spec.bias) product.bias = vector(out, device_.activation_dtype());
     return product;
   }
 
@@ -123,12 +117,6 @@ class PartPlanner {
                   tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
     }
   }
-  View matrix(std::int64_t rows, std::int64_t cols, std::int64_t tail_ranks) const {
-    return {.dtype = device_.weight_dtype(),
-            .rows = rows,
-            .cols = cols,
-            .row_stride = device_.weight_stride(cols, tail_ranks)};
-  }
   static View vector(std::int64_t count, DType dtype) {
     return {.dtype = dtype, .rows = 1, .cols = count, .row_stride = count};
   }
@@ -142,7 +130,7 @@ class PartPlanner {
 
 DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
                                const Perturbations& perturbations)
-    : plan_(plan), spec_(spec) {
+    : spec_(spec) {
   PartPlanner planner(plan, perturbations);
   for (const Part& part : spec_.parts) {
     std::visit([&](const auto& of) { parts_.emplace_back(planner.plan(of)); }, part);
@@ -152,16 +140,18 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
                 planner.perturbed());
   }
   for (PartIndex part = 0; part < parts_.size(); ++part) {
-    const auto own = [&](View& view) {
-      if (view.rows > 0) stored_.push_back(&view);
+    const auto own = [&](Weight& weight) { stored_.push_back({&weight.codes, weight.bytes()}); };
+    const auto own_vector = [&](View& view) {
+      if (view.rows > 0)
+        stored_.push_back({&view, static_cast<std::size_t>(view.cols) * size_of(view.dtype)});
     };
     const auto own_norm = [&](Norm& norm) {
-      own(norm.weight);
-      own(norm.bias);
+      own_vector(norm.weight);
+      own_vector(norm.bias);
     };
     const auto own_product = [&](Product& product) {
       if (!spec_.at<ProductSpec>(part).tied) own(product.weight);
-      own(product.bias);
+      own_vector(product.bias);
     };
     std::visit(Overloaded{own, own_norm, own_product}, parts_[part]);
   }
@@ -169,15 +159,15 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
 
 std::size_t DecoderWeights::bytes() const {
   std::size_t bytes = 0;
-  for (const View* view : stored_) bytes += bytes_of(plan_, *view);
+  for (const Stored& stored : stored_) bytes += stored.bytes;
   return bytes;
 }
 
 void DecoderWeights::allocate(Backend& backend) {
   if (loaded()) throw Error("a decoder's weights were to be loaded twice");
-  for (View* view : stored_) {
-    buffers_.push_back(backend.allocate(bytes_of(plan_, *view)));
-    view->data = buffers_.back().data();
+  for (const Stored& stored : stored_) {
+    buffers_.push_back(backend.allocate(stored.bytes));
+    stored.view->data = buffers_.back().data();
   }
   for (PartIndex part = 0; part < parts_.size(); ++part) {
     const auto* spec = std::get_if<ProductSpec>(&spec_.parts[part]);
@@ -194,14 +184,14 @@ void DecoderWeights::randomize(Backend& backend, std::uint64_t seed, float scale
   };
   for (PartIndex part = 0; part < parts_.size(); ++part) {
     const auto fill_embedding = [&](const EmbeddingSpec&) {
-      backend.fill_normal(embedding(part), seed++, scale);
+      backend.fill_normal(embedding(part).codes, seed++, scale);
     };
     const auto fill_norm = [&](const NormSpec&) {
       fill(norm(part).weight, 1.0f);
       fill(norm(part).bias, 0.0f);
     };
     const auto fill_product = [&](const ProductSpec& spec) {
-      if (!spec.tied) backend.fill_normal(product(part).weight, seed++, scale);
+      if (!spec.tied) backend.fill_normal(product(part).weight.codes, seed++, scale);
       fill(product(part).bias, 0.0f);
     };
     std::visit(Overloaded{fill_embedding, fill_norm, fill_product}, spec_.parts[part]);
@@ -214,7 +204,7 @@ void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadP
   WeightLoader loader(backend, files, spec_, progress);
   for (PartIndex part = 0; part < parts_.size(); ++part) {
     const auto load_embedding = [&](const EmbeddingSpec& spec) {
-      loader.load(spec.name + ".weight", embedding(part));
+      loader.load(spec.name + ".weight", embedding(part).codes);
     };
     const auto load_norm = [&](const NormSpec& spec) {
       loader.load(spec.name + ".weight", norm(part).weight);
@@ -225,7 +215,8 @@ void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadP
       std::int64_t row = 0;
       for (const LinearModule& module : spec.modules) {
         if (!spec.tied) {
-          loader.load(module.name + ".weight", rows_of(loaded.weight, row, module.out), module.transposed);
+          loader.load(module.name + ".weight", rows_of(loaded.weight.codes, row, module.out),
+                      module.transposed);
         }
         if (spec.bias) loader.load(module.name + ".bias", loaded.bias.columns(row, module.out));
         row += module.out;

@@ -26,17 +26,24 @@ class DecoderWeights {
   std::size_t bytes() const;  ///< of the backend's memory, once loaded
   bool loaded() const { return !buffers_.empty(); }
 
-  const View& embedding(PartIndex part) const { return std::get<View>(parts_.at(part)); }  ///< [rows, cols]
+  const Weight& embedding(PartIndex part) const {
+    return std::get<Weight>(parts_.at(part));
+  }  ///< [rows, cols]
   const Norm& norm(PartIndex part) const { return std::get<Norm>(parts_.at(part)); }
   const Product& product(PartIndex part) const { return std::get<Product>(parts_.at(part)); }
 
  private:
   void allocate(Backend& backend);
 
-  const DevicePlan& plan_;
+  /// A view of parts_ that owns memory: all do but those of tied products.
+  struct Stored {
+    View* view;
+    std::size_t bytes;
+  };
+
   const DecoderSpec& spec_;
-  std::vector<std::variant<View, Norm, Product>> parts_;  ///< of spec_.parts; an embedding is its table
-  std::vector<View*> stored_;    ///< the views of parts_ that own memory: all but those of tied products
+  std::vector<std::variant<Weight, Norm, Product>> parts_;  ///< of spec_.parts; an embedding is its table
+  std::vector<Stored> stored_;
   std::vector<Buffer> buffers_;  ///< of stored_, in its order
 };
 

@@ -140,7 +140,7 @@ class Cuda : public ::testing::TestWithParam<bool> {
 
 /// A product whose weight, bias and factors also lie on the device.
 struct DeviceProduct {
-  DeviceProduct(Backend& backend, RandomProduct& host, DType dtype) {
+  DeviceProduct(Backend& backend, RandomProduct& host, DType dtype, bool tail_room = true) {
     for (Operand* operand : {&host.weight, &host.bias}) {
       for (std::int64_t i = 0; i < operand->view.rows && dtype == DType::bf16; ++i) {
         for (std::int64_t j = 0; j < operand->view.cols; ++j)
@@ -148,9 +148,11 @@ struct DeviceProduct {
       }
     }
     product = host.product;
-    storage.emplace_back(backend, host.weight, 1, dtype,
-                         backend.weight_stride(host.product.in(), host.product.tail_ranks()));
-    product.weight = storage.back().view;
+    const std::int64_t in = host.product.in();
+    product.weight = backend.place_weight(host.product.out(), in, tail_room ? host.product.tail_ranks() : 0);
+    storage.emplace_back(backend, host.weight, 1, dtype, product.weight.codes.row_stride);
+    product.weight.codes = storage.back().view;
+    product.weight.stored_rows = 0;
     if (product.bias) {
       storage.emplace_back(backend, host.bias, 1, dtype);
       product.bias = storage.back().view;
@@ -286,6 +288,30 @@ TEST_P(Cuda, Product) {
         }
       }
     }
+  }
+}
+
+TEST_P(Cuda, TailsNeedNoRoomInTheWeight) {
+  constexpr std::int64_t rows = 257, in = 80, probes = 5;
+  for (const bool bias : {false, true}) {
+    RandomProduct random(in, {32, 16, 24}, {8, 0, 11}, bias, 1);
+    const DeviceProduct device(*cuda, random, dtype, false);
+    prepare(rows, probes, {&device.product});
+    const Operand x = operand(probes, rows, in, 2);
+    const Placed device_x = place(x, probes, cuda->input_stride(device.product));
+    Operand expected(probes, rows, 72, 0);
+    const ProbeTable probe_table = table(probes);
+    reference->product(probe_table, random.product, 0, x.view, {{expected.view}}, {});
+    const Placed actual = room(expected, probes);
+    cuda->product(probe_table, device.product, 0, device_x.view, {{actual.view}}, {});
+    const double fp32 = 16 * u * double(in) + 64 * u * std::sqrt(double(in));
+    double size = 0.0;
+    for (std::int64_t p = 0; p < probes; ++p) {
+      for (std::int64_t t = 0; t < rows; ++t) {
+        for (std::int64_t j = 0; j < 72; ++j) size = std::max(size, std::abs(double(expected.at(p, t, j))));
+      }
+    }
+    expect_near(actual.host(), expected, probes, tolerance(2 * fp32, size));
   }
 }
 

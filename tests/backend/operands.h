@@ -110,7 +110,7 @@ struct RandomProduct {
                 const std::vector<std::int64_t>& ranks, bool with_bias, std::uint32_t seed)
       : weight(0, total(part_rows), in, seed), bias(0, 1, total(part_rows), seed + 1) {
     product.name = "product";
-    product.weight = weight.view;
+    product.weight.codes = weight.view;
     if (with_bias) product.bias = bias.view;
     std::int64_t row = 0;
     for (std::size_t i = 0; i < part_rows.size(); ++i) {

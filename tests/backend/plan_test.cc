@@ -26,11 +26,14 @@ TEST(DevicePlan, IsTheBackendsOwn) {
       const std::unique_ptr<Backend> backend = make_backend(options);
       SCOPED_TRACE(backend->name());
       EXPECT_EQ(plan->name(), backend->name());
-      EXPECT_EQ(plan->weight_dtype(), backend->weight_dtype());
       EXPECT_EQ(plan->activation_dtype(), backend->activation_dtype());
       EXPECT_EQ(plan->residual_dtype(), backend->residual_dtype());
       EXPECT_EQ(plan->input_stride(random.product), backend->input_stride(random.product));
-      EXPECT_EQ(plan->weight_stride(48, 8), backend->weight_stride(48, 8));
+      const Weight planned = plan->place_weight(20, 48, 8), placed = backend->place_weight(20, 48, 8);
+      EXPECT_EQ(planned.type, placed.type);
+      EXPECT_EQ(planned.bytes(), placed.bytes());
+      EXPECT_EQ(planned.codes.row_stride, placed.codes.row_stride);
+      EXPECT_EQ(planned.tail_columns, placed.tail_columns);
       EXPECT_EQ(plan->scratch_bytes(workload), backend->scratch_bytes(workload));
     }
   }
@@ -40,12 +43,17 @@ TEST(DevicePlan, OfACardThatIsNotThere) {
   const std::unique_ptr<DevicePlan> bf16 = make_device_plan({.device = DeviceKind::cuda});
   const std::unique_ptr<DevicePlan> fp32 = make_device_plan({.device = DeviceKind::cuda, .fp32 = true});
   EXPECT_EQ(bf16->name(), "cuda");
-  EXPECT_EQ(bf16->weight_dtype(), DType::bf16);
-  EXPECT_EQ(fp32->weight_dtype(), DType::f32);
+  EXPECT_EQ(bf16->place_weight(20, 48, 0).type, WeightType::bf16);
+  EXPECT_EQ(fp32->place_weight(20, 48, 0).type, WeightType::f32);
   EXPECT_EQ(bf16->residual_dtype(), DType::f32);
-  EXPECT_EQ(bf16->weight_stride(33, 0), 40);  // rows of products begin on 16 bytes
-  EXPECT_GT(bf16->weight_stride(48, 8), 48);  // and have room for tails
-  EXPECT_EQ(bf16->weight_stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
+  const auto stride = [&](std::int64_t in, std::int64_t ranks) {
+    return bf16->place_weight(20, in, ranks).codes.row_stride;
+  };
+  EXPECT_EQ(stride(33, 0), 40);  // rows of products begin on 16 bytes
+  EXPECT_GT(stride(48, 8), 48);  // and have room for tails
+  EXPECT_EQ(stride(40, 8), 40);  // if those can begin on the tensor cores' inner step
+  EXPECT_EQ(bf16->place_weight(20, 48, 8).tail_columns, stride(48, 8) - 48);
+  EXPECT_EQ(bf16->place_weight(20, 48, 8).stored_rows, 24);
 }
 
 TEST(CudaPlan, ServesLowRankTailsAlone) {
@@ -59,6 +67,42 @@ TEST(CudaPlan, ServesLowRankTailsAlone) {
     const Workload workload{.largest = {}, .probes = 1, .products = {&random.product}, .attention = {}};
     EXPECT_THROW(check_served(plan, workload), DeviceError) << name_of(other);
   }
+}
+
+TEST(Weights, WhatNobodyServesIsRefusedByName) {
+  const auto refusal = [](const DevicePlan& plan, const Weight& weight) -> std::string {
+    RandomProduct random(48, {16, 16}, {8, 0}, false, 1);
+    random.product.weight = weight;
+    try {
+      check_served(plan, {.largest = {}, .probes = 1, .products = {&random.product}, .attention = {}});
+    } catch (const DeviceError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const CudaPlan bf16(false, true), fp32(true, true);
+  const std::unique_ptr<DevicePlan> cpu = make_device_plan({.device = DeviceKind::cpu});
+  const std::unique_ptr<DevicePlan> reference = make_device_plan({.device = DeviceKind::reference});
+  for (const DevicePlan* plan : std::vector<const DevicePlan*>{&bf16, &fp32, cpu.get(), reference.get()}) {
+    Weight weight = plan->place_weight(32, 48, 8);
+    EXPECT_EQ(refusal(*plan, weight), "");
+    weight.residence = Residence::host_ring;
+    EXPECT_EQ(
+        refusal(*plan, weight),
+        fmt::format("device {}: the weight of product is {} on a host ring, which this device does not serve",
+                    plan->name(), name_of(weight.type)));
+    weight.residence = Residence::device;
+    for (const WeightType type : {WeightType::fp8, WeightType::int8, WeightType::int4}) {
+      weight.type = type;
+      EXPECT_EQ(refusal(*plan, weight),
+                fmt::format(
+                    "device {}: the weight of product is {} on the device, which this device does not serve",
+                    plan->name(), name_of(type)));
+    }
+  }
+  Weight other = bf16.place_weight(32, 48, 8);
+  EXPECT_NE(refusal(fp32, other), "");
+  EXPECT_NE(refusal(*cpu, other), "");
 }
 
 // ---- which cards a build is for
@@ -107,7 +151,8 @@ TEST(CudaTargets, PtxRunsOnLaterCards) {
 Product on_card(const RandomProduct& random, DType dtype) {
   Product product = random.product;
   product.bias.dtype = dtype;
-  product.stored_rows = (product.out() + 7) / 8 * 8;
+  product.weight = CudaPlan(dtype == DType::f32, true)
+                       .place_weight(random.product.out(), random.product.in(), random.product.tail_ranks());
   return product;
 }
 
@@ -139,6 +184,22 @@ TEST(CudaPlan, ProductsGoStraightIntoTheirOutputsWhereTheyCan) {
             Way::plain);
   EXPECT_EQ(way_of(on_card(RandomProduct(40, {32}, {8}, false, 1), DType::bf16), none, true), Way::plain);
   EXPECT_EQ(way_of(on_card(RandomProduct(40, {32}, {0}, false, 1), DType::bf16), none, true), Way::direct);
+}
+
+TEST(CudaPlan, TailsWithoutRoomInTheWeightGoThroughScratch) {
+  const CudaPlan plan(false, true);
+  Product product = on_card(RandomProduct(48, {32, 16, 16}, {8, 0, 8}, false, 1), DType::bf16);
+  EXPECT_EQ(plan.input_stride(product), product.weight.codes.row_stride);
+  EXPECT_EQ(way_of(product, {}, true), Way::direct);
+  // Rows as long as before, but what lies behind `in` is not the tails'.
+  product.weight.tail_columns = 0;
+  EXPECT_EQ(plan.input_stride(product), 48);
+  EXPECT_EQ(way_of(product, {}, true), Way::plain);
+  for (const GemmShape& shape : plan.shapes_of({&product}, 256)) EXPECT_EQ(shape.k, 48);
+  // What has no tails needs none.
+  const Product base = on_card(RandomProduct(48, {32, 16, 16}, {0, 0, 0}, false, 1), DType::bf16);
+  EXPECT_EQ(base.weight.tail_columns, 0);
+  EXPECT_EQ(way_of(base, {}, true), Way::direct);
 }
 
 TEST(CudaPlan, GatedProducts) {
@@ -189,12 +250,12 @@ TEST(CudaPlan, ShapesAreThoseOfEveryWayThatAForwardTakes) {
 TEST(CudaPlan, SlotsOfARange) {
   const auto direction_blocks = [](std::int64_t in, const std::vector<std::int64_t>& ranks,
                                    std::int64_t direction_rows) {
-    Product product{.name = "qkv", .weight = {.cols = in}, .bias = {}, .parts = {}};
+    Product product{.name = "qkv", .weight = {.codes = {.cols = in}}, .bias = {}, .parts = {}};
     for (const std::int64_t rank : ranks) {
-      ProductPart part{.name = "", .row_begin = product.weight.rows, .rows = in};
+      ProductPart part{.name = "", .row_begin = product.weight.codes.rows, .rows = in};
       if (rank > 0)
         part.perturbation = LowRankTail{.a = {.rows = rank, .cols = in}, .b = {.rows = in, .cols = rank}};
-      product.weight.rows += in;
+      product.weight.codes.rows += in;
       product.parts.push_back(part);
     }
     return columns_of(product, direction_rows).direction_blocks;

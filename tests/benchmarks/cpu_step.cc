@@ -161,7 +161,7 @@ class Step {
   void gemm_bound_call(const Product& product, std::int64_t rows) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blasint(rows), blasint(product.out()),
                 blasint(product.in()), 1.0f, gemm_bound_x_.data(), blasint(product.in()),
-                product.weight.as<float>(), blasint(product.in()), 0.0f, gemm_bound_y_.data(),
+                product.weight.codes.as<float>(), blasint(product.in()), 0.0f, gemm_bound_y_.data(),
                 blasint(product.out()));
   }
 
@@ -225,7 +225,7 @@ class Step {
       product.parts.push_back(part);
       begin += rows[i];
     }
-    product.weight = random_matrix(begin, in);
+    product.weight.codes = random_matrix(begin, in);
     return product;
   }
 

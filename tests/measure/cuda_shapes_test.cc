@@ -38,7 +38,7 @@ class AskingBackend final : public DryRunBackend {
     const Way way = plan_.way_of(product, range, epilogue, whole);
     const GemmShape shape = plan_.shape_of(way, product, range, epilogue, slot_rows_);
     EXPECT_TRUE(way == Way::fused || planned_.contains(shape)) << product.name << " from part " << first_part;
-    EXPECT_LE(shape.k, std::min(x.row_stride, product.weight.row_stride)) << product.name;
+    EXPECT_LE(shape.k, std::min(x.row_stride, product.weight.codes.row_stride)) << product.name;
     ways.insert(way);
   }
   void score(const ProbeTable&, const DeviceBatch&, const Product& head, View, View) override {

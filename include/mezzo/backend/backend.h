@@ -91,23 +91,23 @@ class DevicePlan {
   virtual ~DevicePlan() = default;
 
   virtual std::string name() const = 0;        ///< "reference", "cpu", "cuda"
-  virtual DType weight_dtype() const = 0;      ///< of products and embeddings
-  virtual DType activation_dtype() const = 0;  ///< of x, q, k, v
+  virtual DType activation_dtype() const = 0;  ///< of x, q, k, v and biases
   virtual DType residual_dtype() const = 0;    ///< of h
-  /// Whether products may have parts with this perturbation.
+  /// Whether products may have parts with this perturbation, and such a weight.
   virtual bool serves(const Perturbation& perturbation) const = 0;
-  /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns.
+  virtual bool serves(const Weight& weight) const = 0;
+  /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns,
+  /// where the weight's rows have that, too.
   virtual std::int64_t input_stride(const Product& product) const = 0;
-  /// Elements between the rows of a weight [out, in] whose parts have tails of `tail_ranks` ranks in all.
-  virtual std::int64_t weight_stride(std::int64_t in, std::int64_t tail_ranks) const = 0;
-  /// Rows that the storage of a weight of so many rows should have; what lies in the last ones is not used.
-  virtual std::int64_t weight_rows(std::int64_t rows) const = 0;
+  /// How a weight [out, in] whose parts have tails of `tail_ranks` ranks in all lies best: element type,
+  /// stride, rows of storage, room for the tails' columns. It has no data yet.
+  virtual Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const = 0;
   /// Bytes of the backend's own scratch for a workload: scores, tails, noise, library workspaces.
   virtual std::size_t scratch_bytes(const Workload& workload) const = 0;
 };
 
-/// DeviceError that names the part and what it asks for, unless the device serves all products of a workload.
-/// choose() and prepare() begin with it, so that nothing is refused in the middle of a run.
+/// DeviceError that names the part or the weight and what it asks for, unless the device serves all products
+/// of a workload. choose() and prepare() begin with it, so that nothing is refused in the middle of a run.
 void check_served(const DevicePlan& plan, const Workload& workload);
 
 class Backend : public DevicePlan {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mezzo/backend/perturbation.h"
+#include "mezzo/backend/weight.h"
 #include "mezzo/core/types.h"
 
 namespace mezzo {
@@ -28,13 +29,12 @@ struct ProductPart {
 /// storage; the model owns it.
 struct Product {
   std::string name;
-  View weight;  ///< [out, in] in the backend's weight dtype; row stride of Backend::weight_stride
-  View bias;    ///< [1, out] in the weight's dtype, or empty
-  std::int64_t stored_rows = 0;  ///< of the weight's storage; 0: out()
+  Weight weight;  ///< [out, in]
+  View bias;      ///< [1, out] in the activations' dtype, or empty
   std::vector<ProductPart> parts;
 
-  std::int64_t out() const { return weight.rows; }
-  std::int64_t in() const { return weight.cols; }
+  std::int64_t out() const { return weight.out(); }
+  std::int64_t in() const { return weight.in(); }
   /// Ranks of all tails.
   std::int64_t tail_ranks() const {
     std::int64_t ranks = 0;
