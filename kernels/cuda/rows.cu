@@ -10,11 +10,11 @@ namespace {
 
 template <typename T>
 __global__ void embed_rows(Typed<const T> table, std::int64_t vocabulary, const std::int32_t* tokens,
-                           Typed<const T> positions_table, std::int64_t places, const std::int32_t* positions,
-                           std::int64_t position_offset, std::int64_t cols, Typed<float> h,
-                           std::uint32_t* fault) {
+                           std::int64_t token_stride, Typed<const T> positions_table, std::int64_t places,
+                           const std::int32_t* positions, std::int64_t position_offset, std::int64_t cols,
+                           Typed<float> h, std::uint32_t* fault) {
   const std::int64_t t = blockIdx.x;
-  const std::int64_t token = tokens[t];
+  const std::int64_t token = tokens[blockIdx.y * token_stride + t];
   if (token < 0 || token >= vocabulary) return report(fault, Fault::token);
   const T* word = table.row(0, token);
   const T* place = nullptr;
@@ -23,7 +23,7 @@ __global__ void embed_rows(Typed<const T> table, std::int64_t vocabulary, const 
     if (position < 0 || position >= places) return report(fault, Fault::position);
     place = positions_table.row(0, position);
   }
-  float* to = h.row(0, t);
+  float* to = h.row(blockIdx.y, t);
   for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) {
     float value = to_float(word[j]);
     if (place != nullptr) value += to_float(place[j]);
@@ -104,14 +104,15 @@ constexpr int threads = 256;
 }  // namespace
 
 cudaError_t embed(Matrices table, std::int64_t vocabulary, const std::int32_t* tokens,
-                  Matrices positions_table, std::int64_t places, const std::int32_t* positions,
-                  std::int64_t position_offset, std::int64_t rows, std::int64_t cols, Matrices h,
-                  std::uint32_t* fault, cudaStream_t stream) {
+                  std::int64_t token_stride, Matrices positions_table, std::int64_t places,
+                  const std::int32_t* positions, std::int64_t position_offset, std::int64_t rows,
+                  std::int64_t cols, std::int64_t copies, Matrices h, std::uint32_t* fault,
+                  cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return by_type(table.dtype, [&]<typename T>(T) {
-    embed_rows<T><<<blocks(rows, 1), threads, 0, stream>>>(typed<const T>(table), vocabulary, tokens,
-                                                           typed<const T>(positions_table), places, positions,
-                                                           position_offset, cols, typed<float>(h), fault);
+    embed_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
+        typed<const T>(table), vocabulary, tokens, token_stride, typed<const T>(positions_table), places,
+        positions, position_offset, cols, typed<float>(h), fault);
     return cudaGetLastError();
   });
 }

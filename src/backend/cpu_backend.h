@@ -27,8 +27,8 @@ class CpuBackend final : public HostBackend {
   void fill_normal(View destination, std::uint64_t seed, float scale) override;
 
   // ---- the forward: cpu_forward.cc, product() in cpu_products.cc
-  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
-             View h) override;
+  void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
+             std::int64_t position_offset, View h) override;
   void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                      const Norm& norm, View x) override;
   void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,

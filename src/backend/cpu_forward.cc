@@ -14,19 +14,15 @@ namespace mezzo {
 
 using cpu::Partition;
 
-void CpuBackend::embed(const DeviceBatch& batch, View table, View positions_table,
+void CpuBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
                        std::int64_t position_offset, View h) {
-  check_shape("embed", "h", h, batch.tokens.cols, table.cols);
-  check_indices("embed", "tokens", batch.tokens, table.rows);
-  if (positions_table)
-    check_indices("embed", "positions", batch.positions, positions_table.rows - position_offset);
-  const auto* tokens = batch.tokens.as<std::int32_t>();
+  check_embed(table, batch, words, places, position_offset, h);
   const auto* positions = batch.positions.as<std::int32_t>();
-  for_rows(1, h.rows, [&](std::int64_t, std::int64_t t) {
-    float* to = rows_of(h, 0).row(t);
-    const float* word = rows_of(table, 0).row(tokens[t]);
-    if (positions_table) {
-      cpu::add(word, rows_of(positions_table, 0).row(positions[t] + position_offset), h.cols, to);
+  for_rows(copies_of(h, table), h.rows, [&](std::int64_t p, std::int64_t t) {
+    float* to = rows_of(h, p).row(t);
+    const float* word = rows_of(words, 0).row(integers_of(batch.tokens, p)[t]);
+    if (places) {
+      cpu::add(word, rows_of(places, 0).row(positions[t] + position_offset), h.cols, to);
     } else {
       std::copy(word, word + h.cols, to);
     }
@@ -134,13 +130,8 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
                        View out) {
   const std::int64_t loss_rows = batch.shape.loss_rows;
   const std::int64_t targets = batch.shape.targets;
-  check_shape("score", "x", x, loss_rows, head.in());
-  check_shape("score", "out", out, 1, targets);
-  check_sharing("score", out, x);
-  check_indices("score", "target_rows", batch.target_rows, loss_rows);
-  check_indices("score", "target_tokens", batch.target_tokens, head.out());
+  check_score(table, batch, head, x, out);
   const auto* read = batch.target_rows.as<std::int32_t>();
-  const auto* token = batch.target_tokens.as<std::int32_t>();
   const std::int64_t copies = copies_of(out, table);
   const Partition blocks(loss_rows, block_rows);
   const Partition chunks(head.out(), head_columns);
@@ -167,6 +158,7 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
       for (std::int64_t i = 0; i < rows; ++i) {
         sums[(p * rows + i) * chunks.parts() + chunk] = cpu::exp_sum(logits.row(i), words);
       }
+      const std::int32_t* token = integers_of(batch.target_tokens, p);
       for (std::int64_t j = 0; j < targets; ++j) {
         const std::int64_t i = read[j] - first;
         const std::int64_t word = token[j] - from;

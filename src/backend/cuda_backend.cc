@@ -150,16 +150,15 @@ void CudaBackend::read(std::span<float> destination, View source, std::int64_t p
 void CudaBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   const std::array<BatchRow, 6> rows = rows_of(batch, destination);
   std::vector<std::int32_t> all;
-  for (const auto& [view, values] : rows) all.insert(all.end(), values->begin(), values->end());
+  for (const BatchRow& row : rows) all.insert(all.end(), row.values->begin(), row.values->end());
   const TargetsByRow by_row(batch);
   all.insert(all.end(), by_row.begins.begin(), by_row.begins.end());
   all.insert(all.end(), by_row.targets.begin(), by_row.targets.end());
   copy_to(destination.storage, all.data(), all.size() * sizeof(std::int32_t));
-  destination.shape = shape_of(batch);
   auto* at = static_cast<std::int32_t*>(destination.storage.data());
-  for (const auto& [view, values] : rows) {
-    *view = dense(at, DType::i32, 1, std::ssize(*values));
-    at += values->size();
+  for (const BatchRow& row : rows) {
+    *row.view = row.at(at);
+    at += row.values->size();
   }
 }
 

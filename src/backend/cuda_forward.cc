@@ -11,16 +11,17 @@
 
 namespace mezzo {
 
-void CudaBackend::embed(const DeviceBatch& batch, View table, View positions_table,
+void CudaBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
                         std::int64_t position_offset, View h) {
-  check_view("embed", "h", h, batch.tokens.cols, table.cols, plan_.residual_dtype());
-  check_view("embed", "the table", table, table.rows, table.cols, dtype_);
-  if (positions_table) {
-    check_view("embed", "the positions' table", positions_table, positions_table.rows, table.cols, dtype_);
-  }
-  MEZZO_CUDA(cuda::embed(matrices(table), table.rows, integers(batch.tokens), matrices(positions_table),
-                         positions_table.rows, integers(batch.positions), position_offset, h.rows, h.cols,
-                         matrices(h), fault(), stream()));
+  check_probes("embed", batch, table);
+  check_view("embed", "h", h, batch.tokens.cols, words.cols, plan_.residual_dtype());
+  check_sharing("embed", h, batch.tokens);
+  check_view("embed", "the words' table", words, words.rows, words.cols, dtype_);
+  if (places) check_view("embed", "the positions' table", places, places.rows, words.cols, dtype_);
+  MEZZO_CUDA(cuda::embed(matrices(words), words.rows, batch.tokens.as<std::int32_t>(),
+                         batch.tokens.probe_stride, matrices(places), places.rows, integers(batch.positions),
+                         position_offset, h.rows, h.cols, copies_on(h, table), matrices(h), fault(),
+                         stream()));
 }
 
 void CudaBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
@@ -121,6 +122,11 @@ void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
 void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                         View out) {
   check_input("score", head, x);
+  if (!batch.target_tokens.shared()) {
+    throw DeviceError(
+        "device {}: score: each probe has target tokens of its own, which this device does not serve",
+        name());
+  }
   check_view("score", "x", x, batch.shape.loss_rows, head.in(), dtype_);
   check_view("score", "out", out, 1, batch.shape.targets, DType::f32);
   check_sharing("score", out, x);

@@ -21,7 +21,12 @@ inline cuda::Matrices matrices(const View& view) {
           .copy_stride = view.probe_stride};
 }
 
-inline const std::int32_t* integers(const View& view) { return view.as<std::int32_t>(); }
+/// Indices that all probes share.
+inline const std::int32_t* integers(const View& view) {
+  if (!view.shared())
+    throw DeviceError("device cuda: each probe has indices of its own where none but tokens may be");
+  return view.as<std::int32_t>();
+}
 
 /// How often an operation has to run for `output`: once if it is shared, else once a probe.
 inline std::int64_t copies_on(const View& output, const ProbeTable& table) {

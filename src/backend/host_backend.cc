@@ -119,26 +119,39 @@ void HostBackend::read(std::span<float> destination, View source, std::int64_t p
   }
 }
 
+View BatchRow::at(void* data) const {
+  View row = dense(data, DType::i32, 1, std::ssize(*values) / std::max<std::int64_t>(probes, 1));
+  if (probes > 0) row.probe_stride = row.cols;
+  return row;
+}
+
 std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination) {
-  return {{{&destination.tokens, &batch.tokens},
-           {&destination.positions, &batch.positions},
-           {&destination.offsets, &batch.offsets},
-           {&destination.loss_rows, &batch.loss_rows},
-           {&destination.target_rows, &batch.target_rows},
-           {&destination.target_tokens, &batch.target_tokens}}};
+  const std::int64_t probes = batch.probes;
+  if (std::ssize(batch.tokens) % batch.copies() != 0 ||
+      std::ssize(batch.target_tokens) % batch.copies() != 0) {
+    throw DeviceError("upload: {} tokens and {} target tokens are not as many for each of {} probes",
+                      batch.tokens.size(), batch.target_tokens.size(), probes);
+  }
+  destination.shape = shape_of(batch);
+  destination.probes = probes;
+  return {{{&destination.tokens, &batch.tokens, probes},
+           {&destination.positions, &batch.positions, 0},
+           {&destination.offsets, &batch.offsets, 0},
+           {&destination.loss_rows, &batch.loss_rows, 0},
+           {&destination.target_rows, &batch.target_rows, 0},
+           {&destination.target_tokens, &batch.target_tokens, probes}}};
 }
 
 void HostBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   const std::array<BatchRow, 6> rows = rows_of(batch, destination);
   std::size_t bytes = 0;
-  for (const auto& [view, values] : rows) bytes += values->size() * sizeof(std::int32_t);
+  for (const BatchRow& row : rows) bytes += row.values->size() * sizeof(std::int32_t);
   if (destination.storage.bytes() < bytes) destination.storage = allocate(bytes);
 
-  destination.shape = shape_of(batch);
   auto* to = static_cast<std::int32_t*>(destination.storage.data());
-  for (const auto& [view, values] : rows) {
-    *view = dense(to, DType::i32, 1, static_cast<std::int64_t>(values->size()));
-    to = std::copy(values->begin(), values->end(), to);
+  for (const BatchRow& row : rows) {
+    *row.view = row.at(to);
+    to = std::copy(row.values->begin(), row.values->end(), to);
   }
 }
 
@@ -197,6 +210,28 @@ void check_sharing(const char* operation, const View& output, const View& input)
   }
 }
 
+void check_embed(const ProbeTable& table, const DeviceBatch& batch, const View& words, const View& places,
+                 std::int64_t position_offset, const View& h) {
+  constexpr const char* operation = "embed";
+  check_probes(operation, batch, table);
+  check_shape(operation, "h", h, batch.tokens.cols, words.cols);
+  check_sharing(operation, h, batch.tokens);
+  check_indices(operation, "tokens", batch.tokens, words.rows, batch.probes);
+  if (places) check_indices(operation, "positions", batch.positions, places.rows - position_offset);
+}
+
+void check_score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                 const View& out) {
+  constexpr const char* operation = "score";
+  check_probes(operation, batch, table);
+  check_shape(operation, "x", x, batch.shape.loss_rows, head.in());
+  check_shape(operation, "out", out, 1, batch.shape.targets);
+  check_sharing(operation, out, x);
+  check_sharing(operation, out, batch.target_tokens);
+  check_indices(operation, "target_rows", batch.target_rows, batch.shape.loss_rows);
+  check_indices(operation, "target_tokens", batch.target_tokens, head.out(), batch.probes);
+}
+
 void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x) {
   constexpr const char* operation = "residual_norm";
   check_shape(operation, "x", x, h_in.rows, h_in.cols);
@@ -224,12 +259,24 @@ void check_attention(const DeviceBatch& batch, const AttentionShape& shape, cons
   for (const View& input : {q, k, v}) check_sharing("attention", out, input);
 }
 
-void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit) {
-  const auto* index = indices.as<std::int32_t>();
-  for (std::int64_t i = 0; i < indices.cols; ++i) {
-    if (index[i] < 0 || index[i] >= limit) {
-      throw DeviceError("{}: {}[{}] is {}, expected 0 to {}", operation, operand, i, index[i], limit - 1);
+void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit,
+                   std::int64_t probes) {
+  if (probes == 0 && !indices.shared())
+    throw DeviceError("{}: each probe has {} of its own, expected the same for all", operation, operand);
+  for (std::int64_t p = 0; p < (indices.shared() ? 1 : probes); ++p) {
+    const std::int32_t* index = integers_of(indices, p);
+    for (std::int64_t i = 0; i < indices.cols; ++i) {
+      if (index[i] < 0 || index[i] >= limit) {
+        throw DeviceError("{}: {}[{}] is {}, expected 0 to {}", operation, operand, i, index[i], limit - 1);
+      }
     }
+  }
+}
+
+void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTable& table) {
+  if (batch.probes > 0 && batch.probes != table.count()) {
+    throw DeviceError("{}: the batch has tokens for {} probes, but there are {}", operation, batch.probes,
+                      table.count());
   }
 }
 

@@ -44,12 +44,25 @@ class HostBackend : public Backend {
 };
 
 /// An index row of a batch: its view in the backend's memory and the values that go there.
-using BatchRow = std::pair<View*, const std::vector<std::int32_t>*>;
+struct BatchRow {
+  View* view;
+  const std::vector<std::int32_t>* values;
+  std::int64_t probes;  ///< whose own the values are; 0: shared
+
+  /// The view of the values at `data`.
+  View at(void* data) const;
+};
+/// Sets shape and probes of `destination`. DeviceError where the values are not a row for each probe.
 std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination);
 
 /// The rows of probe p.
 inline Rows<float> rows_of(const View& view, std::int64_t p) {
   return {view.as<float>() + p * view.probe_stride, view.row_stride};
+}
+
+/// The indices of probe p.
+inline const std::int32_t* integers_of(const View& view, std::int64_t p) {
+  return view.as<std::int32_t>() + p * view.probe_stride;
 }
 
 /// How often an operation has to run for `output`: once if it is shared, else once a probe.
@@ -75,12 +88,22 @@ void check_shape(const char* operation, const char* operand, const View& view, s
                  std::int64_t cols);
 /// An output that all probes share must not depend on an input that they do not.
 void check_sharing(const char* operation, const View& output, const View& input);
+/// What embed was given: h's rows are tokens; h is each probe's own where the tokens are.
+void check_embed(const ProbeTable& table, const DeviceBatch& batch, const View& words, const View& places,
+                 std::int64_t position_offset, const View& h);
+/// What score was given: x's rows are loss rows; out is each probe's own where x or the target tokens are.
+void check_score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                 const View& out);
 /// What residual_norm was given: every shape h_in's; h_out, where stored, shared exactly if x is.
 void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x);
 /// What attention was given: a row of q and out for each query row (each token where there are none).
 void check_attention(const DeviceBatch& batch, const AttentionShape& shape, const View& q, const View& k,
                      const View& v, const View& query_rows, const View& out);
-/// Every element of `indices` (one row of i32) is in [0, limit).
-void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit);
+/// Every element of `indices` (one row of i32, or one for each of `probes` probes) is in [0, limit). probes:
+/// 0 where the operation takes none but shared indices.
+void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit,
+                   std::int64_t probes = 0);
+/// A batch with tokens for each probe is of as many probes as the table.
+void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTable& table);
 
 }  // namespace mezzo

@@ -50,14 +50,13 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
-  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
-             View h) override {
-    check_shape("embed", "h", h, batch.tokens.cols, table.cols);
-    check_indices("embed", "tokens", batch.tokens, table.rows);
-    if (positions_table)
-      check_indices("embed", "positions", batch.positions, positions_table.rows - position_offset);
-    reference::embed(rows_of(table, 0), batch.tokens.as<std::int32_t>(), rows_of(positions_table, 0),
-                     batch.positions.as<std::int32_t>(), position_offset, h.rows, h.cols, rows_of(h, 0));
+  void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
+             std::int64_t position_offset, View h) override {
+    check_embed(table, batch, words, places, position_offset, h);
+    for (std::int64_t p = 0; p < copies_of(h, table); ++p) {
+      reference::embed(rows_of(words, 0), integers_of(batch.tokens, p), rows_of(places, 0),
+                       batch.positions.as<std::int32_t>(), position_offset, h.rows, h.cols, rows_of(h, p));
+    }
   }
 
   void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
@@ -173,15 +172,11 @@ class ReferenceBackend final : public HostBackend {
 
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override {
-    check_shape("score", "x", x, batch.shape.loss_rows, head.in());
-    check_shape("score", "out", out, 1, batch.shape.targets);
-    check_sharing("score", out, x);
-    check_indices("score", "target_rows", batch.target_rows, batch.shape.loss_rows);
-    check_indices("score", "target_tokens", batch.target_tokens, head.out());
+    check_score(table, batch, head, x, out);
     std::vector<double> logits(static_cast<std::size_t>(head.out()));
     const auto* loss_rows = batch.target_rows.as<std::int32_t>();
-    const auto* tokens = batch.target_tokens.as<std::int32_t>();
     for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      const std::int32_t* tokens = integers_of(batch.target_tokens, p);
       std::int64_t last = -1;  // the row whose logits are there: targets of one row often stand together
       double total = 0.0;
       for (std::int64_t j = 0; j < batch.shape.targets; ++j) {

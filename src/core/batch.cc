@@ -8,7 +8,7 @@ BatchShape shape_of(const PackedBatch& batch) {
   BatchShape shape{.tokens = batch.token_count(),
                    .sequences = static_cast<std::int64_t>(batch.offsets.size()) - 1,
                    .loss_rows = static_cast<std::int64_t>(batch.loss_rows.size()),
-                   .targets = static_cast<std::int64_t>(batch.target_tokens.size())};
+                   .targets = static_cast<std::int64_t>(batch.target_tokens.size()) / batch.copies()};
   for (std::int64_t s = 0; s < shape.sequences; ++s) {
     shape.longest = std::max<std::int64_t>(shape.longest, batch.offsets[s + 1] - batch.offsets[s]);
   }

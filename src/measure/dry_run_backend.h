@@ -32,7 +32,7 @@ class DryRunBackend : public BackendOver {
   void synchronize() override {}
   void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 
-  void embed(const DeviceBatch&, View, View, std::int64_t, View) override {}
+  void embed(const ProbeTable&, const DeviceBatch&, View, View, std::int64_t, View) override {}
   void residual_norm(const ProbeTable&, View, std::span<const View>, View, const Norm&, View) override {}
   void product(const ProbeTable&, const Product&, std::size_t, View, std::span<const View>,
                Epilogue) override {}

@@ -96,14 +96,15 @@ void ProfiledBackend::upload(std::span<const Probe> probes, NoiseKind noise, Pro
   run(Work::transfer, [&] { inner_.upload(probes, noise, destination); });
 }
 
-void ProfiledBackend::embed(const DeviceBatch& batch, View table, View positions_table,
+void ProfiledBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
                             std::int64_t position_offset, View h) {
-  View read = table;
-  read.rows = batch.shape.tokens;
-  View positions_read = positions_table;
-  positions_read.rows = batch.shape.tokens;
-  count_bytes(Work::rows, {}, {{read, positions_read, h}});
-  run(Work::rows, [&] { inner_.embed(batch, table, positions_table, position_offset, h); });
+  const std::int64_t rows = batch.shape.tokens * (h.shared() ? 1 : table.count());
+  View read = words;
+  read.rows = rows;
+  View places_read = places;
+  places_read.rows = rows;
+  count_bytes(Work::rows, table, {{read, places_read, h}});
+  run(Work::rows, [&] { inner_.embed(table, batch, words, places, position_offset, h); });
 }
 
 void ProfiledBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas,

@@ -48,8 +48,8 @@ class ProfiledBackend final : public BackendOver {
     inner_.repeat(key, enqueue);
   }
 
-  void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
-             View h) override;
+  void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
+             std::int64_t position_offset, View h) override;
   void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                      const Norm& norm, View x) override;
   void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,

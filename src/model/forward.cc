@@ -148,7 +148,8 @@ void Forward::begin() {
   if (backend_ != nullptr) {
     const View positions = spec_.positions ? weights_.embedding(*spec_.positions).codes : View{};
     const std::int64_t offset = spec_.positions ? spec_.at<EmbeddingSpec>(*spec_.positions).offset : 0;
-    backend_->embed(*batch_, weights_.embedding(spec_.embedding).codes, positions, offset, state.h);
+    backend_->embed(one_probe_, *batch_, weights_.embedding(spec_.embedding).codes, positions, offset,
+                    state.h);
     backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
   }
   shared_ = run(0, first_perturbed_block(), std::move(state), true, one_probe_, 0);

@@ -185,12 +185,35 @@ TEST_P(Cuda, Embed) {
   for (const bool learned : {false, true}) {
     const Operand words = operand(0, 50, 33, 1), places = operand(0, 40, 33, 2);
     Operand expected(0, 65, 33, 0);
-    reference->embed(host_batch, words.view, learned ? places.view : View{}, 2, expected.view);
+    reference->embed(table(1), host_batch, words.view, learned ? places.view : View{}, 2, expected.view);
     const Placed device_words = place(words, 1), device_places = place(places, 1);
     const Placed h = room(expected, 1, DType::f32);
-    cuda->embed(batch, device_words.view, learned ? device_places.view : View{}, 2, h.view);
+    cuda->embed(table(1), batch, device_words.view, learned ? device_places.view : View{}, 2, h.view);
     expect_near(h.host(), expected, 1, 0.0);  // one addition: the same bits
   }
+}
+
+TEST_P(Cuda, EmbedOfTokensOfEachProbesOwn) {
+  const PackedBatch own = with_own_tokens(packed({1, 31, 33}, 50), 3, 50);
+  DeviceBatch batch, host_batch;
+  cuda->upload(own, batch);
+  reference->upload(own, host_batch);
+  const Operand words = operand(0, 50, 33, 1), places = operand(0, 40, 33, 2);
+  Operand expected(3, 65, 33, 0);
+  reference->embed(table(3), host_batch, words.view, places.view, 2, expected.view);
+  const Placed device_words = place(words, 1), device_places = place(places, 1);
+  const Placed h = room(expected, 3, DType::f32);
+  cuda->embed(table(3), batch, device_words.view, device_places.view, 2, h.view);
+  expect_near(h.host(), expected, 3, 0.0);
+  EXPECT_THROW(cuda->embed(table(2), batch, device_words.view, device_places.view, 2, h.view), DeviceError);
+
+  RandomProduct head(33, {50}, {0}, false, 5);
+  const DeviceProduct device_head(*cuda, head, dtype);
+  prepare(65, 3, {{&device_head.product, Epilogue{}, true}});
+  const Operand x = operand(3, 65, 33, 3);
+  const Placed device_x = place(x, 3, cuda->input_stride(device_head.product));
+  const Placed scores = room(Operand(3, 1, batch.shape.targets, 0), 3, DType::f32);
+  EXPECT_THROW(cuda->score(table(3), batch, device_head.product, device_x.view, scores.view), DeviceError);
 }
 
 TEST_P(Cuda, ResidualNorm) {

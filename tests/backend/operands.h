@@ -174,4 +174,31 @@ inline PackedBatch packed(const std::vector<std::int32_t>& lengths, std::int32_t
   return batch;
 }
 
+/// The same sequences with other tokens and target tokens for each of `probes` probes.
+inline PackedBatch with_own_tokens(const PackedBatch& shared, std::int64_t probes, std::int32_t vocabulary) {
+  PackedBatch batch = shared;
+  batch.probes = probes;
+  batch.tokens.clear();
+  batch.target_tokens.clear();
+  for (std::int64_t p = 0; p < probes; ++p) {
+    const auto other = [&](std::int32_t token) { return (token + 11 * std::int32_t(p)) % vocabulary; };
+    for (const std::int32_t token : shared.tokens) batch.tokens.push_back(other(token));
+    for (const std::int32_t token : shared.target_tokens) batch.target_tokens.push_back(other(token));
+  }
+  return batch;
+}
+
+/// What probe p of such a batch sees, as a batch that all probes share.
+inline PackedBatch batch_of_probe(const PackedBatch& batch, std::int64_t p) {
+  PackedBatch one = batch;
+  one.probes = 0;
+  const auto cut = [&](const std::vector<std::int32_t>& all, std::vector<std::int32_t>& part) {
+    const std::int64_t count = std::ssize(all) / batch.probes;
+    part.assign(all.begin() + p * count, all.begin() + (p + 1) * count);
+  };
+  cut(batch.tokens, one.tokens);
+  cut(batch.target_tokens, one.target_tokens);
+  return one;
+}
+
 }  // namespace mezzo::test

@@ -55,9 +55,66 @@ TEST_F(Operations, Embed) {
     const Operand words(0, 50, 33, 1), positions(0, 40, 33, 2);
     Operand actual(0, 65, 33, 0), expected(0, 65, 33, 0);
     const View places = learned ? positions.view : View{};
-    cpu->embed(batch, words.view, places, 2, actual.view);
-    reference->embed(batch, words.view, places, 2, expected.view);
+    cpu->embed(table(1), batch, words.view, places, 2, actual.view);
+    reference->embed(table(1), batch, words.view, places, 2, expected.view);
     expect_near(actual, expected, 1, 0.0);  // one addition: the same bits
+  }
+}
+
+// Tokens and target tokens of each probe's own: what a probe gets is what it gets alone.
+TEST_F(Operations, ProbesWithTokensOfTheirOwn) {
+  constexpr std::int64_t probes = 3, vocabulary = 50, hidden = 33, tokens = 65;
+  const PackedBatch all = with_own_tokens(packed({1, 31, 33}, vocabulary), probes, vocabulary);
+  EXPECT_EQ(shape_of(all).tokens, tokens);
+  const RandomProduct head(hidden, {vocabulary}, {0}, true, 5);
+  prepare(tokens, probes, {{&head.product, Epilogue{}, true}});
+  const Operand words(0, vocabulary, hidden, 1), places(0, 40, hidden, 2), x(probes, tokens, hidden, 3);
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    DeviceBatch batch;
+    backend->upload(all, batch);
+    const std::int64_t targets = batch.shape.targets;
+    Operand h(probes, tokens, hidden, 0), scores(probes, 1, targets, 0);
+    backend->embed(table(probes), batch, words.view, places.view, 2, h.view);
+    backend->score(table(probes), batch, head.product, x.view, scores.view);
+    for (std::int64_t p = 0; p < probes; ++p) {
+      DeviceBatch alone;
+      backend->upload(batch_of_probe(all, p), alone);
+      EXPECT_EQ(alone.shape.targets, targets);
+      Operand own_h(0, tokens, hidden, 0), own_scores(1, 1, targets, 0);
+      backend->embed(table(1), alone, words.view, places.view, 2, own_h.view);
+      backend->score(table(1), alone, head.product, x.view.probe(p), own_scores.view);
+      EXPECT_TRUE(same_bits(h.view, p, own_h.view, 0)) << backend->name() << ", probe " << p;
+      EXPECT_TRUE(same_bits(scores.view, p, own_scores.view, 0)) << backend->name() << ", probe " << p;
+      EXPECT_FALSE(p > 0 && same_bits(h.view, p, h.view, 0));
+      EXPECT_FALSE(p > 0 && same_bits(scores.view, p, scores.view, 0));
+    }
+    EXPECT_TRUE(h.untouched_around());
+    EXPECT_TRUE(scores.untouched_around());
+  }
+}
+
+TEST_F(Operations, TokensOfProbesThatAreNotThereAreRefused) {
+  const PackedBatch shared = packed({1, 31, 33}, 50);
+  const Operand words(0, 50, 33, 1), x(0, 65, 33, 3);
+  const RandomProduct head(33, {50}, {0}, true, 5);
+  prepare(65, 3, {{&head.product, Epilogue{}, true}});
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    DeviceBatch batch;
+    backend->upload(with_own_tokens(shared, 3, 50), batch);
+    Operand of_two(2, 65, 33, 0), of_all(0, 65, 33, 0), scores(0, 1, batch.shape.targets, 0);
+    EXPECT_THROW(backend->embed(table(2), batch, words.view, {}, 0, of_two.view), DeviceError);
+    EXPECT_THROW(backend->embed(table(3), batch, words.view, {}, 0, of_all.view), DeviceError);
+    EXPECT_THROW(backend->score(table(3), batch, head.product, x.view, scores.view), DeviceError);
+    // Rows are the same for all probes.
+    Operand some(3, 65, 33, 0);
+    EXPECT_THROW(backend->gather(table(3), x.view, batch.tokens, some.view), DeviceError);
+    PackedBatch uneven = with_own_tokens(shared, 3, 50);
+    uneven.tokens.pop_back();
+    EXPECT_THROW(backend->upload(uneven, batch), DeviceError);
+    PackedBatch outside = with_own_tokens(shared, 3, 50);
+    outside.tokens.back() = 50;
+    backend->upload(outside, batch);
+    EXPECT_THROW(backend->embed(table(3), batch, words.view, {}, 0, some.view), DeviceError);
   }
 }
 

@@ -166,7 +166,7 @@ class Step {
   }
 
   void group(Stopwatch& watch) {
-    watch.time("embed", [&] { backend_->embed(batch_, head_.weight, {}, 0, embedded_); });
+    watch.time("embed", [&] { backend_->embed(table_, batch_, head_.weight.codes, {}, 0, embedded_); });
     for (std::int64_t layer = 0; layer < layers; ++layer) {
       const bool first = layer == 0;
       const View x = first ? x_shared_ : x_;

@@ -50,9 +50,11 @@ struct Rope {
   View sines;    ///< [max positions, dims / 2] fp32
 };
 
-/// A PackedBatch in the backend's memory; every view is one row of i32.
+/// A PackedBatch in the backend's memory; every view is one row of i32. Tokens and target tokens have a probe
+/// stride where each probe has its own.
 struct DeviceBatch {
   BatchShape shape;
+  std::int64_t probes = 0;          ///< PackedBatch::probes
   View tokens, positions;           ///< [T]
   View offsets;                     ///< [S + 1]
   View loss_rows;                   ///< [R]
@@ -144,9 +146,9 @@ class Backend : public DevicePlan {
   virtual void* native_stream() const { return nullptr; }
 
   // ---- the forward
-  /// h[t] = table[tokens[t]] (+ positions_table[positions[t] + position_offset]); h shared.
-  virtual void embed(const DeviceBatch& batch, View table, View positions_table, std::int64_t position_offset,
-                     View h) = 0;
+  /// h[p, t] = words[tokens[p, t]] (+ places[positions[t] + position_offset]).
+  virtual void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
+                     std::int64_t position_offset, View h) = 0;
   /// h_out = h_in + sum of deltas in order (0 to 2, each shared or per-probe); x = norm(h_out). h_out may be
   /// h_in; an h_out without data is not stored; with one that is, x may be the last delta. x's dtype is the
   /// activations'.
@@ -167,7 +169,7 @@ class Backend : public DevicePlan {
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
-  /// out[p, j] = log softmax(head x[p, target_rows[j]])[target_tokens[j]], fp32. x [R, H]; out [1, Q]
+  /// out[p, j] = log softmax(head x[p, target_rows[j]])[target_tokens[p, j]], fp32. x [R, H]; out [1, Q]
   /// for each probe. The logits are never kept whole where they would not fit.
   virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                      View out) = 0;

@@ -21,8 +21,8 @@ std::string_view name_of(Residence residence);  ///< "the device", "a host ring"
 struct Weight {
   WeightType type = WeightType::f32;
   Residence residence = Residence::device;
-  View codes;                    ///< [out, in]; dtype is the type's own for f32 and bf16
-  View scales;                   ///< [out, groups of a row] fp32; empty for f32 and bf16
+  View codes = {};               ///< [out, in]; dtype is the type's own for f32 and bf16
+  View scales = {};              ///< [out, groups of a row] fp32; empty for f32 and bf16
   std::int64_t stored_rows = 0;  ///< of the codes' storage, which may have more than out(); 0: out()
   /// Elements behind `in` of a row that a backend may write tails' columns to. Products whose tails have no
   /// room here add them in scratch.

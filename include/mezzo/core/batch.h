@@ -5,18 +5,22 @@
 
 namespace mezzo {
 
-/// Several sequences packed one after another. All probes of a step see the same batch.
-/// T tokens, S sequences, R loss rows, Q targets in those rows.
+/// Several sequences packed one after another: T tokens, S sequences, R loss rows, Q targets in those rows.
+/// All probes see the same tokens, or each its own (what it generated) in sequences of the same lengths.
 struct PackedBatch {
-  std::vector<std::int32_t> tokens;     ///< [T]
+  /// How many probes have tokens and target tokens of their own, one probe's behind the other's; 0: all share
+  /// one. The rest of the batch is the same for all.
+  std::int64_t probes = 0;
+  std::vector<std::int32_t> tokens;     ///< [T], or [probes][T]
   std::vector<std::int32_t> positions;  ///< [T] place in its own sequence, from 0
   std::vector<std::int32_t> offsets;    ///< [S + 1] sequence s is tokens [offsets[s], offsets[s + 1])
   std::vector<std::int32_t> loss_rows;  ///< [R] ascending rows whose next-token distribution is read
   /// Target j asks for log p(target_tokens[j] | row loss_rows[target_rows[j]]).
   std::vector<std::int32_t> target_rows;    ///< [Q] index into loss_rows
-  std::vector<std::int32_t> target_tokens;  ///< [Q] token ids
+  std::vector<std::int32_t> target_tokens;  ///< [Q], or [probes][Q], token ids
 
-  std::int64_t token_count() const { return static_cast<std::int64_t>(tokens.size()); }
+  std::int64_t copies() const { return probes > 0 ? probes : 1; }
+  std::int64_t token_count() const { return static_cast<std::int64_t>(tokens.size()) / copies(); }
 };
 
 /// The sizes that decide how much memory a forward needs.
