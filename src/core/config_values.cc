@@ -188,6 +188,21 @@ std::string Path::parse(const Value& value) const {
 
 // ---- maps and lists -------------------------------------------------------------------------------------
 
+namespace {
+
+/// The first {name} in a text, or "".
+std::string field_in(std::string_view text) {
+  for (std::size_t open = text.find('{'); open != text.npos; open = text.find('{', open + 1)) {
+    const std::size_t end = text.find_first_of("{}", open + 1);
+    if (end != text.npos && text[end] == '}' && end > open + 1) {
+      return std::string(text.substr(open, end - open + 1));
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
 std::string VerbalizersType::range() const {
   return "a map of at least two entries, the text of a label: a non-empty option";
 }
@@ -216,6 +231,11 @@ std::vector<Verbalizer> VerbalizersType::parse(const Value& value) const {
     if (!is_text(option) || option.text.empty()) {
       value.fail(option, fmt::format("expected a non-empty text as the option of label '{}', found {}{}",
                                      name, found(option), text_hint(option)));
+    }
+    if (const std::string field = field_in(option.text); !field.empty()) {
+      value.fail(option, fmt::format("the option of label '{}' holds {}; expected a literal text: fields are "
+                                     "filled in in data.task.template alone",
+                                     name, yaml::printable(field)));
     }
     if (const auto [other, is_new] = labels.emplace(option.text, label); !is_new) {
       value.fail(option,

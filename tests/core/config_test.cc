@@ -560,6 +560,11 @@ TEST(Config, Verbalizers) {
   EXPECT_EQ(parsed(minimal, {"data.task.verbalizers.0=\" x=y\"", "data.task.verbalizers.1=\" z\""})
                 .data.task.verbalizers,
             (V{{"0", " x=y"}, {"1", " z"}}));
+  EXPECT_EQ(with("data.task.verbalizers={0: \" {\", 1: \" }{}\"}"), (V{{"0", " {"}, {"1", " }{}"}}));
+  for (const char* option : {" {answer}", " {{answer}}", "a { {b c}"}) {
+    EXPECT_ERROR(override_error(fmt::format("data.task.verbalizers.1=\"{}\"", option)),
+                 "data.task.verbalizers: the option of label '1' holds {", "data.task.template");
+  }
   EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\", \"0\": \" b\"}"), "repeats the key '0'");
   EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\"}"), "at least two", "found 1");
   EXPECT_ERROR(override_error("data.task.verbalizers={}"), "at least two");
