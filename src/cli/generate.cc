@@ -104,7 +104,8 @@ VerbAction add_generate(CLI::App& verb) {
   return [arguments](VerbContext& context) {
     const Placement placement = place(arguments->device.runtime(), context.exchange);
     const ModelFiles files(arguments->model);
-    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
+    const std::unique_ptr<Tokenizer> tokenizer =
+        load_tokenizer(arguments->model, files.description.vocabulary);
     std::vector<std::int32_t> ids = tokenizer->encode(arguments->prompt, false);
     if (const auto start = tokenizer->start_token()) ids.insert(ids.begin(), *start);
     if (ids.empty()) throw UsageError("--prompt: is empty, and this tokenizer puts no start token before it");

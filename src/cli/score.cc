@@ -23,7 +23,8 @@ VerbAction add_score(CLI::App& verb) {
   return [arguments](VerbContext& context) {
     const Placement placement = place(arguments->device.runtime(), context.exchange);
     const ModelFiles files(arguments->model);
-    const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
+    const std::unique_ptr<Tokenizer> tokenizer =
+        load_tokenizer(arguments->model, files.description.vocabulary);
     TaskConfig config;
     config.type = TaskType::completion;
     config.loss = TaskLoss::language_model;

@@ -35,6 +35,16 @@ PromptTemplate template_of(const TaskConfig& config) {
   return PromptTemplate(parse_template(config.prompt_template.value(), "data.task.template"));
 }
 
+/// What `encode` gives, with the line in the errors of the tokenizer.
+template <typename Encode>
+std::vector<std::int32_t> ids_at(const std::string& where, Encode&& encode) {
+  try {
+    return encode();
+  } catch (const InputError& error) {
+    throw InputError("{}: {}", where, error.what());
+  }
+}
+
 std::int64_t length(const std::vector<std::int32_t>& ids) { return static_cast<std::int64_t>(ids.size()); }
 
 }  // namespace
@@ -74,8 +84,8 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
 
 std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, std::int64_t longest_option,
                                               const std::string& where) const {
-  const std::vector<std::int32_t> ids =
-      template_.encode(std::move(values), tokenizer_, max_length_ - longest_option);
+  const std::vector<std::int32_t> ids = ids_at(
+      where, [&] { return template_.encode(std::move(values), tokenizer_, max_length_ - longest_option); });
   if (length(ids) + longest_option > max_length_) {
     throw InputError("{}: {} tokens are needed at least, but data.max_length is {}", where,
                      length(ids) + longest_option, max_length_);
@@ -108,8 +118,8 @@ Example Task::encode(std::string_view json_line, const std::string& path, std::s
     example.options = options_;
     example.prompt = encode_prompt(std::move(values), longest_option_, where);
   } else {
-    std::vector<std::int32_t> completion =
-        tokenizer_.encode(string_field(record, target_field_, where), false);
+    const std::string text = string_field(record, target_field_, where);
+    std::vector<std::int32_t> completion = ids_at(where, [&] { return tokenizer_.encode(text, false); });
     if (completion.empty()) throw InputError("{}: field {} has no tokens", where, quote(target_field_));
     example.prompt = encode_prompt(std::move(values), length(completion), where);
     example.options.push_back(std::move(completion));

@@ -6,15 +6,24 @@
 
 #include "mezzo/core/error.h"
 #include "mezzo/core/utf8.h"
+#include "mezzo/data/tokenizer_config.h"
 #include "mezzo/data/tokenizer_json.h"
+#include "mezzo/io/json_cursor.h"
 #include "mezzo/io/json_file.h"
+#include "mezzo/io/sha256.h"
 
 namespace mezzo {
 namespace {
 
+using Json = nlohmann::json;
+
 class ByteLevelTokenizer final : public Tokenizer {
  public:
-  explicit ByteLevelTokenizer(TokenizerParts parts) : parts_(std::move(parts)) {}
+  ByteLevelTokenizer(TokenizerParts parts, std::optional<std::int64_t> model_vocabulary)
+      : parts_(std::move(parts)), model_vocabulary_(model_vocabulary) {
+    check(parts_.prefix);
+    check(parts_.suffix);
+  }
 
   std::vector<std::int32_t> encode(std::string_view text, bool with_special) const override {
     if (const auto bad = find_invalid_utf8(text)) {
@@ -28,6 +37,7 @@ class ByteLevelTokenizer final : public Tokenizer {
     parts_.added_tokens.split(
         text, [&](std::string_view plain) { parts_.pre_tokenizer.split(plain, encode_piece); },
         [&](std::int32_t id) { ids.push_back(id); });
+    check(ids);
     if (with_special) ids.insert(ids.end(), parts_.suffix.begin(), parts_.suffix.end());
     return ids;
   }
@@ -48,31 +58,78 @@ class ByteLevelTokenizer final : public Tokenizer {
     return parts_.prefix.empty() ? std::nullopt : std::optional(parts_.prefix.front());
   }
 
-  std::int64_t vocabulary_size() const override {
-    return static_cast<std::int64_t>(parts_.bytes_of_id.size());
-  }
+  std::int64_t vocabulary_size() const override { return parts_.vocabulary_size; }
 
  private:
+  void check(std::span<const std::int32_t> ids) const {
+    if (!model_vocabulary_) return;
+    for (const std::int32_t id : ids) {
+      if (id < *model_vocabulary_) continue;
+      throw InputError("the token {} has the id {}, but the model's vocab_size is {}",
+                       quote(*parts_.bytes_of_id[static_cast<std::size_t>(id)]), id, *model_vocabulary_);
+    }
+  }
+
   TokenizerParts parts_;
+  std::optional<std::int64_t> model_vocabulary_;
 };
+
+namespace fs = std::filesystem;
+
+/// The files of a tokenizer, read and put together.
+struct Source {
+  std::string file;  ///< the tokenizer.json
+  Json document;     ///< as transformers reads it beside the other files
+  std::string config_file;
+  Json config = Json::object();  ///< tokenizer_config.json; empty without one
+};
+
+Source read_source(const std::string& path) {
+  std::error_code ignored;  // what cannot be looked at is reported when it is opened
+  const bool is_directory = fs::is_directory(path, ignored);
+  const auto in_directory = [&](const char* name) { return (fs::path(path) / name).string(); };
+  const auto is_there = [&](const std::string& file) { return fs::exists(file, ignored); };
+  Source source{.file = is_directory ? in_directory("tokenizer.json") : path,
+                .document = {},
+                .config_file = in_directory("tokenizer_config.json")};
+  const std::string sentencepiece = is_directory ? in_directory("tokenizer.model") : path;
+  const bool is_sentencepiece = fs::path(sentencepiece).filename() == "tokenizer.model";
+  if (is_sentencepiece && (!is_directory || (!is_there(source.file) && is_there(sentencepiece)))) {
+    throw InputError("{}: a SentencePiece tokenizer is not served yet; expected a tokenizer.json",
+                     sentencepiece);
+  }
+  source.document = read_json_file(source.file);
+  if (!is_directory) return source;
+  if (is_there(source.config_file)) {
+    source.config = read_json_file(source.config_file);
+    apply_tokenizer_config(JsonCursor(source.config, source.config_file), source.document, source.file);
+  }
+  for (const char* name : {"added_tokens.json", "special_tokens_map.json"}) {
+    const std::string file = in_directory(name);
+    if (source.config.contains("added_tokens_decoder") || !is_there(file)) continue;
+    const Json names = read_json_file(file);
+    check_older_file(JsonCursor(names, file), source.document);
+  }
+  return source;
+}
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;  // what cannot be looked at is reported when it is opened
-  fs::path file = path;
-  if (fs::is_directory(file, ignored)) {
-    file /= "tokenizer.json";
-    const fs::path sentencepiece = file.parent_path() / "tokenizer.model";
-    if (!fs::exists(file, ignored) && fs::exists(sentencepiece, ignored)) file = sentencepiece;
-  }
-  if (file.filename() == "tokenizer.model") {
-    throw InputError("{}: a SentencePiece tokenizer is not served yet; expected a tokenizer.json",
-                     file.string());
-  }
-  const std::string name = file.string();
-  return std::make_unique<ByteLevelTokenizer>(read_tokenizer_json(read_json_file(name), name));
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
+                                          std::optional<std::int64_t> model_vocabulary) {
+  const Source source = read_source(path);
+  TokenizerParts parts = read_tokenizer_json(source.document, source.file);
+  check_start_and_end(JsonCursor(source.config, source.config_file), parts, source.file);
+  return std::make_unique<ByteLevelTokenizer>(std::move(parts), model_vocabulary);
+}
+
+std::string tokenizer_hash(const std::string& path) {
+  Source source = read_source(path);
+  for (const char* unused : {"truncation", "padding"}) source.document.erase(unused);
+  Sha256 hash;
+  const std::string text = source.document.dump();
+  hash.update(std::as_bytes(std::span(text)));
+  return hash.hex();
 }
 
 }  // namespace mezzo

@@ -221,7 +221,21 @@ bool read_pre_tokenizer(const JsonCursor& field, std::vector<PreTokenizer::Step>
   return false;
 }
 
-// ---- post-processor -----------------------------------------------------------------------------------
+// ---- normalizer and post-processor
+// -----------------------------------------------------------------------------------
+
+void refuse_normalizer(const JsonCursor& field) {
+  if (field.is_unset()) return;
+  if (field["type"].text() != "Sequence") field.refuse("null");
+  for (const JsonCursor& element : field["normalizers"].elements()) refuse_normalizer(element);
+}
+
+std::int32_t known_id_of(const JsonCursor& field, const TokenizerParts& parts) {
+  const std::int32_t id = id_of(field);
+  const auto index = static_cast<std::size_t>(id);
+  if (index >= parts.bytes_of_id.size() || !parts.bytes_of_id[index]) field.fail("an id of the vocabulary");
+  return id;
+}
 
 void read_template(const JsonCursor& field, TokenizerParts& parts) {
   const JsonCursor single = field["single"];
@@ -238,11 +252,7 @@ void read_template(const JsonCursor& field, TokenizerParts& parts) {
     const JsonCursor tokens = field["special_tokens"][special["id"].text()];
     if (tokens.is_unset()) special["id"].fail("a key of special_tokens");
     for (const JsonCursor& element : tokens["ids"].elements()) {
-      const std::int32_t id = id_of(element);
-      const auto index = static_cast<std::size_t>(id);
-      if (index >= parts.bytes_of_id.size() || !parts.bytes_of_id[index])
-        element.fail("an id of the vocabulary");
-      (text_seen ? parts.suffix : parts.prefix).push_back(id);
+      (text_seen ? parts.suffix : parts.prefix).push_back(known_id_of(element, parts));
     }
   }
   if (!text_seen) single.refuse("a template with the sequence A");
@@ -257,11 +267,21 @@ bool read_post_processor(const JsonCursor& field, TokenizerParts& parts) {
     read_template(field, parts);
     return true;
   }
-  if (type != "Sequence") field.refuse("ByteLevel, TemplateProcessing or a Sequence of these");
+  if (type == "RobertaProcessing" || type == "BertProcessing") {
+    // Each a pair of a token and its id.
+    for (const auto& [name, ids] : {std::pair("cls", &parts.prefix), std::pair("sep", &parts.suffix)}) {
+      const std::vector<JsonCursor> pair = field[name].elements();
+      if (pair.size() != 2) field[name].fail("a token and its id");
+      ids->push_back(known_id_of(pair[1], parts));
+    }
+    return true;
+  }
+  if (type != "Sequence") {
+    field.refuse("ByteLevel, TemplateProcessing, RobertaProcessing, BertProcessing or a Sequence of these");
+  }
   bool has_template = false;
   for (const JsonCursor& element : field["processors"].elements()) {
-    if (has_template && element["type"].text() != "ByteLevel")
-      element.refuse("one TemplateProcessing at most");
+    if (has_template && element["type"].text() != "ByteLevel") element.refuse("one that adds tokens at most");
     has_template |= read_post_processor(element, parts);
   }
   return has_template;
@@ -274,7 +294,7 @@ TokenizerParts read_tokenizer_json(const Json& document, const std::string& file
   if (const JsonCursor version = root["version"]; !version.is_unset() && version.text() != "1.0") {
     version.refuse("\"1.0\"");
   }
-  if (!root["normalizer"].is_unset()) root["normalizer"].refuse("null");
+  refuse_normalizer(root["normalizer"]);
 
   const JsonCursor model = root["model"];
   if (!model.is_object()) model.fail("an object");
@@ -293,7 +313,11 @@ TokenizerParts read_tokenizer_json(const Json& document, const std::string& file
   const Json::object_t& vocabulary = read_vocabulary(model);
   std::vector<AddedToken> added_tokens = read_added_tokens(root["added_tokens"], vocabulary);
   auto bytes_of_id = table_of_bytes(vocabulary, added_tokens, root["added_tokens"]);
+  std::int64_t vocabulary_size = 0;
+  for (const auto& [token, id] : vocabulary)
+    vocabulary_size = std::max(vocabulary_size, id.get<std::int64_t>() + 1);
   TokenizerParts parts{.bytes_of_id = std::move(bytes_of_id),
+                       .vocabulary_size = vocabulary_size,
                        .added_tokens = AddedTokens(std::move(added_tokens)),
                        .pre_tokenizer = PreTokenizer(std::move(steps)),
                        .model = read_model(model, vocabulary),

@@ -36,8 +36,8 @@ std::optional<Adapter> read_start(const LoraConfig& config, const Description& d
 
 void check_tokens(const Tokenizer& tokenizer, const Description& description, const std::string& directory) {
   if (tokenizer.vocabulary_size() > description.vocabulary) {
-    throw InputError("{}: tokenizer.json has ids up to {}, but config.json's vocab_size is {}", directory,
-                     tokenizer.vocabulary_size() - 1, description.vocabulary);
+    throw InputError("{}: tokenizer.json's vocabulary has ids up to {}, but config.json's vocab_size is {}",
+                     directory, tokenizer.vocabulary_size() - 1, description.vocabulary);
   }
 }
 
@@ -155,7 +155,7 @@ std::int64_t max_length_of(const DataConfig& config, const Description& descript
 
 WorkInputs::WorkInputs(const Description& description, const Config& config, ConfigUse use,
                        const std::string& saved_adapter)
-    : tokenizer(load_tokenizer(config.model.path)),
+    : tokenizer(load_tokenizer(config.model.path, description.vocabulary)),
       task(config.data.task, *tokenizer, max_length_of(config.data, description)),
       start(read_start(config.lora, description, saved_adapter)),
       adapter(start ? start->config : adapter_config(config.lora)),

@@ -93,6 +93,7 @@ void check_identity(const RunHeader& run, const RunHeader& now, const std::strin
   for (const IdentityEntry& entry : run.identity) before[entry.key] = entry.value;
   for (const IdentityEntry& entry : now.identity) {
     const auto found = before.find(entry.key);
+    if (found == before.end() && entry.key == tokenizer_key) continue;
     const std::string value = found == before.end() ? "not set" : found->second;
     if (value != entry.value) {
       throw UsageError(

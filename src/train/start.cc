@@ -1,5 +1,6 @@
 #include "mezzo/train/start.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -33,6 +34,16 @@ void remove_snapshots(const RunFolder& folder, const std::function<bool(const Sn
     std::filesystem::remove(file.path);
     std::filesystem::remove(sha256_sidecar_path(file.path));
   }
+}
+
+void warn_of_unknown_tokenizer(const RunHeader& run, const std::string& place, const Warn& warn) {
+  const bool is_known = std::ranges::any_of(
+      run.identity, [](const IdentityEntry& entry) { return entry.key == tokenizer_key; });
+  if (is_known) return;
+  warn(
+      fmt::format("{}: the version that began the run did not record its tokenizer; it goes on with the one "
+                  "that the model has now",
+                  place));
 }
 
 /// A folder's first look at what the config asks for.
@@ -103,7 +114,10 @@ RunStart Opening::go_on_from(const std::string& snapshot_path) {
   const Snapshot snapshot = read_snapshot(snapshot_path);
   check_identity(snapshot.header, header_, snapshot_path);
   const auto own = std::filesystem::path(folder_.snapshots());
-  if (std::filesystem::path(snapshot_path).parent_path() != own) return begin_from(snapshot, snapshot_path);
+  if (std::filesystem::path(snapshot_path).parent_path() != own) {
+    warn_of_unknown_tokenizer(snapshot.header, snapshot_path, warn_);
+    return begin_from(snapshot, snapshot_path);
+  }
   const std::uint64_t step = snapshot.state.step;
   const TrajectoryScan all = take_header();
   if (all.end_step > step && !overwrite_) {
@@ -140,6 +154,7 @@ RunStart Opening::begin_from(const Snapshot& snapshot, const std::string& snapsh
 TrajectoryScan Opening::take_header() {
   TrajectoryScan all = scan_trajectory(folder_.trajectory());
   check_identity(all.header, header_, folder_.path);
+  warn_of_unknown_tokenizer(all.header, folder_.path, warn_);
   if (all.end.kind != RecordEnd::Kind::clean) warn_(all.end.reason);
   header_ = all.header;
   return all;

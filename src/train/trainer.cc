@@ -9,6 +9,7 @@
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
+#include "mezzo/data/pattern.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
 #include "mezzo/io/json_lines.h"
@@ -162,23 +163,21 @@ void Trainer::open() {
   check_own_devices(exchange_, placement_, starting_);
   if (exchange_.size() == 1) return;
   std::string binary;
-  std::string tokenizer;
-  together(exchange_, starting_, [&] {
-    binary = sha256_of_file("/proc/self/exe");
-    tokenizer = sha256_of_file(config_.model.path + "/tokenizer.json");
-  });
+  together(exchange_, starting_, [&] { binary = sha256_of_file("/proc/self/exe"); });
   check_same(exchange_, "the SHA-256 of the mezzo executable", binary, starting_);
-  check_same(exchange_, "the SHA-256 of tokenizer.json", tokenizer, starting_);
+  check_same(exchange_, "the library of the tokenizer's patterns", pattern_library(), starting_);
   check_same(exchange_, "the MPI library", exchange_.library(), starting_);
 }
 
 void Trainer::make_header() {
   // One rank a host reads the weights; their hashes must agree.
   std::string hash;
+  std::string tokenizer;
   std::string train_hash;
   std::string validation_hash;  // empty without data.validation
   together(exchange_, starting_, [&] {
     if (exchange_.local_rank() == 0) hash = inputs_->files.hash(placement_.threads);
+    tokenizer = tokenizer_hash(config_.model.path);
     train_hash = sha256_of_file(*config_.data.train);
     if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
@@ -193,6 +192,7 @@ void Trainer::make_header() {
                                 "{}, expected {}",
                                 exchange_.name_of_rank(rank), exchange_.name_of_rank(0), other, hashes[0])});
   }
+  check_same(exchange_, "the tokenizer's hash", tokenizer, starting_);
   check_same(exchange_, "the data's SHA-256", train_hash + " " + validation_hash, starting_);
 
   // What a value comes to counts, whether it was written out or left to the model or the adapter.
@@ -204,6 +204,7 @@ void Trainer::make_header() {
                                   .names = inputs_->adapter.target_modules};
   resolved.lora.layers_to_transform = inputs_->adapter.layers_to_transform;
   header_.identity.push_back({"model.hash", header_.base_hash});
+  header_.identity.push_back({tokenizer_key, "sha256:" + tokenizer});
   for (IdentityEntry entry : identity(resolved)) {
     // Files are what they hold, wherever they lie.
     if (entry.key == "data.train") entry.value = "sha256:" + train_hash;

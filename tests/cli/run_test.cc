@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "file_size_limit.h"
+#include "mezzo/io/record_file.h"
 #include "program.h"
 
 namespace mezzo::test {
@@ -203,6 +204,46 @@ TEST_F(RunTest, OtherIdentityIsRefused) {
   ASSERT_EQ(other.errors().size(), 1u) << other.err;
   EXPECT_NE(other.errors()[0].find("zo.epsilon is 0.01 there, but 0.02 now"), std::string::npos) << other.err;
   EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
+}
+
+TEST_F(RunTest, AnotherTokenizerIsAnotherRun) {
+  std::filesystem::copy(MEZZO_SOURCE_DIR "/configs/quickstart/llama2m", scratch_ / "model",
+                        std::filesystem::copy_options::recursive);
+  const std::string with_model = "model.path=" + (scratch_ / "model");
+  const std::string expected = final_hash("run", with_model);
+
+  // Another layout of the file is the same tokenizer.
+  nlohmann::json tokenizer = nlohmann::json::parse(read_all(scratch_ / "model/tokenizer.json"));
+  scratch_.write("model/tokenizer.json", tokenizer.dump(2));
+  const Outcome same = run(scratch_, train(scratch_ / "run", with_model));
+  EXPECT_EQ(same.status, 0) << same.err;
+
+  tokenizer["pre_tokenizer"]["add_prefix_space"] = true;
+  scratch_.write("model/tokenizer.json", tokenizer.dump());
+  const Outcome other = run(scratch_, train(scratch_ / "run", with_model));
+  EXPECT_EQ(other.status, 2) << other.err;
+  ASSERT_EQ(other.errors().size(), 1u) << other.err;
+  EXPECT_NE(other.errors()[0].find("model.tokenizer is sha256:"), std::string::npos) << other.err;
+
+  // The record of a version that did not know of it goes on, and says so.
+  const RecordReader with_tokenizer(scratch_ / "run/trajectory");
+  const std::span<const std::byte> header = with_tokenizer.header();
+  nlohmann::json json =
+      nlohmann::json::parse(std::string(reinterpret_cast<const char*>(header.data()), header.size()));
+  nlohmann::json& identity = json["identity"];
+  const std::size_t entries = identity.size();
+  std::erase_if(identity.get_ref<nlohmann::json::array_t&>(),
+                [](const nlohmann::json& entry) { return entry[0] == "model.tokenizer"; });
+  ASSERT_EQ(identity.size(), entries - 1);
+  std::filesystem::rename(scratch_ / "run/trajectory", scratch_ / "trajectory");
+  const std::string text = json.dump();
+  RecordWriter writer = RecordWriter::create(scratch_ / "run/trajectory", std::as_bytes(std::span(text)));
+  RecordReader records(scratch_ / "trajectory");
+  while (const auto payload = records.next()) writer.append(*payload);
+  const Outcome old = run(scratch_, train(scratch_ / "run", with_model));
+  EXPECT_EQ(old.status, 0) << old.err;
+  EXPECT_NE(old.err.find("did not record its tokenizer"), std::string::npos) << old.err;
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "run"), expected);
 }
 
 TEST_F(RunTest, SnapshotOfAnotherRunBeginsThisOne) {

@@ -161,7 +161,7 @@ TEST(Tokenizer, AnAddedTokenDecodesToItsOwnText) {
   const auto tokenizer = tokenizer_of(document);
   EXPECT_EQ(tokenizer->encode("\u00E9\u0120", false), Ids{id});
   EXPECT_EQ(tokenizer->decode(Ids{id}), "\u00E9\u0120");
-  EXPECT_EQ(tokenizer->vocabulary_size(), id + 1);
+  EXPECT_EQ(tokenizer->vocabulary_size(), id);
 }
 
 // ---- broken input -------------------------------------------------------------------------------------
@@ -273,8 +273,12 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
   refuses("/pre_tokenizer", many, "pre_tokenizer has 65 steps");
   refuses("/decoder", nullptr, "decoder is null");
   refuses("/decoder", {{"type", "Metaspace"}}, "decoder is of the type \"Metaspace\"");
-  refuses("/post_processor", {{"type", "RobertaProcessing"}},
-          "post_processor is of the type \"RobertaProcessing\"");
+  refuses("/post_processor", {{"type", "Truncation"}}, "post_processor is of the type \"Truncation\"");
+  refuses("/post_processor", {{"type", "RobertaProcessing"}}, "post_processor.cls is missing");
+  refuses("/post_processor", {{"type", "BertProcessing"}, {"cls", {"a", 0}}, {"sep", {"x", 99999}}},
+          "post_processor.sep[1] is 99999");
+  refuses("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}}}},
+          "normalizer.normalizers[0] is of the type \"NFC\"");
   const auto processing = [](const Json& single) {
     const Json bos = {{"id", "x"}, {"ids", {3}}, {"tokens", {"x"}}};
     const Json far = {{"id", "y"}, {"ids", {99999}}, {"tokens", {"y"}}};

@@ -1,5 +1,5 @@
 #pragma once
-// Text to token ids and back, as a model's tokenizer.json says.
+// Text to token ids and back, as a model's tokenizer files say.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -27,12 +27,20 @@ class Tokenizer {
   /// The token that the post-processor puts first, if it puts one there.
   virtual std::optional<std::int32_t> start_token() const = 0;
 
-  /// One more than the largest id, added tokens included.
+  /// One more than the largest id, added tokens apart.
   virtual std::int64_t vocabulary_size() const = 0;
 };
 
-/// Reads a tokenizer.json, or the one in a model's directory. What this version does not serve is an
-/// InputError that names the file and the field.
-std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path);
+/// Reads a model's directory: its tokenizer.json, with what tokenizer_config.json adds to it
+/// (docs/tokenizers.md); or a tokenizer.json by itself. What this version does not serve is an InputError
+/// that names the file and the field. With `model_vocabulary`, the number of ids that the model has, encode()
+/// and this function throw an InputError for an id beyond it.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
+                                          std::optional<std::int64_t> model_vocabulary = std::nullopt);
+
+/// SHA-256, in hexadecimal, of what decides the ids of the tokenizer that load_tokenizer() reads from there:
+/// tokenizer.json without `truncation` and `padding`, as tokenizer_config.json changes it. The layout of the
+/// files, the order of their keys and keys that change nothing do not count.
+std::string tokenizer_hash(const std::string& path);
 
 }  // namespace mezzo

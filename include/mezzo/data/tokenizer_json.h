@@ -18,6 +18,7 @@ inline constexpr std::int32_t max_token_id = (1 << 24) - 1;
 /// What a tokenizer.json amounts to.
 struct TokenizerParts {
   std::vector<std::optional<std::string>> bytes_of_id;  ///< nothing where an id is not used
+  std::int64_t vocabulary_size = 0;                     ///< added tokens apart
   AddedTokens added_tokens;
   PreTokenizer pre_tokenizer;
   BytePairEncoding model;

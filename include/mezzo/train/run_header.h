@@ -12,8 +12,9 @@ namespace mezzo {
 
 /// What a run is: enough to rebuild its trainables, and to tell whether a config continues it.
 struct RunHeader {
-  std::vector<IdentityEntry> identity;  ///< config keys, then model.hash, runtime.device, runtime.dtype
-  std::string base_model;               ///< path
+  std::vector<IdentityEntry>
+      identity;            ///< config keys, then model.hash, model.tokenizer, runtime.device, runtime.dtype
+  std::string base_model;  ///< path
   std::string base_hash;
   AdapterConfig adapter;
   std::vector<TrainableSpec> trainables;
@@ -30,7 +31,11 @@ struct RunHeader {
   static RunHeader from_json(const std::string& text, const std::string& source);
 };
 
-/// UsageError naming the first key whose value differs, and both values.
+/// The key of the tokenizer in a run's identity. Records of early versions lack it.
+inline constexpr const char* tokenizer_key = "model.tokenizer";
+
+/// UsageError naming the first key whose value differs, and both values. A record without the tokenizer's key
+/// agrees with any.
 void check_identity(const RunHeader& run, const RunHeader& now, const std::string& folder);
 
 /// The JSON text of an adapter's config, as headers and snapshots hold it.
