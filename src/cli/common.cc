@@ -14,8 +14,7 @@ namespace {
 
 AdapterSource source_of(Adapter adapter) {
   return {.kind = "adapter",
-          .config = adapter.config,
-          .trainables = std::move(adapter.specs),
+          .space = space_of(adapter),
           .base_model = adapter.base_model,
           .state = {.step = 0, .values = std::move(adapter.values)},
           .run = std::nullopt};
@@ -34,8 +33,7 @@ AdapterSource AdapterSource::from_adapter(const std::string& directory, const De
 AdapterSource AdapterSource::from_snapshot(const std::string& file) {
   Snapshot snapshot = read_snapshot(file);
   return {.kind = "snapshot",
-          .config = snapshot.header.adapter,
-          .trainables = snapshot.header.trainables,
+          .space = snapshot.header.space,
           .base_model = snapshot.header.base_model,
           .state = std::move(snapshot.state),
           .run = std::move(snapshot.header)};
@@ -47,13 +45,9 @@ AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log)
   if (scan.end.kind != RecordEnd::Kind::clean) log.warning("{}", scan.end.reason);
   RunState state = nearest_state(folder, scan.header, scan.end_step,
                                  [&](const std::string& text) { log.warning("{}", text); });
-  const std::unique_ptr<Backend> backend = make_backend({});
-  Trainables trainables = make_trainables(*backend, scan.header.trainables, state.values);
-  replay_records(folder.trajectory(), scan.header, state.step, scan.end_step, *backend, trainables);
-  state = {.step = scan.end_step, .values = read_values(*backend, trainables)};
+  state = replayed(folder.trajectory(), scan.header, state, scan.end_step);
   return {.kind = "run",
-          .config = scan.header.adapter,
-          .trainables = scan.header.trainables,
+          .space = scan.header.space,
           .base_model = scan.header.base_model,
           .state = std::move(state),
           .run = scan.header};
@@ -110,12 +104,6 @@ void add_device_options(CLI::App& verb, DeviceOptions& options) {
       ->check(CLI::PositiveNumber);
 }
 
-void check_belongs(const AdapterConfig& config, const std::vector<TrainableSpec>& trainables,
-                   const Description& description, const std::string& model) {
-  if (lora_trainables(description, config) == trainables) return;
-  throw InputError("{}: the adapter's tensors do not belong to this model", model);
-}
-
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log) {
   if (!adapter.run) return;
   const std::string hash = files.hash(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
@@ -130,9 +118,9 @@ std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSo
   model->backend = make_backend(placement.backend_options());
   Perturbations perturbations;
   if (adapter != nullptr) {
-    check_belongs(adapter->config, adapter->trainables, files.description, files.directory);
-    model->trainables = make_trainables(*model->backend, adapter->trainables, adapter->state.values);
-    perturbations = lora_perturbations(files.description, adapter->config, model->trainables);
+    adapter->space->check_model(files.description, files.directory);
+    model->trainables = make_trainables(*model->backend, adapter->space->trainables(), adapter->state.values);
+    perturbations = adapter->space->perturbations(files.description, model->trainables);
   }
   model->decoder = std::make_unique<Decoder>(*model->backend, files.description, perturbations);
   model->decoder->load(files, {});

@@ -5,7 +5,6 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/model/family.h"
-#include "mezzo/model/merged.h"
 
 namespace mezzo {
 
@@ -48,12 +47,12 @@ VerbAction add_export(CLI::App& verb) {
     if (base.empty()) throw UsageError("{}: names no base model; give --model DIR", arguments->source);
     const Description description = read_description(base);
     if (source->run) {
-      check_belongs(source->config, source->trainables, description, base);
+      source->space->check_model(description, base);
     } else {
       source = AdapterSource::from_adapter(arguments->source, description);
     }
     if (!arguments->adapter.empty()) {
-      write_adapter(target, description, source->config, source->state.values, base);
+      source->space->write_adapter(target, description, source->state.values, base);
     } else {
       std::error_code missing;
       if (std::filesystem::equivalent(base, target, missing)) {
@@ -61,8 +60,8 @@ VerbAction add_export(CLI::App& verb) {
       }
       const ModelFiles files(base);
       warn_of_another_base(*source, files, context.log);
-      export_merged(files, source->config, source->state.values, dtype_from(arguments->dtype), target,
-                    default_shard_bytes, arguments->overwrite);
+      source->space->write_merged(files, source->state.values, dtype_from(arguments->dtype), target,
+                                  arguments->overwrite);
     }
     context.log.info("{}: written", target);
     return ExitCode::done;

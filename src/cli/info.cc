@@ -17,17 +17,14 @@ using Json = nlohmann::ordered_json;
 void add_adapter(Json& json, const AdapterSource& source) {
   json["step"] = source.run ? Json(source.state.step) : Json(nullptr);
   json["trainables_sha256"] = trainables_sha256(source.state.values);
-  json["trainables"] = source.trainables.size();
+  json["trainables"] = source.space->trainables().size();
   json["parameters"] = source.state.values.size();
-  json["r"] = source.config.r;
-  json["lora_alpha"] = source.config.lora_alpha;
-  if (source.config.all_linear) json["target_modules"] = "all-linear";
-  else json["target_modules"] = source.config.target_modules;
-  json["layers_to_transform"] =
-      source.config.layers_to_transform ? Json(*source.config.layers_to_transform) : Json(nullptr);
+  json["space"] = source.space->kind();
+  json.update(source.space->constants());
   json["base_model"] = source.base_model;
   if (!source.run) return;
   json["base_model_hash"] = source.run->base_hash;
+  json["optimizer"] = source.run->optimizer->kind();
   Json identity = Json::object();
   for (const IdentityEntry& entry : source.run->identity) identity[entry.key] = entry.value;
   json["identity"] = identity;

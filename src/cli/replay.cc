@@ -34,12 +34,9 @@ VerbAction add_replay(CLI::App& verb) {
     }
     const std::string& base = arguments->model.empty() ? header.base_model : arguments->model;
     const Description description = read_description(base);
-    check_belongs(header.adapter, header.trainables, description, base);
-    const RunState start = start_state(folder, header);
-    const std::unique_ptr<Backend> backend = make_backend({});
-    Trainables trainables = make_trainables(*backend, header.trainables, start.values);
-    replay_records(folder.trajectory(), header, start.step, step, *backend, trainables);
-    write_adapter(arguments->adapter, description, header.adapter, read_values(*backend, trainables), base);
+    header.space->check_model(description, base);
+    const RunState state = replayed(folder.trajectory(), header, start_state(folder, header), step);
+    header.space->write_adapter(arguments->adapter, description, state.values, base);
     context.log.info("{}: the trainables after step {}, without a forward", arguments->adapter, step);
     return ExitCode::done;
   };

@@ -23,9 +23,8 @@ VerbAction add_validate(CLI::App& verb) {
                      inputs.files.description.layers, inputs.files.description.vocabulary);
     context.log.info("data       {} training examples, {} validation examples", inputs.train->size(),
                      inputs.validation.size());
-    std::int64_t parameters = 0;
-    for (const TrainableSpec& spec : inputs.trainables) parameters += spec.count();
-    context.log.info("adapter    {} trainables, {} parameters", inputs.trainables.size(), parameters);
+    const std::vector<TrainableSpec>& trainables = inputs.space->trainables();
+    context.log.info("adapter    {} trainables, {} parameters", trainables.size(), element_count(trainables));
     context.log.info("device     {} {}", placement.device_name(), placement.dtype_name());
     if (const ResumeFrom& from = config.train.resume_from_checkpoint;
         from.kind == ResumeFrom::Kind::snapshot) {

@@ -242,18 +242,43 @@ std::string to_yaml(const Config& config) {
   return text;
 }
 
-std::vector<IdentityEntry> identity(const Config& config) {
+namespace {
+
+/// The keys of one kind, with their values in `config`.
+template <typename Belongs>
+std::vector<IdentityEntry> entries_of(const Config& config, Belongs belongs) {
   Config canonical = config;
   std::sort(canonical.lora.target_modules.names.begin(), canonical.lora.target_modules.names.end());
   if (auto& layers = canonical.lora.layers_to_transform) std::sort(layers->begin(), layers->end());
-
-  const bool scheduled = config.optimizer.lr_scheduler_type != LrScheduler::constant;
   std::vector<IdentityEntry> entries;
   for (const Key& row : config::table()) {
-    const Resumption resumption = row.info.resumption;
-    const bool belongs = resumption == Resumption::fixed || (resumption == Resumption::schedule && scheduled);
-    if (belongs && row.is_used_by(config.data.task.type))
+    if (belongs(row.info.resumption) && row.is_used_by(config.data.task.type)) {
       entries.push_back({row.info.name, row.write(canonical)});
+    }
+  }
+  return entries;
+}
+
+}  // namespace
+
+std::vector<IdentityEntry> identity(const Config& config) {
+  const bool scheduled = config.optimizer.lr_scheduler_type != LrScheduler::constant;
+  return entries_of(config, [&](Resumption resumption) {
+    return resumption == Resumption::fixed || (resumption == Resumption::schedule && scheduled);
+  });
+}
+
+std::vector<IdentityEntry> settings(const Config& config) {
+  const bool scheduled = config.optimizer.lr_scheduler_type != LrScheduler::constant;
+  return entries_of(config, [&](Resumption resumption) {
+    return resumption == Resumption::free || (resumption == Resumption::schedule && !scheduled);
+  });
+}
+
+std::vector<IdentityEntry> values_before_records() {
+  std::vector<IdentityEntry> entries;
+  for (const Key& row : config::table()) {
+    if (!row.info.before_records.empty()) entries.push_back({row.info.name, row.info.before_records});
   }
   return entries;
 }

@@ -16,6 +16,7 @@ std::string escape_cell(const std::string& text) {
 std::string_view resumption_text(Resumption resumption) {
   switch (resumption) {
     case Resumption::free:
+    case Resumption::job:
       return "yes";
     case Resumption::fixed:
       return "no";

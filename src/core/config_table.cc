@@ -19,6 +19,7 @@ std::vector<Key> make_table() {
   const Path json_lines{"the path of a JSON-lines file"};
   const Text field{"the name of a field"};
   constexpr auto free = Resumption::free;
+  constexpr auto job = Resumption::job;
   constexpr auto fixed = Resumption::fixed;
 
 #define MEMBER(m) \
@@ -139,7 +140,7 @@ std::vector<Key> make_table() {
       key("train.seed", MEMBER(train.seed), seed, fixed, "The 64-bit seed of directions and initial values."),
       key("train.data_seed", MEMBER(train.data_seed), seed, fixed, "The 64-bit seed of the examples' order.")
           .defaults_to("train.seed"),
-      key("train.output_dir", MEMBER(train.output_dir), Optional<Path>{"null", directory}, free,
+      key("train.output_dir", MEMBER(train.output_dir), Optional<Path>{"null", directory}, job,
           "The run's folder.")
           .defaults_to("required for train"),
       key("train.eval_steps", MEMBER(train.eval_steps), steps, free, "Steps between evaluations."),
@@ -152,7 +153,7 @@ std::vector<Key> make_table() {
           "Steps between moments when the trajectory is made to reach the disk."),
       key("train.hash_steps", MEMBER(train.hash_steps), steps, free,
           "Steps between comparisons of the trainables' hash across ranks."),
-      key("train.resume_from_checkpoint", MEMBER(train.resume_from_checkpoint), ResumeType{}, free,
+      key("train.resume_from_checkpoint", MEMBER(train.resume_from_checkpoint), ResumeType{}, job,
           "Go on from the newest valid snapshot in output_dir if there is one, start afresh, or go on from "
           "the snapshot named."),
 
@@ -162,14 +163,13 @@ std::vector<Key> make_table() {
       key("runtime.dtype", MEMBER(runtime.dtype), Choice<decltype(precisions)>{precisions},
           Resumption::fixed_outcome, "The type of weights and activations; trainables are always fp32.")
           .also_called({"precision", "torch_dtype"}),
-      key("runtime.threads", MEMBER(runtime.threads), Optional<Whole<std::int64_t>>{"auto", count}, free,
+      key("runtime.threads", MEMBER(runtime.threads), Optional<Whole<std::int64_t>>{"auto", count}, job,
           "CPU threads a rank.")
           .also_called({"num_threads"}),
-      key("runtime.timeout_s", MEMBER(runtime.timeout_s), Number{Lowest::above_zero, 1e9, false}, free,
+      key("runtime.timeout_s", MEMBER(runtime.timeout_s), Number{Lowest::above_zero, 1e9, false}, job,
           "Seconds without a heartbeat after which a rank is given up."),
       key("runtime.start_timeout_s", MEMBER(runtime.start_timeout_s), Number{Lowest::above_zero, 1e9, false},
-          free,
-          "Seconds within which all ranks have to have joined the job."),
+          job, "Seconds within which all ranks have to have joined the job."),
   };
 #undef MEMBER
 }

@@ -32,6 +32,11 @@ struct Key {
     task = which;
     return *this;
   }
+  /// For a key that is younger than records: what a run did whose record lacks it, as YAML.
+  Key& before_records(std::string value) {
+    info.before_records = std::move(value);
+    return *this;
+  }
   Key& also_called(std::initializer_list<std::string> names) {
     synonyms = names;
     return *this;
@@ -53,7 +58,8 @@ Key key(std::string name, Access access, Type type, Resumption resumption, std::
               .range = type.range(),
               .default_value = row.write(Config{}),
               .description = std::move(description),
-              .resumption = resumption};
+              .resumption = resumption,
+              .before_records = ""};
   return row;
 }
 

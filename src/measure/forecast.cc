@@ -185,8 +185,8 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
-  const Trainables trainables = list_trainables(inputs.trainables);
-  Decoder decoder(backend, description, lora_perturbations(description, inputs.adapter, trainables));
+  const Trainables trainables = list_trainables(inputs.space->trainables());
+  Decoder decoder(backend, description, inputs.space->perturbations(description, trainables));
 
   RunForecast run{
       .layers = description.layers,

@@ -60,10 +60,10 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
       device(make_backend(options)),
       backend(*device, inputs.files.description),
       trainables(make_trainables(
-          backend, inputs.trainables,
-          inputs.start ? inputs.start->values : initial_values(inputs.trainables, config.train.seed))),
+          backend, inputs.space->trainables(),
+          inputs.start ? inputs.start->values : inputs.space->initial_values(config.train.seed))),
       decoder(backend, inputs.files.description,
-              lora_perturbations(inputs.files.description, inputs.adapter, trainables)),
+              inputs.space->perturbations(inputs.files.description, trainables)),
       runner(backend, decoder),
       estimator_(configure_estimator(config.zo)),
       schedule_(configure_schedule(config)) {

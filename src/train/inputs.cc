@@ -24,16 +24,6 @@ int automatic_threads(int local_ranks) {
   return std::max(1, online / local_ranks);
 }
 
-std::optional<Adapter> read_start(const LoraConfig& config, const Description& description,
-                                  const std::string& saved_adapter) {
-  if (!config.adapter) return std::nullopt;
-  const bool original = std::filesystem::exists(*config.adapter);
-  const bool use_copy = !original && !saved_adapter.empty() && std::filesystem::exists(saved_adapter);
-  Adapter adapter = read_adapter(use_copy ? saved_adapter : *config.adapter, description);
-  check_agreement(config, adapter, description);
-  return adapter;
-}
-
 void check_tokens(const Tokenizer& tokenizer, const Description& description, const std::string& directory) {
   if (tokenizer.vocabulary_size() > description.vocabulary) {
     throw InputError("{}: tokenizer.json's vocabulary has ids up to {}, but config.json's vocab_size is {}",
@@ -156,14 +146,10 @@ std::int64_t max_length_of(const DataConfig& config, const Description& descript
 WorkInputs::WorkInputs(const Description& description, const Config& config, ConfigUse use,
                        const std::string& saved_adapter)
     : tokenizer(load_tokenizer(config.model.path, description.vocabulary)),
-      task(config.data.task, *tokenizer, max_length_of(config.data, description)),
-      start(read_start(config.lora, description, saved_adapter)),
-      adapter(start ? start->config : adapter_config(config.lora)),
-      trainables(lora_trainables(description, adapter)) {
-  // What a run records is what it does: the family's own targets are named.
-  if (!adapter.all_linear && adapter.target_modules.empty()) {
-    adapter.target_modules = description.names.query_value;
-  }
+      task(config.data.task, *tokenizer, max_length_of(config.data, description)) {
+  ConfiguredSpace configured = configure_space(config, description, saved_adapter);
+  space = std::move(configured.space);
+  start = std::move(configured.start);
   check_tokens(*tokenizer, description, config.model.path);
   if (use == ConfigUse::train) {
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,

@@ -1,11 +1,24 @@
 #include "mezzo/train/replay.h"
 
+#include <unistd.h>
+
 #include <utility>
 
+#include "mezzo/backend/devices.h"
 #include "mezzo/core/error.h"
 #include "mezzo/io/hdf5_file.h"
 
 namespace mezzo {
+
+namespace {
+
+/// Bytes of this machine.
+std::uint64_t physical_memory() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
 
 TrajectoryScan scan_trajectory(const std::string& path, std::optional<std::uint64_t> last_step) {
   RecordReader reader(path);
@@ -19,7 +32,7 @@ TrajectoryScan scan_trajectory(const std::string& path, std::optional<std::uint6
       scan.end = reader.end();
       break;
     }
-    const StepRecord record = decode(*payload, scan.header.directions, path.c_str());
+    const StepRecord record = decode(*payload, scan.header.records, path);
     if (record.step != scan.end_step) {
       throw InputError("{}: a record of step {} where step {} is expected", path, record.step, scan.end_step);
     }
@@ -30,34 +43,65 @@ TrajectoryScan scan_trajectory(const std::string& path, std::optional<std::uint6
 }
 
 RunState start_state(const RunFolder& folder, const RunHeader& header) {
-  if (header.start_step > 0) return read_snapshot(folder.start_snapshot()).state;
-  if (header.initial_adapter) {
-    Adapter adapter = read_adapter(folder.initial_adapter());
-    if (adapter.specs != header.trainables) {
-      throw InputError("{}: the adapter's tensors are not those of the run in {}", folder.initial_adapter(),
-                       folder.path);
+  if (header.start_step > 0) {
+    const std::string path = folder.path + "/" + header.start_snapshot;
+    Snapshot start = read_snapshot(path);
+    const bool same = start.header.trainables() == header.trainables() &&
+                      start.header.optimizer_state() == header.optimizer_state();
+    if (!same || start.state.step != header.start_step) {
+      throw InputError("{}: is not the snapshot of step {} that the run in {} began from", path,
+                       header.start_step, folder.path);
     }
-    return {.step = 0, .values = std::move(adapter.values)};
+    return std::move(start.state);
   }
-  return {.step = 0, .values = initial_values(header.trainables, header.seed)};
+  const auto elements = static_cast<std::uint64_t>(element_count(header.trainables()));
+  if (const std::uint64_t memory = physical_memory(); elements > memory / sizeof(float)) {
+    throw InputError(
+        "{}: the run's header names trainables of {} elements, more than this machine's {} bytes of memory "
+        "hold",
+        folder.path, elements, memory);
+  }
+  return {.step = 0,
+          .values = header.initial_adapter ? header.space->read_adapter(folder.initial_adapter())
+                                           : header.space->initial_values(header.seed),
+          .optimizer = std::vector<float>(static_cast<std::size_t>(element_count(header.optimizer_state())))};
+}
+
+TrainedState load_state(Backend& backend, const RunHeader& header, const RunState& state) {
+  return {.trainables = make_trainables(backend, header.trainables(), state.values),
+          .optimizer = make_trainables(backend, header.optimizer_state(), state.optimizer)};
+}
+
+RunState read_state(Backend& backend, const TrainedState& state, std::uint64_t step) {
+  return {.step = step,
+          .values = read_values(backend, state.trainables),
+          .optimizer = read_values(backend, state.optimizer)};
 }
 
 void replay_records(const std::string& trajectory, const RunHeader& header, std::uint64_t first_step,
-                    std::uint64_t last_step, Backend& backend, Trainables& trainables) {
+                    std::uint64_t last_step, Backend& backend, TrainedState& state) {
   if (first_step >= last_step) return;
   RecordReader reader(trajectory);
   while (first_step < last_step) {
     const auto payload = reader.next();
     if (!payload) throw InputError("{}: ends before step {}: {}", trajectory, last_step, reader.end().reason);
-    const StepRecord record = decode(*payload, header.directions, trajectory.c_str());
+    const StepRecord record = decode(*payload, header.records, trajectory);
     if (record.step < first_step) continue;
     if (record.step != first_step) {
       throw InputError("{}: a record of step {} where step {} is expected", trajectory, record.step,
                        first_step);
     }
-    backend.update(trainables, update_of(record, header.seed, header.weight_decay), header.noise);
+    header.optimizer->apply(record, header.run_noise(), backend, state.trainables, state.optimizer);
     ++first_step;
   }
+}
+
+RunState replayed(const std::string& trajectory, const RunHeader& header, const RunState& from,
+                  std::uint64_t last_step) {
+  const std::unique_ptr<Backend> backend = make_backend({});
+  TrainedState state = load_state(*backend, header, from);
+  replay_records(trajectory, header, from.step, last_step, *backend, state);
+  return read_state(*backend, state, last_step);
 }
 
 RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <span>
@@ -20,10 +21,41 @@ constexpr std::uint64_t snapshot_version = 1;
 constexpr std::string_view snapshot_prefix = "step-";
 constexpr std::string_view snapshot_suffix = ".h5";
 
-std::int64_t value_count(std::span<const TrainableSpec> specs) {
-  std::int64_t count = 0;
-  for (const TrainableSpec& spec : specs) count += spec.count();
-  return count;
+/// The values of all `specs`, one array each.
+void write_group(Hdf5Writer& writer, const std::string& group, std::span<const TrainableSpec> specs,
+                 std::span<const float> values) {
+  if (element_count(specs) != static_cast<std::int64_t>(values.size())) {
+    throw Error("{} values were to be written into {}, which has {}", values.size(), group,
+                element_count(specs));
+  }
+  writer.create_group(group);
+  std::size_t offset = 0;
+  for (const TrainableSpec& spec : specs) {
+    const std::int64_t shape[] = {spec.rows, spec.cols};
+    const auto count = static_cast<std::size_t>(spec.count());
+    writer.write_array(group + "/" + spec.name, DType::f32, shape,
+                       std::as_bytes(values.subspan(offset, count)));
+    offset += count;
+  }
+}
+
+/// And back: exactly these arrays.
+std::vector<float> read_group(const Hdf5Reader& reader, const std::string& path, const std::string& group,
+                              std::span<const TrainableSpec> specs) {
+  const std::vector<std::string> names = reader.array_names(group);
+  if (!std::ranges::equal(names, specs, {}, {}, &TrainableSpec::name)) {
+    throw InputError("{}: the arrays in {} are not those that the run's header names", path, group);
+  }
+  std::vector<float> values(static_cast<std::size_t>(element_count(specs)));
+  std::size_t offset = 0;
+  for (const TrainableSpec& spec : specs) {
+    const std::int64_t shape[] = {spec.rows, spec.cols};
+    const auto count = static_cast<std::size_t>(spec.count());
+    reader.read_array(group + "/" + spec.name, DType::f32, shape,
+                      std::as_writable_bytes(std::span(values).subspan(offset, count)));
+    offset += count;
+  }
+  return values;
 }
 
 /// N of "step-N.h5" + `ending`, written as snapshot_name() writes it.
@@ -56,19 +88,11 @@ std::vector<SnapshotFile> files_with_step(const std::string& directory, std::str
 
 void write_snapshot(const std::string& path, const RunHeader& header, const RunState& state) {
   Hdf5Writer writer(path);
-  writer.create_group("/trainables");
-  writer.create_group("/optimizer");  // sgd keeps no state
-  std::size_t offset = 0;
-  for (const TrainableSpec& spec : header.trainables) {
-    const std::int64_t shape[] = {spec.rows, spec.cols};
-    const auto count = static_cast<std::size_t>(spec.count());
-    writer.write_array("/trainables/" + spec.name, DType::f32, shape,
-                       std::as_bytes(std::span(state.values).subspan(offset, count)));
-    offset += count;
-  }
+  write_group(writer, "/trainables", header.trainables(), state.values);
+  write_group(writer, "/optimizer", header.optimizer_state(), state.optimizer);
   writer.write_attribute("/meta", "version", snapshot_version);
   writer.write_attribute("/meta", "step", state.step);
-  writer.write_attribute("/meta", "lora", lora_json(header.adapter));
+  writer.write_attribute("/meta", std::string(header.space->kind()), header.space->constants().dump());
   writer.write_attribute("/meta", "base_model_path", header.base_model);
   writer.write_attribute("/meta", "base_model_hash", header.base_hash);
   writer.write_attribute("/meta", "run", header.to_json());
@@ -80,17 +104,24 @@ Snapshot read_snapshot(const std::string& path) {
   if (const std::uint64_t version = reader.read_u64("/meta", "version"); version != snapshot_version) {
     throw InputError("{}: the snapshot has version {}, expected {}", path, version, snapshot_version);
   }
-  Snapshot snapshot{.header = RunHeader::from_json(reader.read_string("/meta", "run"), path),
-                    .state = {.step = reader.read_u64("/meta", "step"), .values = {}}};
-  snapshot.state.values.resize(static_cast<std::size_t>(value_count(snapshot.header.trainables)));
-  std::size_t offset = 0;
-  for (const TrainableSpec& spec : snapshot.header.trainables) {
-    const std::int64_t shape[] = {spec.rows, spec.cols};
-    const auto count = static_cast<std::size_t>(spec.count());
-    reader.read_array("/trainables/" + spec.name, DType::f32, shape,
-                      std::as_writable_bytes(std::span(snapshot.state.values).subspan(offset, count)));
-    offset += count;
+  Snapshot snapshot{.header = RunHeader::from_json(reader.read_string("/meta", "run"), path), .state = {}};
+  RunState& state = snapshot.state;
+  state.step = reader.read_u64("/meta", "step");
+  if (state.step < snapshot.header.start_step || state.step > most_steps) {
+    throw InputError("{}: the snapshot is of step {}, expected {} to {}", path, state.step,
+                     snapshot.header.start_step, most_steps);
   }
+  // Before memory is taken: what a header asks for may be anything.
+  const std::vector<TrainableSpec> kept = snapshot.header.optimizer_state();
+  const auto elements =
+      static_cast<std::uint64_t>(element_count(snapshot.header.trainables()) + element_count(kept));
+  if (elements * sizeof(float) > file_size(path)) {
+    throw InputError(
+        "{}: the run's header names trainables of {} elements, which the file is too small to hold", path,
+        elements);
+  }
+  state.values = read_group(reader, path, "/trainables", snapshot.header.trainables());
+  state.optimizer = read_group(reader, path, "/optimizer", kept);
   return snapshot;
 }
 

@@ -21,7 +21,7 @@ bool has_finished_steps(const RunFolder& folder) {
 bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t step) {
   try {
     const RunState state = nearest_state(folder, header, step, [](const std::string&) {});
-    return state.step == step && read_adapter(folder.adapter()).values == state.values;
+    return state.step == step && header.space->read_adapter(folder.adapter()) == state.values;
   } catch (const Error&) {
     return false;  // the run goes on from what is whole, and says there what is not
   }
@@ -145,6 +145,7 @@ RunStart Opening::begin_from(const Snapshot& snapshot, const std::string& snapsh
                      folder_.path, snapshot_path);
   }
   header_.start_step = snapshot.state.step;
+  header_.start_snapshot = std::filesystem::path(folder_.start_snapshot()).filename().string();
   header_.initial_adapter = false;
   return {
       .resume = true, .finished = false, .step = snapshot.state.step, .valid_bytes = begin(&snapshot.state)};
@@ -173,8 +174,8 @@ std::uint64_t Opening::begin(const RunState* start) {
   }
   write_file_atomically(folder_.config(), to_yaml(config_));
   if (inputs_.start) {
-    write_adapter(folder_.initial_adapter(), inputs_.files.description, inputs_.adapter,
-                  inputs_.start->values, config_.model.path);
+    inputs_.space->write_adapter(folder_.initial_adapter(), inputs_.files.description, inputs_.start->values,
+                                 config_.model.path);
   }
   if (start != nullptr) write_snapshot(folder_.start_snapshot(), header_, *start);
   const std::string header = header_.to_json();

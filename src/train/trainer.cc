@@ -20,6 +20,7 @@
 #include "mezzo/train/ranks.h"
 #include "mezzo/train/replay.h"
 #include "mezzo/train/reporter.h"
+#include "mezzo/train/resumed_config.h"
 #include "mezzo/train/speed_watch.h"
 #include "mezzo/train/start.h"
 #include "mezzo/zo/estimator.h"
@@ -129,7 +130,7 @@ class Trainer {
 
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Transport> transport_;  ///< of the steps' slots, on the backend's stream; may be none
-  Trainables trainables_;
+  TrainedState state_;
   std::optional<Decoder> decoder_;
   std::optional<ProbeRunner> runner_;
   std::optional<Evaluator> evaluator_;
@@ -198,30 +199,32 @@ void Trainer::make_header() {
   // What a value comes to counts, whether it was written out or left to the model or the adapter.
   Config resolved = config_;
   resolved.data.max_length = max_length_of(config_.data, inputs_->files.description);
-  resolved.lora.r = inputs_->adapter.r;
-  resolved.lora.lora_alpha = inputs_->adapter.lora_alpha;
-  resolved.lora.target_modules = {.all_linear = inputs_->adapter.all_linear,
-                                  .names = inputs_->adapter.target_modules};
-  resolved.lora.layers_to_transform = inputs_->adapter.layers_to_transform;
+  inputs_->space->resolve(resolved);
   header_.identity.push_back({"model.hash", header_.base_hash});
   header_.identity.push_back({tokenizer_key, "sha256:" + tokenizer});
+  // Files are what they hold, wherever they lie.
+  std::map<std::string, std::string> contents = {{"data.train", train_hash}};
+  if (config_.data.validation) contents["data.validation"] = validation_hash;
+  if (inputs_->start) contents[inputs_->start->key] = trainables_sha256(inputs_->start->values);
+  header_.settings = settings(resolved);
   for (IdentityEntry entry : identity(resolved)) {
-    // Files are what they hold, wherever they lie.
-    if (entry.key == "data.train") entry.value = "sha256:" + train_hash;
-    if (entry.key == "data.validation" && config_.data.validation) entry.value = "sha256:" + validation_hash;
-    if (entry.key == "lora.adapter" && inputs_->start)
-      entry.value = "sha256:" + trainables_sha256(inputs_->start->values);
+    if (const auto found = contents.find(entry.key); found != contents.end()) {
+      header_.settings.push_back(entry);  // where it lies, for who leaves the key unwritten
+      entry.value = "sha256:" + found->second;
+    }
     header_.identity.push_back(std::move(entry));
   }
   header_.identity.push_back({"runtime.device", placement_.device_name()});
   header_.identity.push_back({"runtime.dtype", placement_.dtype_name()});
   header_.base_model = config_.model.path;
-  header_.adapter = inputs_->adapter;
-  header_.trainables = inputs_->trainables;
+  header_.space = inputs_->space;
+  header_.optimizer = configure_optimizer(config_.optimizer);
   header_.seed = config_.train.seed;
-  header_.directions = config_.zo.directions;
   header_.noise = config_.zo.noise;
-  header_.weight_decay = static_cast<float>(config_.optimizer.weight_decay);
+  header_.records = {.directions = config_.zo.directions,
+                     .probe_losses = header_.optimizer->reads_probe_losses()
+                                         ? static_cast<std::int64_t>(probes_of(0).size())
+                                         : 0};
   header_.initial_adapter = inputs_->start.has_value();
 }
 
@@ -243,10 +246,10 @@ RunStart Trainer::look_at_folder() {
 // ---- the weights and the work ---------------------------------------------------------------------------
 
 void Trainer::choose_algorithms(const std::map<std::string, std::string>& recorded) {
-  const Trainables names = list_trainables(header_.trainables);
+  const Trainables names = list_trainables(header_.trainables());
   const Description& description = inputs_->files.description;
   const Decoder sizes(static_cast<const DevicePlan&>(*backend_), description,
-                      lora_perturbations(description, header_.adapter, names));
+                      header_.space->perturbations(description, names));
   choose_together(exchange_, *backend_, sizes.workload(largest_, 1), recorded, starting_);
 }
 
@@ -258,10 +261,10 @@ void Trainer::build(const RunStart& start) {
     header_ = scan_trajectory(folder_.trajectory(), 0).header;
     const RunState state = nearest_state(folder_, header_, start.step,
                                          [&](const std::string& text) { log_.warning("{}", text); });
-    trainables_ = make_trainables(*backend_, header_.trainables, state.values);
-    replay_records(folder_.trajectory(), header_, state.step, start.step, *backend_, trainables_);
+    state_ = load_state(*backend_, header_, state);
+    replay_records(folder_.trajectory(), header_, state.step, start.step, *backend_, state_);
     decoder_.emplace(*backend_, inputs_->files.description,
-                     lora_perturbations(inputs_->files.description, header_.adapter, trainables_));
+                     header_.space->perturbations(inputs_->files.description, state_.trainables));
     runner_.emplace(*backend_, *decoder_);
     if (!inputs_->validation.empty()) evaluator_.emplace(inputs_->validation, inputs_->task);
     const Clock::time_point loading = Clock::now();
@@ -386,7 +389,7 @@ void Trainer::print_start(std::uint64_t first_step) {
   log_.info("model {} ({} layers, {} perturbed from layer {} on), {} trainable numbers in {} tensors",
             config_.model.path, inputs_->files.description.layers,
             inputs_->files.description.layers - decoder_->first_perturbed_layer(),
-            decoder_->first_perturbed_layer(), trainables_.count(), trainables_.list.size());
+            decoder_->first_perturbed_layer(), state_.trainables.count(), state_.trainables.list.size());
   log_.info("{} training examples, {} validation examples", inputs_->train->size(),
             inputs_->validation.size());
   reporter_->first_example(inputs_->task, *inputs_->tokenizer, *inputs_->train->at(0, 1)[0]);
@@ -423,7 +426,7 @@ bool Trainer::do_step(std::uint64_t step) {
   evaluate_items(*runner_, items, items_of(units, shares[static_cast<std::size_t>(exchange_.rank())], group_),
                  exchange_.rank(), *slots_);
   const bool hash_due = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0;
-  if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(trainables_));
+  if (hash_due) slots_->set_hash(exchange_.rank(), backend_->hash(state_.trainables));
   if (stop_.requested()) slots_->set_stop(exchange_.rank());
 
   const Clock::time_point exchange_start = Clock::now();
@@ -432,14 +435,19 @@ bool Trainer::do_step(std::uint64_t step) {
   const double exchanged = seconds_since(exchange_start);
   longest_step_ = std::max(longest_step_, Seconds(std::ranges::max(slots_->work_seconds())));
   if (hash_due) slots_->check_hashes(static_cast<std::int64_t>(step));
-  const Estimate estimate = estimator_->estimate(slots_->losses(probes, static_cast<std::int64_t>(step)));
+  const std::vector<ProbeLoss> losses = slots_->losses(probes, static_cast<std::int64_t>(step));
+  const Estimate estimate = estimator_->estimate(losses);
 
   StepRecord record{.step = step,
                     .learning_rate = schedule_.at(static_cast<std::int64_t>(step)),
                     .coefficients = estimate.coefficients,
                     .loss = estimate.loss,
                     .gradient_norm = estimate.gradient_norm()};
-  backend_->update(trainables_, update_of(record, header_.seed, header_.weight_decay), header_.noise);
+  if (header_.records.probe_losses > 0) {
+    for (const ProbeLoss& loss : losses)
+      record.probe_losses.push_back(loss.good ? loss.mean() : std::nan(""));
+  }
+  header_.optimizer->apply(record, header_.run_noise(), *backend_, state_.trainables, state_.optimizer);
 
   divergence_.see(step + 1, estimate.loss, log_);
   if (leads()) watch_speed(step, units, shares);
@@ -499,21 +507,20 @@ void Trainer::save(std::uint64_t steps_done) {
   exchange_.doing(Phase::saving, steps_done);
   metrics_->sync();
   trajectory_->flush();  // the trajectory is on disk through the step before its snapshot is
-  write_snapshot(folder_.snapshot(steps_done), header_,
-                 {.step = steps_done, .values = read_values(*backend_, trainables_)});
+  write_snapshot(folder_.snapshot(steps_done), header_, read_state(*backend_, state_, steps_done));
   prune_snapshots(folder_.snapshots(), static_cast<std::size_t>(config_.train.save_total_limit), steps_done);
   saved_step_ = steps_done;
 }
 
 void Trainer::write_final_adapter() {
   if (!leads()) return;
-  write_adapter(folder_.adapter(), inputs_->files.description, header_.adapter,
-                read_values(*backend_, trainables_), config_.model.path);
+  header_.space->write_adapter(folder_.adapter(), inputs_->files.description,
+                               read_values(*backend_, state_.trainables), config_.model.path);
 }
 
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
-  check_same(exchange_, "the hash of the trainables", fmt::format("{:016x}", backend_->hash(trainables_)),
-             starting_, ExitCode::error);
+  check_same(exchange_, "the hash of the trainables",
+             fmt::format("{:016x}", backend_->hash(state_.trainables)), starting_, ExitCode::error);
   const bool goes_on = stopped && steps_done < max_steps();
   together(exchange_, starting_, [&] {
     save(steps_done);
@@ -572,7 +579,20 @@ TrainResult Trainer::run() {
 
 TrainResult train(const Config& config, const TrainOptions& options, Exchange& exchange,
                   const StopSignal& stop, Logger& log) {
-  return Trainer(config, options, exchange, stop, log).run();
+  // What the config leaves unwritten stays as it was when the run began.
+  const Patience starting = loading_patience(config.runtime);
+  std::string record;
+  together(exchange, starting, [&] {
+    if (exchange.rank() != 0) return;
+    if (const auto header = run_to_continue(config, options.overwrite)) record = header->to_json();
+  });
+  record = agree(exchange, record, starting)[0];
+  if (record.empty()) return Trainer(config, options, exchange, stop, log).run();
+  const Config resumed = resumed_config(config, RunHeader::from_json(record, "the run's record"));
+  if (const std::string text = taken_over(config, resumed); !text.empty()) {
+    log.info("the config leaves to the run that goes on: {}", text);
+  }
+  return Trainer(resumed, options, exchange, stop, log).run();
 }
 
 }  // namespace mezzo

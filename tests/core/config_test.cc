@@ -858,6 +858,61 @@ TEST(ConfigIdentity, DoesNotDependOnTheOrderOfSets) {
             identity_of({"lora.layers_to_transform=[2, 1]"}));
 }
 
+TEST(ConfigOfARun, IsIdentityAndSettings) {
+  std::set<std::string> kept;
+  const Config config = parsed(minimal, {});
+  for (const auto& entries : {identity(config), settings(config)}) {
+    for (const IdentityEntry& entry : entries) EXPECT_TRUE(kept.insert(entry.key).second) << entry.key;
+  }
+  for (const char* key : {"zo.probes_per_forward", "train.max_steps", "train.save_steps", "zo.directions"}) {
+    EXPECT_TRUE(kept.contains(key)) << key;
+  }
+  for (const char* key : {"train.output_dir", "train.resume_from_checkpoint", "runtime.threads"}) {
+    EXPECT_FALSE(kept.contains(key)) << key;
+  }
+}
+
+// A key that is added must say what runs did before it: one that a record lacks is never today's default.
+TEST(ConfigOfARun, EveryKeyIsInVersion1OrSaysWhatRunsDidWithoutIt) {
+  const std::set<std::string> keys_of_version_1 = {"data.train",
+                                                   "data.validation",
+                                                   "data.max_train_examples",
+                                                   "data.max_length",
+                                                   "data.task.type",
+                                                   "data.task.template",
+                                                   "data.task.label",
+                                                   "data.task.verbalizers",
+                                                   "data.task.loss",
+                                                   "data.task.prompt",
+                                                   "data.task.completion",
+                                                   "lora.r",
+                                                   "lora.lora_alpha",
+                                                   "lora.target_modules",
+                                                   "lora.layers_to_transform",
+                                                   "lora.adapter",
+                                                   "zo.directions",
+                                                   "zo.epsilon",
+                                                   "zo.estimator",
+                                                   "zo.noise",
+                                                   "optimizer.type",
+                                                   "optimizer.learning_rate",
+                                                   "optimizer.weight_decay",
+                                                   "optimizer.lr_scheduler_type",
+                                                   "optimizer.warmup_steps",
+                                                   "train.max_steps",
+                                                   "train.batch_size",
+                                                   "train.gradient_accumulation_steps",
+                                                   "train.batch_slices",
+                                                   "train.seed",
+                                                   "train.data_seed"};
+  std::set<std::string> before;
+  for (const IdentityEntry& entry : values_before_records()) before.insert(entry.key);
+  for (const KeyInfo& info : config_keys()) {
+    if (info.resumption != Resumption::fixed && info.resumption != Resumption::schedule) continue;
+    EXPECT_NE(keys_of_version_1.contains(info.name), before.contains(info.name)) << info.name;
+  }
+}
+
 TEST(ConfigReference, IsUpToDate) {
   const std::string path = MEZZO_SOURCE_DIR "/docs/configuration.md";
   if (std::getenv("MEZZO_UPDATE_DOCS") != nullptr) std::ofstream(path) << config_reference_markdown();

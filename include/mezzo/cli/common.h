@@ -15,8 +15,7 @@ namespace mezzo {
 /// An adapter's numbers and what they belong to, from wherever they lie.
 struct AdapterSource {
   std::string kind;  ///< "adapter", "snapshot" or "run"
-  AdapterConfig config;
-  std::vector<TrainableSpec> trainables;
+  std::shared_ptr<const ParameterSpace> space;
   std::string base_model;
   RunState state;
   std::optional<RunHeader> run;  ///< of a snapshot or a run
@@ -50,9 +49,6 @@ struct DeviceOptions {
 };
 void add_device_options(CLI::App& verb, DeviceOptions& options);
 
-/// InputError when `trainables` are not what an adapter's config selects in the model at `model`.
-void check_belongs(const AdapterConfig& config, const std::vector<TrainableSpec>& trainables,
-                   const Description& description, const std::string& model);
 /// A warning when what was made on one base model is about to be used on another.
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log);
 

@@ -179,6 +179,13 @@ struct IdentityEntry {
 /// sets in meaning (target_modules, layers_to_transform) are sorted.
 std::vector<IdentityEntry> identity(const Config& config);
 
+/// What a run's record holds of `config` besides its identity: values that may change, but that a resumed run
+/// goes on with where its config does not write them.
+std::vector<IdentityEntry> settings(const Config& config);
+
+/// What runs did whose record lacks a key, because the key is younger than the record.
+std::vector<IdentityEntry> values_before_records();
+
 /// Gives each key that the user left unwritten the value that `entries`, a run's identity, have for it: a run
 /// goes on as it began, although a default has changed since. Entries that are no keys of a config are passed
 /// over. UsageError naming `source` for a value that the key cannot have.
@@ -186,7 +193,8 @@ void adopt_unwritten(Config& config, std::span<const IdentityEntry> entries, con
 
 /// Whether a key may change when a run is resumed.
 enum class Resumption {
-  free,          ///< it may
+  free,          ///< it may; left unwritten, it stays as it was
+  job,           ///< it may, and is chosen anew by every job
   fixed,         ///< it may not: part of the run's identity
   schedule,      ///< fixed unless the schedule is constant
   fixed_outcome  ///< what it led to may not: the model's content, the device and dtype chosen
@@ -199,6 +207,7 @@ struct KeyInfo {
   std::string default_value;  ///< as YAML where it is a value, else in words
   std::string description;    ///< one sentence
   Resumption resumption = Resumption::free;
+  std::string before_records = "";  ///< as YAML: what a run did whose record lacks the key; "": none lacks it
 };
 
 /// All keys, in the order of the reference.

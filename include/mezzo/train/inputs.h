@@ -10,8 +10,8 @@
 #include "mezzo/comm/exchange.h"
 #include "mezzo/core/config.h"
 #include "mezzo/data/stream.h"
-#include "mezzo/model/lora.h"
 #include "mezzo/model/model_files.h"
+#include "mezzo/zo/parameter_space.h"
 
 namespace mezzo {
 
@@ -55,9 +55,8 @@ class WorkInputs {
   Task task;
   std::optional<ExampleStream> train;
   std::vector<Example> validation;  ///< empty without data.validation
-  std::optional<Adapter> start;     ///< lora.adapter
-  AdapterConfig adapter;
-  std::vector<TrainableSpec> trainables;
+  std::shared_ptr<const ParameterSpace> space;
+  std::optional<NamedStart> start;  ///< lora.adapter
 };
 
 /// With the model's files.

@@ -28,9 +28,21 @@ TrajectoryScan scan_trajectory(const std::string& path,
 /// State before the first record: initial values, the initial adapter or start.h5.
 RunState start_state(const RunFolder& folder, const RunHeader& header);
 
-/// Applies the records of steps [trainables' step, last_step) on the backend, without a forward.
+/// A run's trainables and its optimizer's state in a backend's memory.
+struct TrainedState {
+  Trainables trainables;
+  Trainables optimizer;
+};
+TrainedState load_state(Backend& backend, const RunHeader& header, const RunState& state);
+/// And back, as the state after `step` steps. Waits.
+RunState read_state(Backend& backend, const TrainedState& state, std::uint64_t step);
+
+/// Applies the records of steps [first_step, last_step) to the state after `first_step`, without a forward.
 void replay_records(const std::string& trajectory, const RunHeader& header, std::uint64_t first_step,
-                    std::uint64_t last_step, Backend& backend, Trainables& trainables);
+                    std::uint64_t last_step, Backend& backend, TrainedState& state);
+/// The state after `last_step` from an earlier one, on the CPU.
+RunState replayed(const std::string& trajectory, const RunHeader& header, const RunState& from,
+                  std::uint64_t last_step);
 
 /// The newest valid snapshot at or before `step`, else the start. Bad snapshots are named and passed over.
 RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,

@@ -9,10 +9,11 @@
 
 namespace mezzo {
 
-/// Trainables at a step, on the host.
+/// What training has changed up to a step, on the host.
 struct RunState {
-  std::uint64_t step = 0;     ///< steps done
-  std::vector<float> values;  ///< all trainables, as in adapters
+  std::uint64_t step = 0;             ///< steps done
+  std::vector<float> values;          ///< all trainables, as in adapters
+  std::vector<float> optimizer = {};  ///< the tensors of RunHeader::optimizer_state(), in that order
 };
 
 struct Snapshot {

@@ -36,11 +36,6 @@ std::vector<std::byte> encode(const StepRecord& record);
 /// that no step can have.
 StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, const std::string& path);
 
-/// The same of records without losses of probes.
-inline StepRecord decode(std::span<const std::byte> payload, std::int64_t directions, const char* path) {
-  return decode(payload, RecordShape{.directions = directions}, path);
-}
-
 /// The update that a record stands for.
 UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay);
 
