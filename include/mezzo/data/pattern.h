@@ -40,7 +40,7 @@ class PatternSearch {
   ~PatternSearch();
 
   /// Goes on to the next match, if there is one. InputError when that takes more than 64 steps back a byte of
-  /// text (and a million), or more than 6 places to go back to (and a million; 40 bytes each).
+  /// text (and a million), or more than 6 places to go back to (and a million; 32 bytes each).
   bool next();
   std::size_t begin() const { return begin_; }  ///< of the match, in bytes
   std::size_t end() const { return end_; }
