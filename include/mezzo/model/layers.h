@@ -5,8 +5,8 @@
 //   blocks   what the forward does with them: each adds output(core(input(norm(h)))) to the residual stream h
 //
 // A block names its parts by their places in the list. What walks the parts alone (names and shapes of the
-// files, adapters, loading, workloads, profiles, exports) therefore knows nothing of blocks: a family with
-// more parts in a block, or with other blocks, changes neither.
+// files, adapters, loading, workloads, profiles, exports) knows nothing of blocks: it stays as it is when a
+// family has more parts in a block, or other blocks.
 //
 //   LLaMA's layer:  { norm, q|k|v, attention, o }  { norm, gate|up, MLP, down }
 //   GPT-J's layer:  { norm, q|k|v, attention, out }  { the same norm, fc_in, MLP, fc_out; parallel }
