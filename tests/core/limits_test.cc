@@ -224,9 +224,11 @@ TEST(FairThreads, AQuotaIsSharedByAll) {
 }
 
 TEST(ProcessorSets, TravelAsText) {
-  EXPECT_EQ(text_of({0, 1, 17}), "0,1,17");
-  EXPECT_EQ(processor_set("0,1,17"), ProcessorSet({0, 1, 17}));
-  for (const char* wrong : {",", "1,", "1,,2", "a", "1 2"})
+  EXPECT_EQ(text_of({0, 1, 2, 5, 17, 18}), "0-2,5,17-18");
+  EXPECT_EQ(processor_set("0-2,5,17-18"), ProcessorSet({0, 1, 2, 5, 17, 18}));
+  EXPECT_EQ(processor_set("7"), ProcessorSet({7}));
+  EXPECT_EQ(processor_set(text_of({})), ProcessorSet());
+  for (const char* wrong : {",", "1,", "1,,2", "a", "1 2", "-1", "1-", "3-1", "0-2000000000"})
     EXPECT_THROW(processor_set(wrong), Error) << wrong;
 }
 
