@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <string>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
 
 namespace mezzo {
 namespace {
@@ -41,47 +41,9 @@ void convert_row(float* destination, DType dtype, const void* source, std::int64
   }
 }
 
-/// The number in a file that holds one, or `otherwise` ("max", or no such file).
-std::size_t number_in(const char* path, std::size_t otherwise) {
-  std::ifstream file(path);
-  std::size_t value = 0;
-  return file >> value ? value : otherwise;
-}
-
-/// The number behind `wanted` in a cgroup's memory.stat, or 0.
-std::size_t stat_of(const char* path, std::string_view wanted) {
-  std::ifstream file(path);
-  std::size_t value = 0;
-  for (std::string key; file >> key >> value;) {
-    if (key == wanted) return value;
-  }
-  return 0;
-}
-
 }  // namespace
 
-std::size_t HostBackend::memory_available() const {
-  std::size_t available = 0;
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key; meminfo >> key;) {
-    if (key == "MemAvailable:") {
-      std::size_t kib = 0;
-      meminfo >> kib;
-      available = kib * 1024;
-      break;
-    }
-    meminfo.ignore(1000, '\n');
-  }
-  if (available == 0)
-    throw DeviceError("/proc/meminfo does not say how much memory is available (MemAvailable)");
-  const std::size_t limit = number_in("/sys/fs/cgroup/memory.max", SIZE_MAX);
-  // Cached pages of files are taken back before memory is refused.
-  constexpr const char* stat = "/sys/fs/cgroup/memory.stat";
-  const std::size_t cached = stat_of(stat, "inactive_file") + stat_of(stat, "active_file");
-  const std::size_t current = number_in("/sys/fs/cgroup/memory.current", 0);
-  const std::size_t used = current - std::min(current, cached);
-  return std::min(available, limit - std::min(limit, used));
-}
+std::size_t HostBackend::memory_available() const { return available_memory(1); }
 
 Buffer HostBackend::allocate(std::size_t bytes) {
   const std::size_t rounded = std::max<std::size_t>((bytes + alignment - 1) / alignment, 1) * alignment;

@@ -191,7 +191,9 @@ VerbAction add_bench(CLI::App& verb) {
           exchange.size());
     }
     Placement placement;
-    together(exchange, starting_patience, [&] { placement = place(arguments->device.runtime(), exchange); });
+    const int threads = threads_of_rank(exchange, starting_patience);
+    together(exchange, starting_patience,
+             [&] { placement = place(arguments->device.runtime(), exchange, threads); });
     check_own_devices(exchange, placement, starting_patience);
     chosen.backend = placement.backend_options();
     chosen.adapter.all_linear = arguments->targets == std::vector<std::string>{"all-linear"};

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <thread>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
 #include "mezzo/io/files.h"
 
 namespace mezzo {
@@ -106,7 +106,7 @@ void add_device_options(CLI::App& verb, DeviceOptions& options) {
 
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log) {
   if (!adapter.run) return;
-  const std::string hash = files.hash(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
+  const std::string hash = files.hash(static_cast<int>(allowed_processors().size()));
   if (hash == adapter.run->base_hash) return;
   log.warning("{}: is not the base model of the run: its hash is {}, expected {}", files.directory, hash,
               adapter.run->base_hash);

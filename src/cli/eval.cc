@@ -34,7 +34,8 @@ VerbAction add_eval(CLI::App& verb) {
              [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::eval); });
     const Patience patience = loading_patience(config.runtime);
     Placement placement;
-    together(exchange, patience, [&] { placement = place(config.runtime, exchange); });
+    const int threads = threads_of_rank(exchange, patience);
+    together(exchange, patience, [&] { placement = place(config.runtime, exchange, threads); });
     check_own_devices(exchange, placement, patience);
     together(exchange, patience, [&] {
       Config base = config;

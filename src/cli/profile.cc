@@ -145,7 +145,8 @@ VerbAction add_profile(CLI::App& verb) {
       "Example: mezzo profile configs/quickstart.yaml --steps 5");
   return [arguments](VerbContext& context) {
     const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
-    const Placement placement = place(config.runtime, context.exchange);
+    const Placement placement =
+        place(config.runtime, context.exchange, threads_of_rank(context.exchange, starting_patience));
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
     const ProfileResult result = profile(config, inputs, placement.backend_options(), arguments->steps);

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t unlimited = SIZE_MAX;
+constexpr std::size_t most_processors = std::size_t{1} << 20;
 
 std::size_t left_of(std::size_t limit, std::size_t used) { return limit - std::min(limit, used); }
 
@@ -194,7 +195,7 @@ std::optional<int> processor_quota(const std::string& root) {
 
 ProcessorSet allowed_processors() {
   // The kernel refuses a mask that is smaller than its own.
-  for (std::size_t most = 1024; most <= (std::size_t{1} << 20); most *= 2) {
+  for (std::size_t most = 1024; most <= most_processors; most *= 2) {
     std::vector<cpu_set_t> mask(CPU_ALLOC_SIZE(most) / sizeof(cpu_set_t));
     const std::size_t bytes = mask.size() * sizeof(cpu_set_t);
     if (sched_getaffinity(0, bytes, mask.data()) != 0) continue;
@@ -211,24 +212,40 @@ ProcessorSet allowed_processors() {
 
 std::string text_of(const ProcessorSet& processors) {
   std::string text;
-  for (const int processor : processors) text += (text.empty() ? "" : ",") + std::to_string(processor);
+  for (std::size_t begin = 0, end = 0; begin < processors.size(); begin = end) {
+    end = begin + 1;
+    while (end < processors.size() && processors[end] == processors[end - 1] + 1) ++end;
+    text += (text.empty() ? "" : ",") + std::to_string(processors[begin]);
+    if (end - begin > 1) text += "-" + std::to_string(processors[end - 1]);
+  }
   return text;
 }
 
 ProcessorSet processor_set(std::string_view text) {
-  ProcessorSet processors;
+  const auto refuse = [&] { throw Error("found \"{}\", expected processors such as 0-3,8", text); };
   const char* at = text.data();
   const char* const end = at + text.size();
-  while (at != end) {
-    int processor = 0;
-    const auto [stop, error] = std::from_chars(at, end, processor);
-    const bool more = stop != end && *stop == ',' && stop + 1 != end;
-    if (error != std::errc() || (stop != end && !more)) {
-      throw Error("found \"{}\", expected numbers of processors with commas between them", text);
-    }
-    processors.push_back(processor);
-    at = more ? stop + 1 : stop;
-  }
+  const auto number = [&] {
+    int value = 0;
+    const auto [stop, error] = std::from_chars(at, end, value);
+    if (error != std::errc() || value < 0) refuse();
+    at = stop;
+    return value;
+  };
+  const auto take = [&](char c) {
+    const bool here = at != end && *at == c;
+    if (here) ++at;
+    return here;
+  };
+  ProcessorSet processors;
+  if (text.empty()) return processors;
+  do {
+    const int first = number();
+    const int last = take('-') ? number() : first;
+    if (last < first || static_cast<std::size_t>(last - first) >= most_processors) refuse();
+    for (int processor = first; processor <= last; ++processor) processors.push_back(processor);
+  } while (take(','));
+  if (at != end) refuse();
   return processors;
 }
 

@@ -1,28 +1,16 @@
 #include "mezzo/train/inputs.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <thread>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
 
 namespace mezzo {
 
 namespace {
-
-int automatic_threads(int local_ranks) {
-  const int online = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  const int allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : online;
-  // A launcher that binds its ranks has divided the cores already.
-  if (allowed < online) return std::max(1, allowed);
-  return std::max(1, online / local_ranks);
-}
 
 void check_tokens(const Tokenizer& tokenizer, const Description& description, const std::string& directory) {
   if (tokenizer.vocabulary_size() > description.vocabulary) {
@@ -76,11 +64,24 @@ std::string Placement::device_name() const {
 
 std::string Placement::dtype_name() const { return fp32 ? "fp32" : "bf16"; }
 
-Placement place(const RuntimeConfig& config, const Exchange& exchange) {
+int threads_of_rank(Exchange& exchange, Patience patience) {
+  const std::vector<std::string> all = agree(exchange, text_of(allowed_processors()), patience);
+  std::vector<ProcessorSet> here;  // of the ranks on this host
+  std::size_t own = 0;
+  for (int rank = 0; rank < exchange.size(); ++rank) {
+    if (!exchange.share_host(rank, exchange.rank())) continue;
+    if (rank == exchange.rank()) own = here.size();
+    here.push_back(processor_set(all[static_cast<std::size_t>(rank)]));
+  }
+  return fair_threads(here, own, processor_quota());
+}
+
+Placement place(const RuntimeConfig& config, const Exchange& exchange, int threads) {
   std::string reason;
   if (config.device == Device::cuda && !cuda_available(&reason))
     throw DeviceError("runtime.device: cuda was asked for, but {}", reason);
   Placement placement = plan_placement(config, exchange.local_size());
+  if (!config.threads) placement.threads = threads;
   if (placement.device != DeviceKind::cuda) return placement;
   const std::vector<CudaDevice> devices = cuda_devices();
   placement.device_index = devices.size() == 1 ? 0 : exchange.local_rank();
@@ -130,7 +131,9 @@ Placement plan_placement(const RuntimeConfig& config, int local_ranks) {
                      placement.device_name());
   }
   placement.fp32 = !cuda || config.dtype == Precision::fp32;
-  placement.threads = config.threads ? static_cast<int>(*config.threads) : automatic_threads(local_ranks);
+  const std::vector<ProcessorSet> unbound(static_cast<std::size_t>(local_ranks), allowed_processors());
+  placement.threads =
+      config.threads ? static_cast<int>(*config.threads) : fair_threads(unbound, 0, processor_quota());
   return placement;
 }
 

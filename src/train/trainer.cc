@@ -9,6 +9,7 @@
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
 #include "mezzo/data/pattern.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
@@ -154,8 +155,9 @@ class Trainer {
 // ---- before the weights ---------------------------------------------------------------------------------
 
 void Trainer::open() {
+  const int threads = threads_of_rank(exchange_, starting_);
   together(exchange_, starting_, [&] {
-    placement_ = place(config_.runtime, exchange_);
+    placement_ = place(config_.runtime, exchange_, threads);
     inputs_.emplace(config_, ConfigUse::train, folder_.initial_adapter());
     largest_ = largest_slice(config_.train, *inputs_->train, inputs_->task.loss());
   });
@@ -321,13 +323,12 @@ void Trainer::choose_groups(std::uint64_t first_step) {
   const bool paired = config_.zo.paired();
   // A card is one rank's, a host's memory that of all its ranks.
   const bool shared = placement_.device != DeviceKind::cuda;
-  const auto sharers = static_cast<std::size_t>(shared ? exchange_.local_size() : 1);
   const GroupPlan plan =
       plan_group(*decoder_, *backend_, largest_,
                  {.probes = probes,
                   .share = largest_share(config_.train, *inputs_->train, inputs_->task.loss(), probes, paired,
                                          exchange_.size()),
-                  .memory = backend_->memory_available() / sharers,
+                  .memory = shared ? available_memory(exchange_.local_size()) : backend_->memory_available(),
                   .paired = paired},
                  config_.zo.probes_per_forward);
   group_ = plan.group;

@@ -25,7 +25,7 @@ using ProcessorSet = std::vector<int>;
 /// Those that this process may run on: its affinity, which a cpuset bounds as well. Never empty.
 ProcessorSet allowed_processors();
 
-/// As text: numbers with commas between them. processor_set() reads that, and throws Error for anything else.
+/// As the kernel writes it, "0-3,8". processor_set() reads that, and throws Error for anything else.
 std::string text_of(const ProcessorSet& processors);
 ProcessorSet processor_set(std::string_view text);
 

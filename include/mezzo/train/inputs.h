@@ -32,9 +32,12 @@ struct Placement {
   std::string device_name() const;  ///< "cpu", "cuda", "reference": part of a run's identity
   std::string dtype_name() const;   ///< "fp32", "bf16"
 };
+/// This rank's fair part of the processors that it may run on (core/limits.h). All ranks call it together.
+int threads_of_rank(Exchange& exchange, Patience patience);
 /// Rank r of a host takes its card r, or the only card that its launcher shows it. UsageError when the
 /// combination is not served, DeviceError when the device is not there.
-Placement place(const RuntimeConfig& config, const Exchange& exchange);
+/// `threads`: what runtime.threads: auto comes to, threads_of_rank().
+Placement place(const RuntimeConfig& config, const Exchange& exchange, int threads);
 /// Throws JobFailed on all ranks when two of them have taken the same card.
 void check_own_devices(Exchange& exchange, const Placement& placement, Patience patience);
 /// The same for a plan, with `local_ranks` ranks on each host: a device that is asked for need not be there.
