@@ -61,7 +61,7 @@ TEST(ParameterSpace, ARecordMakesTheSameOneAgain) {
       EXPECT_EQ(same.scaling, tail.scaling);
     }
     again->check_model(description, "here");
-    EXPECT_THROW(again->check_model(read_description(model("gpt2")), "there"), InputError);
+    EXPECT_THROW(again->check_model(read_description(model("gpt2")), "there"), Error);
   }
 }
 
