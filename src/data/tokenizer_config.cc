@@ -118,7 +118,7 @@ std::vector<std::pair<std::int64_t, JsonCursor>> decoder_entries(const JsonCurso
 
 void add_tokens(const JsonCursor& config, AddedTokenList& tokens) {
   for (const auto& [id, entry] : decoder_entries(config["added_tokens_decoder"])) {
-    const std::string& content = entry["content"].text();
+    const std::string content = entry["content"].text();
     if (content.empty()) entry["content"].fail("a text that is not empty");
     if (const std::int64_t given = tokens.id_of(content); given != id) {
       throw InputError("{} is the token {}; expected it at {}, the id that Hugging Face gives it",

@@ -172,7 +172,7 @@ Split read_split(const JsonCursor& field) {
       {"MergedWithPrevious", Split::Behavior::merged_with_previous},
       {"MergedWithNext", Split::Behavior::merged_with_next},
       {"Contiguous", Split::Behavior::contiguous}};
-  const std::string& name = field["behavior"].text();
+  const std::string name = field["behavior"].text();
   const auto behavior = std::find_if(std::begin(behaviors), std::end(behaviors),
                                      [&](const auto& known) { return name == known.first; });
   if (behavior == std::end(behaviors)) {
@@ -192,7 +192,7 @@ Split read_split(const JsonCursor& field) {
 /// Appends the steps of a pre-tokenizer; true when it ended with ByteLevel.
 bool read_pre_tokenizer(const JsonCursor& field, std::vector<PreTokenizer::Step>& steps) {
   if (field.is_unset()) return false;
-  const std::string& type = field["type"].text();
+  const std::string type = field["type"].text();
   if (type == "Sequence") {
     bool is_byte_level = false;
     for (const JsonCursor& element : field["pretokenizers"].elements()) {
@@ -261,7 +261,7 @@ void read_template(const JsonCursor& field, TokenizerParts& parts) {
 /// Returns whether there was a template in it.
 bool read_post_processor(const JsonCursor& field, TokenizerParts& parts) {
   if (field.is_unset()) return false;
-  const std::string& type = field["type"].text();
+  const std::string type = field["type"].text();
   if (type == "ByteLevel") return false;  // it corrects offsets into the text, which nobody asks for here
   if (type == "TemplateProcessing") {
     read_template(field, parts);
