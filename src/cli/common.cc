@@ -112,19 +112,19 @@ void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files,
               adapter.run->base_hash);
 }
 
-std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
-                                        const Placement& placement) {
-  auto model = std::make_unique<LoadedModel>();  // the decoder keeps a pointer to the trainables in it
-  model->backend = make_backend(placement.backend_options());
-  Perturbations perturbations;
+ModelOnDevice load_model(const ModelFiles& files, const AdapterSource* adapter, const Placement& placement) {
+  ModelOnDevice loaded{.backend = make_backend(placement.backend_options()), .model = nullptr};
   if (adapter != nullptr) {
     adapter->space->check_model(files.description, files.directory);
-    model->trainables = make_trainables(*model->backend, adapter->space->trainables(), adapter->state.values);
-    perturbations = adapter->space->perturbations(files.description, model->trainables);
+    Trainables trainables =
+        make_trainables(*loaded.backend, adapter->space->trainables(), adapter->state.values);
+    loaded.model = std::make_unique<LoadedModel>(*loaded.backend, files.description, *adapter->space,
+                                                 TrainedState{std::move(trainables), {}});
+  } else {
+    loaded.model = std::make_unique<LoadedModel>(*loaded.backend, files.description);
   }
-  model->decoder = std::make_unique<Decoder>(*model->backend, files.description, perturbations);
-  model->decoder->load(files, {});
-  return model;
+  loaded.model->decoder.load(files, {});
+  return loaded;
 }
 
 }  // namespace mezzo

@@ -28,7 +28,7 @@ VerbAction add_eval(CLI::App& verb) {
     Config config;
     std::optional<Inputs> inputs;
     std::optional<AdapterSource> source;
-    std::unique_ptr<LoadedModel> model;
+    ModelOnDevice loaded;
     std::optional<Evaluator> evaluator;
     together(exchange, starting_patience,
              [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::eval); });
@@ -46,9 +46,9 @@ VerbAction add_eval(CLI::App& verb) {
         source = AdapterSource::from_adapter(arguments->adapter, inputs->files.description);
       }
       evaluator.emplace(inputs->validation, inputs->task);
-      model = load_model(inputs->files, source ? &*source : nullptr, placement);
+      loaded = load_model(inputs->files, source ? &*source : nullptr, placement);
     });
-    ProbeRunner runner(*model->backend, *model->decoder);
+    ProbeRunner& runner = loaded.model->runner;
     runner.reserve(evaluator->largest(), 1);
     const Evaluation result = evaluator->run(runner, exchange, patience);
     if (exchange.rank() != 0) return ExitCode::done;

@@ -118,17 +118,18 @@ VerbAction add_generate(CLI::App& verb) {
     std::optional<AdapterSource> adapter;
     if (!arguments->adapter.empty())
       adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
-    const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
-    Backend& backend = *model->backend;
+    const ModelOnDevice loaded = load_model(files, adapter ? &*adapter : nullptr, placement);
+    Backend& backend = *loaded.backend;
+    Decoder& decoder = loaded.model->decoder;
 
     const std::size_t longest = std::min(positions, ids.size() + static_cast<std::size_t>(arguments->tokens));
     const auto vocabulary = files.description.vocabulary;
-    model->decoder->reserve({.tokens = static_cast<std::int64_t>(longest),
-                             .sequences = 1,
-                             .loss_rows = 1,
-                             .targets = 0,
-                             .longest = static_cast<std::int64_t>(longest)},
-                            1);
+    decoder.reserve({.tokens = static_cast<std::int64_t>(longest),
+                     .sequences = 1,
+                     .loss_rows = 1,
+                     .targets = 0,
+                     .longest = static_cast<std::int64_t>(longest)},
+                    1);
     const Buffer buffer =
         backend.allocate(static_cast<std::size_t>(vocabulary) * size_of(backend.activation_dtype()));
     View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);
@@ -149,8 +150,8 @@ VerbAction add_generate(CLI::App& verb) {
       packed.positions.resize(ids.size());
       std::iota(packed.positions.begin(), packed.positions.end(), 0);
       backend.upload(packed, batch);
-      model->decoder->begin(batch);
-      model->decoder->logits(table, logits);
+      decoder.begin(batch);
+      decoder.logits(table, logits);
       backend.read(host, logits, 1);
       const std::int32_t id = choose(host, arguments->sampling, ids.size() - prompt_tokens);
       if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;

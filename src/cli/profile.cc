@@ -1,5 +1,6 @@
 #include "mezzo/measure/profile.h"
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -129,27 +130,32 @@ VerbAction add_profile(CLI::App& verb) {
   struct Arguments {
     std::string config;
     std::vector<std::string> overrides;
-    std::int64_t steps = 3;
+    std::optional<std::int64_t> steps;
     bool json = false;
   };
   auto arguments = std::make_shared<Arguments>();
   verb.add_option("config", arguments->config, "YAML config")->required();
   verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
   verb.add_option("--steps", arguments->steps,
-                  "steps to take, behind one that does not count, and times that each part is measured")
+                  "steps to take, at most train.max_steps, behind one that does not count, and times that "
+                  "each part is measured")
       ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+      ->default_str("3");
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer(
       "Takes the config's first steps on one rank and writes nothing.\n"
       "Example: mezzo profile configs/quickstart.yaml --steps 5");
   return [arguments](VerbContext& context) {
     const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
+    const std::int64_t steps = arguments->steps.value_or(std::min<std::int64_t>(3, config.train.max_steps));
+    if (steps > config.train.max_steps)
+      throw UsageError("--steps: found {}, but the run has {} (train.max_steps)", steps,
+                       config.train.max_steps);
     const Placement placement =
         place(config.runtime, context.exchange, threads_of_rank(context.exchange, starting_patience));
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
-    const ProfileResult result = profile(config, inputs, placement.backend_options(), arguments->steps);
+    const ProfileResult result = profile(config, inputs, placement.backend_options(), steps);
     std::cout << (arguments->json ? to_json(result, placement).dump() + '\n' : to_text(result, placement));
     return ExitCode::done;
   };

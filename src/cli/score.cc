@@ -43,8 +43,8 @@ VerbAction add_score(CLI::App& verb) {
     std::optional<AdapterSource> adapter;
     if (!arguments->adapter.empty())
       adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
-    const std::unique_ptr<LoadedModel> model = load_model(files, adapter ? &*adapter : nullptr, placement);
-    ProbeRunner runner(*model->backend, *model->decoder);
+    const ModelOnDevice loaded = load_model(files, adapter ? &*adapter : nullptr, placement);
+    ProbeRunner& runner = loaded.model->runner;
     // One record a forward: a record's numbers do not depend on its neighbours.
     std::vector<PackedBatch> batches;
     BatchShape largest;

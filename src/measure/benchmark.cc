@@ -13,15 +13,15 @@
 #include "mezzo/core/philox.h"
 #include "mezzo/measure/timing.h"
 #include "mezzo/model/family.h"
-#include "mezzo/zo/trajectory.h"
+#include "mezzo/train/planner.h"
+#include "mezzo/train/ranks.h"
 
 namespace mezzo {
 
 namespace {
 
 constexpr std::uint64_t run_seed = 1;
-constexpr double epsilon = 1e-2;
-constexpr float learning_rate = 1e-4f;
+constexpr double learning_rate = 1e-4;
 constexpr float weight_scale = 0.02f;
 constexpr int warm_up = 2;
 constexpr Patience patience{Seconds(20), Seconds(600)};
@@ -48,19 +48,19 @@ struct RandomModel {
   RandomModel(const BackendOptions& options, const Description& description,
               const std::optional<AdapterConfig>& adapter)
       : backend(make_backend(options)) {
-    Perturbations perturbations;
     if (adapter) {
-      const std::vector<TrainableSpec> specs = lora_trainables(description, *adapter);
-      trainables = make_trainables(*backend, specs, initial_values(specs, run_seed));
-      perturbations = lora_perturbations(description, *adapter, trainables);
+      const auto space = lora_space(description, *adapter);
+      model = std::make_unique<LoadedModel>(
+          *backend, description, *space,
+          begin_state(*backend, space->trainables(), space->initial_values(run_seed), *StepRule().optimizer));
+    } else {
+      model = std::make_unique<LoadedModel>(*backend, description);
     }
-    decoder = std::make_unique<Decoder>(*backend, description, perturbations);
-    decoder->randomize(run_seed, weight_scale);
+    model->decoder.randomize(run_seed, weight_scale);
   }
 
   std::unique_ptr<Backend> backend;
-  Trainables trainables;
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<LoadedModel> model;
 };
 
 void repeat(int times, const std::function<void()>& work) {
@@ -68,7 +68,7 @@ void repeat(int times, const std::function<void()>& work) {
 }
 
 /// Median seconds of a forward of the base model alone over `work`'s batch, `copies` times.
-double base_forward(const BackendOptions& options, const Description& description, const StepWork& work,
+double base_forward(const BackendOptions& options, const Description& description, const BenchmarkWork& work,
                     std::int64_t copies, int repetitions) {
   const RandomModel model(options, description, std::nullopt);
   std::vector<const Example*> examples;
@@ -76,7 +76,7 @@ double base_forward(const BackendOptions& options, const Description& descriptio
     examples.insert(examples.end(), work.examples.begin(), work.examples.end());
   }
   const PackedBatch batch = pack(examples, work.loss, work.loss == TaskLoss::options).packed;
-  ProbeRunner runner(*model.backend, *model.decoder);
+  ProbeRunner& runner = model.model->runner;
   runner.reserve(shape_of(batch), 1);
   const auto forward = [&] {
     const Probe unperturbed;
@@ -102,74 +102,56 @@ ScratchTrajectory::~ScratchTrajectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-BenchmarkStep::BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
-                             AsyncRecordWriter& trajectory, Exchange& exchange)
-    : backend_(backend),
-      decoder_(decoder),
-      trainables_(trainables),
-      work_(std::move(work)),
+BenchmarkStep::BenchmarkStep(LoadedModel& model, const BenchmarkWork& work, AsyncRecordWriter& trajectory,
+                             Exchange& exchange)
+    : model_(model),
       trajectory_(trajectory),
-      exchange_(exchange),
-      runner_(backend, decoder),
-      estimator_(make_estimator(EstimatorKind::two_sided, epsilon)),
-      probes_(estimator_->probes(direction_seeds(run_seed, 0, work_.directions))),
-      batch_(pack(work_.examples, work_.loss, work_.loss == TaskLoss::options)),
+      batch_(pack(work.examples, work.loss, work.loss == TaskLoss::options)),
       shape_(shape_of(batch_.packed)),
-      slots_(probes(), 1, exchange.size()),
-      coefficients_(static_cast<std::size_t>(work_.directions), 0.0f) {
-  work_.group = std::min(work_.group, probes());
-  runner_.reserve(shape_, work_.group);
-  transport_ = make_transport(exchange_, backend_, slots_.words().size(), patience);
+      slices_{work.examples},
+      group_(std::min(work.group, 2 * work.directions)),
+      objective_(make_likelihood(work.loss)),
+      step_({.directions = work.directions,
+             .noise = {.seed = run_seed},
+             .schedule = {.kind = LrScheduler::constant, .learning_rate = learning_rate}},
+            {.slices = 1, .group = group_}, *objective_, model, exchange) {
+  model_.runner.reserve(shape_, group_);
+  if (exchange.size() == 1) return;
+  step_.connect(patience);
   // Its first sum makes the connections, on the backend's stream: not while that captures a step's graph.
-  if (transport_) static_cast<void>(this->exchange());
+  static_cast<void>(this->exchange());
 }
 
 void BenchmarkStep::run() {
-  probes_ = estimator_->probes(direction_seeds(run_seed, step_, work_.directions));
-  const StepItems items{.probes = probes_,
-                        .slices = {&work_.examples, 1},
-                        .loss = work_.loss,
-                        .noise = NoiseKind::gaussian,
-                        .paired = true};
-  const StepUnits units = items.units();
-  const auto rank = static_cast<std::size_t>(exchange_.rank());
-  evaluate_items(runner_, items, items_of(units, share_out(units, exchange_.size())[rank], work_.group),
-                 exchange_.rank(), slots_);
-  require_complete(exchange_, exchange_.sum(slots_.words(), patience, transport_.get()));
-  coefficients_ = estimator_->estimate(slots_.losses(probes_, static_cast<std::int64_t>(step_))).coefficients;
-  apply();
-  backend_.synchronize();
+  last_ =
+      step_.take({.step = done_++, .slices = slices_, .hash = false, .stop = false, .patience = patience});
+  trajectory_.append(encode(last_.record));
+  model_.backend.synchronize();
 }
 
-double BenchmarkStep::exchange() {
-  return exchange_seconds(exchange_, transport_.get(), slots_.words().size(), patience);
-}
+double BenchmarkStep::exchange() { return step_.time_exchange(patience); }
 
 double BenchmarkStep::skew() const {
-  const std::vector<double> seconds = slots_.work_seconds();
-  return std::ranges::max(seconds) - std::ranges::min(seconds);
+  return std::ranges::max(last_.work_seconds) - std::ranges::min(last_.work_seconds);
 }
 
 void BenchmarkStep::forward() {
-  runner_.begin(batch_.packed);
-  runner_.evaluate(std::span(probes_).first(static_cast<std::size_t>(work_.group)), NoiseKind::gaussian);
+  const std::vector<Probe> probes = step_.probes(0);
+  model_.runner.begin(batch_.packed);
+  model_.runner.evaluate(std::span(probes).first(static_cast<std::size_t>(group_)), NoiseKind::gaussian);
 }
 
 void BenchmarkStep::update() {
-  apply();
-  static_cast<void>(backend_.hash(trainables_));
-}
-
-void BenchmarkStep::apply() {
-  const StepRecord record{.step = step_++, .learning_rate = learning_rate, .coefficients = coefficients_};
-  backend_.update(trainables_, update_of(record, run_seed, 0.0f), NoiseKind::gaussian);
-  trajectory_.append(encode(record));
+  last_.record.step = done_++;
+  step_.apply(last_.record);
+  trajectory_.append(encode(last_.record));
+  static_cast<void>(model_.backend.hash(model_.state.trainables));
 }
 
 std::vector<PlainProduct> BenchmarkStep::gemm_bound() const {
   std::vector<PlainProduct> products;
-  for (const PlannedProduct& planned : decoder_.workload(shape_, work_.group).products) {
-    products.push_back({.rows = probes() * (planned.scored ? shape_.loss_rows : shape_.tokens),
+  for (const PlannedProduct& planned : model_.decoder.workload(shape_, group_).products) {
+    products.push_back({.rows = step_.probe_count() * (planned.scored ? shape_.loss_rows : shape_.tokens),
                         .out = planned.product->out(),
                         .in = planned.product->in()});
   }
@@ -220,14 +202,14 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   const Description description = benchmark_model(benchmark.model, options.layers);
   const std::vector<Example> examples =
       random_examples(description.vocabulary, benchmark.sequences, benchmark.tokens);
-  StepWork work{.loss = TaskLoss::language_model, .directions = options.directions};
+  BenchmarkWork work{.loss = TaskLoss::language_model, .directions = options.directions};
   for (const Example& example : examples) work.examples.push_back(&example);
   const BatchShape shape = shape_of(pack(work.examples, work.loss, false).packed);
   const std::int64_t probes = 2 * options.directions;
   ScratchTrajectory trajectory;
 
   const auto plan = [&](const RandomModel& model) {
-    return plan_group(*model.decoder, *model.backend, shape,
+    return plan_group(model.model->decoder, *model.backend, shape,
                       {.probes = probes,
                        .share = (probes + exchange.size() - 1) / exchange.size(),
                        .memory = model.backend->memory_available(),
@@ -235,16 +217,15 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
                       options.probes_per_forward);
   };
   const auto step_of = [&](RandomModel& model, std::int64_t group) {
-    StepWork own = work;
+    BenchmarkWork own = work;
     own.group = group;
-    return BenchmarkStep(*model.backend, *model.decoder, model.trainables, std::move(own),
-                         trajectory.writer(), exchange);
+    return BenchmarkStep(*model.model, own, trajectory.writer(), exchange);
   };
 
   BenchmarkResult result;
   {
     RandomModel model(options.backend, description, options.adapter);
-    choose_together(exchange, *model.backend, model.decoder->workload(shape, 1), {}, patience);
+    choose_together(exchange, *model.backend, model.model->decoder.workload(shape, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
     result = {.device = model.backend->device(),
@@ -254,9 +235,9 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .target_modules = options.adapter.all_linear ? std::vector<std::string>{"all-linear"}
                                 : options.adapter.target_modules.empty() ? description.names.query_value
                                                                          : options.adapter.target_modules,
-              .trainables = model.trainables.count(),
+              .trainables = model.model->state.trainables.count(),
               .ranks = exchange.size(),
-              .weight_bytes = model.decoder->weight_bytes(),
+              .weight_bytes = model.model->decoder.weight_bytes(),
               .arena_bytes = planned.activation_bytes,
               .scratch_bytes = planned.scratch_bytes};
     std::unique_ptr<GemmBound> gemm_bound;
@@ -278,7 +259,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
       skews.push_back(step.skew());
     }
     result.step = median_of(steps);
-    result.hash = model.backend->hash(model.trainables);
+    result.hash = model.backend->hash(model.model->state.trainables);
     if (exchange.size() > 1) {
       result.exchange = step.exchange();
       result.skew = median_of(skews);

@@ -6,7 +6,8 @@
 #include "dry_run_backend.h"
 #include "mezzo/core/error.h"
 #include "mezzo/train/evaluator.h"
-#include "mezzo/train/probe_runner.h"
+#include "mezzo/train/loaded_model.h"
+#include "mezzo/train/objective.h"
 #include "mezzo/zo/estimator.h"
 #include "mezzo/zo/slots.h"
 #include "mezzo/zo/trajectory.h"
@@ -28,18 +29,18 @@ std::optional<std::size_t> memory_of(const ForecastOptions& options, bool needed
       "decides how many probes a forward has");
 }
 
-std::vector<Probe> probes_of(const Config& config, std::uint64_t step) {
-  return configure_estimator(config.zo)->probes(
-      direction_seeds(config.train.seed, step, config.zo.directions));
-}
-
 /// Plans a rank's forwards for any number of ranks.
 class Planner {
  public:
   /// All must outlive it. `free`: bytes for activations and scratch.
   Planner(const Config& config, const WorkInputs& inputs, const Decoder& decoder, const DevicePlan& device,
-          const RunForecast& run, std::size_t free)
-      : config_(config), inputs_(inputs), decoder_(decoder), device_(device), run_(run), free_(free) {}
+          const BatchShape& largest, std::size_t free)
+      : config_(config),
+        inputs_(inputs),
+        decoder_(decoder),
+        device_(device),
+        largest_(largest),
+        free_(free) {}
 
   GroupPlan plan(int ranks) const { return plan(ranks, config_.zo.probes_per_forward); }
   GroupReason reason(int ranks) const {
@@ -51,22 +52,17 @@ class Planner {
 
  private:
   GroupLimits limits(int ranks) const {
-    const bool paired = config_.zo.paired();
-    return {.probes = run_.probes,
-            .share =
-                largest_share(config_.train, *inputs_.train, inputs_.task.loss(), run_.probes, paired, ranks),
-            .memory = free_,
-            .paired = paired};
+    return group_limits(config_, *inputs_.train, *inputs_.objective, ranks, free_);
   }
   GroupPlan plan(int ranks, std::optional<std::int64_t> group) const {
-    return plan_group(decoder_, device_, run_.largest, limits(ranks), group);
+    return plan_group(decoder_, device_, largest_, limits(ranks), group);
   }
 
   const Config& config_;
   const WorkInputs& inputs_;
   const Decoder& decoder_;
   const DevicePlan& device_;
-  const RunForecast& run_;
+  const BatchShape largest_;
   std::size_t free_;
 };
 
@@ -81,84 +77,69 @@ std::size_t free_of(const RunForecast& run, bool needed) {
   return *run.memory - fixed;
 }
 
-/// The first steps' work.
-struct CountedStep {
-  std::vector<Probe> probes;
-  std::vector<std::vector<const Example*>> slices;
-  StepItems items;
-  StepUnits units;
-};
-
-std::vector<CountedStep> counted_steps(const Config& config, const WorkInputs& inputs) {
-  const auto count = static_cast<std::size_t>(std::min(config.train.max_steps, most_counted_steps));
-  std::vector<CountedStep> steps(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    CountedStep& step = steps[i];
-    step.probes = probes_of(config, i);
-    step.slices = slices_of(config.train, *inputs.train, i);
-    step.items = {.probes = step.probes,
-                  .slices = step.slices,
-                  .loss = inputs.task.loss(),
-                  .noise = config.zo.noise,
-                  .paired = config.zo.paired()};
-    step.units = step.items.units();
-  }
-  return steps;
-}
-
-/// Takes steps of every rank where nothing is done, and counts.
-void count_operations(const std::vector<CountedStep>& steps, int ranks, Decoder& decoder,
-                      ProfiledBackend& backend, RunForecast& run) {
-  decoder.randomize(0, 0.0f);
-  ProbeRunner runner(backend, decoder);
-  runner.reserve(run.largest, run.plan.group);
+/// Does the first steps' work of every rank where nothing is done, and counts. Returns the steps' units.
+std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& inputs, int ranks,
+                                        LoadedModel& model, ProfiledBackend& backend, RunForecast& run) {
+  model.decoder.randomize(0, 0.0f);
+  model.runner.reserve(run.largest, run.plan.group);
   backend.watch(ProfiledBackend::Watch::counts);
-  std::int64_t forwards = 0;
+  run.counted_steps = std::min(config.train.max_steps, most_counted_steps);
+  const bool paired = config.zo.paired();
+  const std::unique_ptr<Estimator> estimator = configure_estimator(config.zo);
+  const SlotSink nowhere = [](std::int64_t, std::int64_t, SlotValue) {};
+  double forwards = 0.0;
   WorkTally all;
+  std::vector<StepUnits> units;
   std::vector<double> rank_products(static_cast<std::size_t>(ranks), 0.0);
-  for (const CountedStep& step : steps) {
-    const std::vector<WorkShare> shares = share_out(step.units, ranks);
+  for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(run.counted_steps); ++step) {
+    const std::vector<Probe> probes =
+        estimator->probes(direction_seeds(config.train.seed, step, config.zo.directions));
+    const Slices slices = slices_of(config.train, *inputs.train, step);
+    const StepWork work{
+        .step = step, .probes = probes, .slices = slices, .noise = config.zo.noise, .paired = paired};
+    units.push_back(units_of(*inputs.objective, slices, run.probes, paired));
+    const std::vector<WorkShare> shares = share_out(units.back(), ranks);
     for (std::size_t rank = 0; rank < shares.size(); ++rank) {
-      const std::vector<WorkItem> work = items_of(step.units, shares[rank], run.plan.group);
+      const std::vector<WorkItem> items = items_of(units.back(), shares[rank], run.plan.group);
       backend.clear();
-      evaluate_items(runner, step.items, work, [](std::int64_t, std::int64_t, SliceLoss) {});
+      inputs.objective->evaluate(model.runner, work, items, nowhere);
       const WorkTally total = total_of(backend.tallies());
-      forwards += static_cast<std::int64_t>(work.size());
+      forwards += static_cast<double>(items.size());
       all.products += total.products;
       all.low_rank += total.low_rank;
       all.attention += total.attention;
       rank_products[rank] += total.products;
     }
   }
-  const auto count = static_cast<double>(steps.size());
-  run.counted_steps = static_cast<std::int64_t>(steps.size());
-  run.forwards = static_cast<double>(forwards) / count;
+  const auto count = static_cast<double>(run.counted_steps);
+  run.forwards = forwards / count;
   run.step = {
       .products = all.products / count, .low_rank = all.low_rank / count, .attention = all.attention / count};
   run.rank_products = std::ranges::max(rank_products) / count;
+  return units;
 }
 
 /// Shares out the counted steps and adds up what the parts of a step take.
-StepForecast forecast_step(const Config& config, const std::vector<CountedStep>& steps,
+StepForecast forecast_step(const Config& config, const std::vector<StepUnits>& steps,
                            const ForecastOptions& options, const GroupPlan& plan, int ranks) {
-  const StepUnits& first = steps.front().units;
+  const StepUnits& first = steps.front();
   StepForecast result{.ranks = ranks,
                       .working_ranks = std::min<std::int64_t>(ranks, first.count()),
                       .group = plan.group,
                       .words = SlotTable::words_of(first.probes, first.slices(), ranks)};
   const auto count = static_cast<double>(steps.size());
   double loads = 0.0;
-  for (const CountedStep& step : steps) {
+  for (const StepUnits& units : steps) {
     std::int64_t largest = 0;
     double slowest = 0.0;
-    for (const WorkShare& share : share_out(step.units, ranks)) {
+    for (const WorkShare& share : share_out(units, ranks)) {
       if (share.count == 0) continue;
-      const std::int64_t load = load_of(step.units, share);
+      const std::int64_t load = load_of(units, share);
       loads += static_cast<double>(load);
       largest = std::max(largest, load);
       if (!options.measured) continue;
-      const std::vector<WorkItem> items = items_of(step.units, share, plan.group);
-      slowest = std::max(slowest, options.measured->work_seconds(step.units, items));
+      const std::vector<WorkItem> items = items_of(units, share, plan.group);
+      slowest = std::max(slowest, options.measured->work_seconds(units, items));
     }
     result.largest_load += static_cast<double>(largest) / count;
     result.work += slowest / count;
@@ -185,20 +166,21 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
-  const Trainables trainables = list_trainables(inputs.space->trainables());
-  Decoder decoder(backend, description, inputs.space->perturbations(description, trainables));
+  LoadedModel model(backend, description, *inputs.space,
+                    TrainedState{list_trainables(inputs.space->trainables()), {}});
+  const Decoder& decoder = model.decoder;
 
   RunForecast run{
       .layers = description.layers,
       .first_perturbed_layer = decoder.first_perturbed_layer(),
-      .trainables = trainables.count(),
-      .largest = largest_slice(config.train, *inputs.train, inputs.task.loss()),
-      .slices = config.train.gradient_accumulation_steps * config.train.batch_slices,
-      .probes = static_cast<std::int64_t>(probes_of(config, 0).size()),
+      .trainables = model.state.trainables.count(),
+      .largest = largest_slice(config.train, *inputs.train, *inputs.objective),
+      .slices = slices_of_step(config.train),
+      .probes = probes_of_step(config.zo),
       .plan = {},
       .reason = GroupReason::asked,
       .weight_bytes = decoder.weight_bytes(),
-      .trainable_bytes = static_cast<std::size_t>(trainables.count()) * sizeof(float),
+      .trainable_bytes = static_cast<std::size_t>(model.state.trainables.count()) * sizeof(float),
       .evaluation_activation_bytes = 0,
       .evaluation_scratch_bytes = 0,
       .memory = {},
@@ -210,7 +192,7 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   };
   const bool automatic = !config.zo.probes_per_forward;
   run.memory = memory_of(options, automatic);
-  const Planner planner(config, inputs, decoder, *device, run, free_of(run, automatic));
+  const Planner planner(config, inputs, decoder, *device, run.largest, free_of(run, automatic));
   const int ranks = options.ranks.front();
   run.plan = planner.plan(ranks);
   run.reason = planner.reason(ranks);
@@ -219,8 +201,7 @@ RunForecast forecast_run(const Config& config, const Description& description, c
     run.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
     run.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
   }
-  const std::vector<CountedStep> steps = counted_steps(config, inputs);
-  count_operations(steps, ranks, decoder, backend, run);
+  const std::vector<StepUnits> steps = count_operations(config, inputs, ranks, model, backend, run);
 
   const StepForecast alone = forecast_step(config, steps, options, planner.plan(1), 1);
   for (const int each : options.ranks) {

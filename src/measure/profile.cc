@@ -6,11 +6,7 @@
 #include "mezzo/backend/gemm_bound.h"
 #include "mezzo/measure/timing.h"
 #include "mezzo/train/planner.h"
-#include "mezzo/train/probe_runner.h"
-#include "mezzo/zo/estimator.h"
-#include "mezzo/zo/schedule.h"
-#include "mezzo/zo/slots.h"
-#include "mezzo/zo/trajectory.h"
+#include "mezzo/train/step.h"
 #include "profiled_backend.h"
 
 namespace mezzo {
@@ -29,87 +25,56 @@ class ProfiledRun {
     double hash = 0.0;
     double update = 0.0;
   };
-  StepSeconds step(std::uint64_t step);  ///< waits
+  StepSeconds take(std::uint64_t number);  ///< waits
   /// `begin` and `forwards` alone, on the first step's first slice.
   StepParts measure_forwards(int repetitions);
 
   const Config& config;
   const Inputs& inputs;
+  const Objective& objective;
+  const std::unique_ptr<Exchange> exchange = make_self_exchange();
   const std::unique_ptr<Backend> device;
   ProfiledBackend backend;
-  Trainables trainables;
-  Decoder decoder;
-  ProbeRunner runner;
+  const StepRule rule;
+  LoadedModel model;
   GroupPlan plan;
-  std::int64_t probes = 0;
-
- private:
-  void take(std::uint64_t step, StepSeconds& seconds);
-  std::vector<Probe> probes_of(std::uint64_t step) const {
-    return estimator_->probes(direction_seeds(config.train.seed, step, config.zo.directions));
-  }
-
-  std::unique_ptr<Estimator> estimator_;
-  Schedule schedule_;
-  std::optional<SlotTable> slots_;
+  std::optional<Step> step;
 };
 
 ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOptions& options)
     : config(of),
       inputs(with),
+      objective(*inputs.objective),
       device(make_backend(options)),
       backend(*device, inputs.files.description),
-      trainables(make_trainables(
-          backend, inputs.space->trainables(),
-          inputs.start ? inputs.start->values : inputs.space->initial_values(config.train.seed))),
-      decoder(backend, inputs.files.description,
-              inputs.space->perturbations(inputs.files.description, trainables)),
-      runner(backend, decoder),
-      estimator_(configure_estimator(config.zo)),
-      schedule_(configure_schedule(config)) {
-  decoder.load(inputs.files, {});
-  probes = static_cast<std::int64_t>(probes_of(0).size());
-  const std::int64_t slices = config.train.gradient_accumulation_steps * config.train.batch_slices;
-  slots_.emplace(probes, slices, 1);
-  const BatchShape largest = largest_slice(config.train, *inputs.train, inputs.task.loss());
-  plan = plan_group(
-      decoder, backend, largest,
-      {.probes = probes, .share = probes, .memory = backend.memory_available(), .paired = config.zo.paired()},
-      config.zo.probes_per_forward);
-  runner.reserve(largest, plan.group);
+      rule(step_rule(config)),
+      model(backend, inputs.files.description, *inputs.space,
+            begin_state(backend, inputs.space->trainables(), inputs.initial_values(config.train.seed),
+                        *rule.optimizer)) {
+  model.decoder.load(inputs.files, {});
+  const BatchShape largest = largest_slice(config.train, *inputs.train, objective);
+  plan = plan_group(model.decoder, backend, largest,
+                    group_limits(config, *inputs.train, objective, 1, backend.memory_available()),
+                    config.zo.probes_per_forward);
+  model.runner.reserve(largest, plan.group);
+  step.emplace(rule, StepShape{.slices = slices_of_step(config.train), .group = plan.group}, objective, model,
+               *exchange);
 }
 
-ProfiledRun::StepSeconds ProfiledRun::step(std::uint64_t step) {
+ProfiledRun::StepSeconds ProfiledRun::take(std::uint64_t number) {
+  const bool hash = number % static_cast<std::uint64_t>(config.train.hash_steps) == 0;
   StepSeconds seconds;
-  seconds.total = seconds_of([&] { take(step, seconds); });
-  return seconds;
-}
-
-void ProfiledRun::take(std::uint64_t step, StepSeconds& seconds) {
-  const std::vector<Probe> of_step = probes_of(step);
-  const std::vector<std::vector<const Example*>> slices = slices_of(config.train, *inputs.train, step);
-  const StepItems items{.probes = of_step,
-                        .slices = slices,
-                        .loss = inputs.task.loss(),
-                        .noise = config.zo.noise,
-                        .paired = config.zo.paired()};
-  const StepUnits units = items.units();
-  evaluate_items(runner, items, items_of(units, {.first = 0, .count = units.count()}, plan.group), 0,
-                 *slots_);
-  seconds.work = slots_->work_seconds()[0];
-  if (step % static_cast<std::uint64_t>(config.train.hash_steps) == 0) {
-    seconds.hash = seconds_of([&] { static_cast<void>(backend.hash(trainables)); });
-  }
-  const auto number = static_cast<std::int64_t>(step);
-  const StepRecord record{.step = step,
-                          .learning_rate = schedule_.at(number),
-                          .coefficients = estimator_->estimate(slots_->losses(of_step, number)).coefficients};
-  const UpdateStep update =
-      update_of(record, config.train.seed, static_cast<float>(config.optimizer.weight_decay));
-  seconds.update = seconds_of([&] {
-    backend.update(trainables, update, config.zo.noise);
-    backend.synchronize();
+  seconds.total = seconds_of([&] {
+    const StepResult result = step->take({.step = number,
+                                          .slices = slices_of(config.train, *inputs.train, number),
+                                          .hash = hash,
+                                          .stop = false,
+                                          .patience = starting_patience});
+    seconds.work = result.work_seconds[0];
+    seconds.hash = result.hash_seconds;
+    seconds.update = result.update_seconds + seconds_of([&] { backend.synchronize(); });
   });
+  return seconds;
 }
 
 StepParts ProfiledRun::measure_forwards(int repetitions) {
@@ -118,14 +83,14 @@ StepParts ProfiledRun::measure_forwards(int repetitions) {
     for (int i = 0; i < warm_up; ++i) work();
     return median_seconds(repetitions, work);
   };
-  const std::vector<Probe> of_step = probes_of(0);
+  const std::vector<Probe> of_step = step->probes(0);
   const std::vector<const Example*> slice = slices_of(config.train, *inputs.train, 0)[0];
   const TaskLoss loss = inputs.task.loss();
   LossBatch batch;
   StepParts parts;
   parts.begin = measure([&] {
     batch = pack(slice, loss, loss == TaskLoss::options);
-    runner.begin(batch.packed);
+    model.runner.begin(batch.packed);
     backend.synchronize();
   });
   parts.tokens = batch.packed.token_count();
@@ -133,7 +98,7 @@ StepParts ProfiledRun::measure_forwards(int repetitions) {
   for (std::int64_t count = 1;; count = std::min(2 * count, plan.group)) {
     const auto group = std::span(of_step).first(static_cast<std::size_t>(count));
     const double seconds = measure([&] {
-      const std::span<const float> scores = runner.evaluate(group, config.zo.noise);
+      const std::span<const float> scores = model.runner.evaluate(group, config.zo.noise);
       for (std::size_t p = 0; p < group.size(); ++p)
         static_cast<void>(loss_of(batch, scores.subspan(p * targets, targets)));
     });
@@ -229,34 +194,33 @@ ProfileResult profile(const Config& config, const Inputs& inputs, const BackendO
   ProfileResult result;
   {
     ProfiledRun run(config, inputs, backend);
-    run.step(0);  // warms up
+    run.take(0);  // warms up
     std::vector<double> seconds, updates, hosts;
     double hash = 0.0;
     double profiled = 0.0;
     double tokens = 0.0;
     for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(steps); ++step) {
       run.backend.watch(ProfiledBackend::Watch::nothing);
-      const ProfiledRun::StepSeconds plain = run.step(step);
+      const ProfiledRun::StepSeconds plain = run.take(step);
       seconds.push_back(plain.total);
       updates.push_back(plain.update);
       hosts.push_back(plain.total - plain.work - plain.hash - plain.update);
       hash = std::max(hash, plain.hash);
       run.backend.watch(ProfiledBackend::Watch::time);
-      profiled += run.step(step).total;
+      profiled += run.take(step).total;
       for (const auto& slice : slices_of(config.train, *inputs.train, step)) {
-        tokens += static_cast<double>(
-            shape_of(pack(slice, inputs.task.loss(), inputs.task.loss() == TaskLoss::options).packed).tokens);
+        for (const Example* example : slice) tokens += static_cast<double>(run.objective.tokens_of(*example));
       }
     }
     const auto count = static_cast<double>(steps);
     result = {.device = run.backend.device(),
               .steps = steps,
-              .probes = run.probes,
+              .probes = run.step->probe_count(),
               .group = run.plan.group,
               .tokens = tokens / count,
-              .weight_bytes = run.decoder.weight_bytes(),
+              .weight_bytes = run.model.decoder.weight_bytes(),
               .activation_bytes = run.plan.activation_bytes,
-              .arena_high_water = run.decoder.arena_high_water(),
+              .arena_high_water = run.model.decoder.arena_high_water(),
               .scratch_bytes = run.plan.scratch_bytes,
               .step = median_of(std::move(seconds)),
               .profiled_step = profiled / count,

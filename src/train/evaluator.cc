@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "mezzo/comm/together.h"
+#include "mezzo/train/work.h"
 
 namespace mezzo {
 

@@ -7,6 +7,7 @@
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/limits.h"
+#include "mezzo/train/capacity.h"
 
 namespace mezzo {
 
@@ -149,7 +150,8 @@ std::int64_t max_length_of(const DataConfig& config, const Description& descript
 WorkInputs::WorkInputs(const Description& description, const Config& config, ConfigUse use,
                        const std::string& saved_adapter)
     : tokenizer(load_tokenizer(config.model.path, description.vocabulary)),
-      task(config.data.task, *tokenizer, max_length_of(config.data, description)) {
+      task(config.data.task, *tokenizer, max_length_of(config.data, description)),
+      objective(make_likelihood(task.loss())) {
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);
@@ -157,6 +159,12 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
   if (use == ConfigUse::train) {
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));
+    const std::size_t memory = available_memory(1);
+    if (!start) check_trainables_fit(space->trainables(), config.lora.r.value(), memory);
+    double tokens = 0.0;
+    for (const Example& example : train->examples())
+      tokens += static_cast<double>(objective->tokens_of(example));
+    check_step_fits(config, tokens / static_cast<double>(train->size()), memory);
   }
   if (config.data.validation) validation = task.read(*config.data.validation);
 }

@@ -6,45 +6,32 @@
 #include <cmath>
 
 #include "mezzo/core/noise.h"
-#include "mezzo/measure/benchmark.h"
 #include "mezzo/train/inputs.h"
-#include "mezzo/zo/trajectory.h"
+#include "mezzo/train/step.h"
 
 namespace mezzo {
 namespace {
 
-/// g of each direction, two-sided.
-std::vector<double> gradients(const BackendOptions& options, const ModelFiles& files, const LossBatch& batch,
-                              const AdapterConfig& config, std::int64_t directions, double epsilon) {
+/// g of each direction, two-sided: of a step that moves nothing, its learning rate being 0.
+std::vector<double> gradients(const BackendOptions& options, const ModelFiles& files, const Slices& slices,
+                              const Objective& objective, const AdapterConfig& config,
+                              std::int64_t directions, double epsilon) {
   const std::unique_ptr<Backend> backend = make_backend(options);
-  const std::vector<TrainableSpec> specs = lora_trainables(files.description, config);
-  std::vector<float> values = initial_values(specs, 1);
+  const auto space = lora_space(files.description, config);
+  std::vector<float> values = space->initial_values(1);
   // As after some training: B is not zero.
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] += 0.01f * noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i));
-  const Trainables trainables = make_trainables(*backend, specs, values);
-  Decoder decoder(*backend, files.description, lora_perturbations(files.description, config, trainables));
-  decoder.load(files, {});
-  ProbeRunner runner(*backend, decoder);
+  const StepRule rule{.epsilon = epsilon, .directions = directions, .noise = {.seed = 1}};
+  LoadedModel model(*backend, files.description, *space,
+                    begin_state(*backend, space->trainables(), values, *rule.optimizer));
+  model.decoder.load(files, {});
   constexpr std::int64_t group = 16;
-  runner.reserve(shape_of(batch.packed), group);
-  runner.begin(batch.packed);
-  const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon);
-  const std::vector<Probe> probes = estimator->probes(direction_seeds(1, 0, directions));
-  const std::size_t targets = batch.packed.target_tokens.size();
-  std::vector<double> losses;
-  for (std::size_t first = 0; first < probes.size(); first += group) {
-    const auto some = std::span(probes).subspan(first, std::min<std::size_t>(group, probes.size() - first));
-    const std::span<const float> scores = runner.evaluate(some, NoiseKind::gaussian);
-    for (std::size_t p = 0; p < some.size(); ++p) {
-      const SliceLoss loss = loss_of(batch, scores.subspan(p * targets, targets));
-      losses.push_back(loss.sum / loss.weight);
-    }
-  }
-  std::vector<double> result;
-  for (std::size_t k = 0; k + 1 < losses.size(); k += 2)
-    result.push_back((losses[k] - losses[k + 1]) / (2.0 * epsilon));
-  return result;
+  model.runner.reserve(shape_of(pack(slices[0], TaskLoss::options, true).packed), group);
+  const std::unique_ptr<Exchange> exchange = make_self_exchange();
+  Step step(rule, {.slices = 1, .group = group}, objective, model, *exchange);
+  return step.take({.step = 0, .slices = slices, .hash = false, .stop = false, .patience = starting_patience})
+      .estimate.projected_gradient;
 }
 
 int run(int argc, char** argv) {
@@ -61,22 +48,23 @@ int run(int argc, char** argv) {
   config.verbalizers = {{"0", " terrible"}, {"1", " great"}};
   const Task task(config, *tokenizer, files.description.max_positions);
   const ExampleStream stream(task.read(argv[2]), 42, 1000);
-  const LossBatch batch = pack(stream.at(0, 32), task.loss(), true);
+  const Slices slices = {stream.at(0, 32)};
+  const std::unique_ptr<Objective> objective = make_likelihood(task.loss());
 
   std::string reason;
   const bool card = cuda_available(&reason);
   if (!card) fmt::print("cuda: {}\n", reason);
   for (const double epsilon : {1e-2, 1e-3}) {
-    const std::vector<double> truth =
-        gradients({.device = DeviceKind::cpu, .threads = 8}, files, batch, adapter, directions, epsilon);
+    const std::vector<double> truth = gradients({.device = DeviceKind::cpu, .threads = 8}, files, slices,
+                                                *objective, adapter, directions, epsilon);
     double square = 0.0;
     for (const double g : truth) square += g * g;
     fmt::print("epsilon {:g}: root mean square of g {:.4g}\n", epsilon,
                std::sqrt(square / static_cast<double>(directions)));
     for (const bool fp32 : {true, false}) {
       if (!card) break;
-      const std::vector<double> got =
-          gradients({.device = DeviceKind::cuda, .fp32 = fp32}, files, batch, adapter, directions, epsilon);
+      const std::vector<double> got = gradients({.device = DeviceKind::cuda, .fp32 = fp32}, files, slices,
+                                                *objective, adapter, directions, epsilon);
       double error = 0.0;
       double along = 0.0;
       double own = 0.0;

@@ -16,28 +16,22 @@ namespace {
 constexpr std::int64_t directions = 8;
 
 /// Steps of a model from its files, with the layers from `first_layer` on perturbed.
-class Step {
+class FileStep {
  public:
-  Step(Backend& backend, const ModelFiles& files, StepWork work, std::int64_t first_layer,
-       AsyncRecordWriter& trajectory, Exchange& exchange)
-      : config_(from_layer({}, files.description, first_layer)),
-        trainables_(start(backend, files.description, config_)),
-        decoder_(backend, files.description, lora_perturbations(files.description, config_, trainables_)) {
-    decoder_.load(files, {});
-    step_.emplace(backend, decoder_, trainables_, std::move(work), trajectory, exchange);
+  FileStep(Backend& backend, const ModelFiles& files, const BenchmarkWork& work, std::int64_t first_layer,
+           AsyncRecordWriter& trajectory, Exchange& exchange)
+      : space_(lora_space(files.description, from_layer({}, files.description, first_layer))),
+        model_(backend, files.description, *space_,
+               begin_state(backend, space_->trainables(), space_->initial_values(1), *StepRule().optimizer)) {
+    model_.decoder.load(files, {});
+    step_.emplace(model_, work, trajectory, exchange);
   }
 
   BenchmarkStep* operator->() { return &*step_; }
 
  private:
-  static Trainables start(Backend& backend, const Description& description, const AdapterConfig& config) {
-    const std::vector<TrainableSpec> specs = lora_trainables(description, config);
-    return make_trainables(backend, specs, initial_values(specs, 1));
-  }
-
-  AdapterConfig config_;
-  Trainables trainables_;
-  Decoder decoder_;
+  std::shared_ptr<const ParameterSpace> space_;
+  LoadedModel model_;
   std::optional<BenchmarkStep> step_;
 };
 
@@ -64,13 +58,14 @@ int benchmark(int argc, char** argv) {
   for (const std::int64_t size : {32, 1}) {
     const std::int64_t half = files.description.layers / 2;
     const auto step = [&](std::int64_t group, std::int64_t first_layer) {
-      return Step(*backend, files, {.examples = stream.at(0, size), .directions = directions, .group = group},
-                  first_layer, trajectory.writer(), *exchange);
+      return FileStep(*backend, files,
+                      {.examples = stream.at(0, size), .directions = directions, .group = group}, first_layer,
+                      trajectory.writer(), *exchange);
     };
-    Step batched = step(2 * directions, 0);
-    Step grouped = step(4, 0);
-    Step single = step(1, 0);
-    Step upper = step(2 * directions, half);
+    FileStep batched = step(2 * directions, 0);
+    FileStep grouped = step(4, 0);
+    FileStep single = step(1, 0);
+    FileStep upper = step(2 * directions, half);
     const std::vector<PlainProduct> products = batched->gemm_bound();
     const std::unique_ptr<GemmBound> products_alone = make_gemm_bound(device, products);
     double operations = 0.0;

@@ -74,6 +74,20 @@ TEST_F(InputTest, ModelAndData) {
                {"lora.layers_to_transform", "9", "0 to 3"});
 }
 
+TEST_F(InputTest, WhatCannotBeListedInMemoryIsRefusedBeforeItIsTried) {
+  // Every verb that takes steps, one key each; the numbers are beyond any host's memory.
+  expect_error(
+      run(scratch_, "validate configs/quickstart.yaml zo.directions=2000000000 train.batch_slices=32"), 2,
+      {"zo.directions: found 2000000000: ", "GiB of memory are free; the largest that can be listed is "});
+  expect_error(run(scratch_, train("train.batch_size=1000000000")), 2,
+               {"train.batch_size: found 1000000000: ", "the largest that can be listed is "});
+  expect_error(
+      run(scratch_, "estimate configs/quickstart.yaml train.gradient_accumulation_steps=2000000000"), 2,
+      {"train.gradient_accumulation_steps: found 2000000000: ", "the largest that can be listed is "});
+  expect_error(run(scratch_, "profile configs/quickstart.yaml lora.r=1000000000"), 2,
+               {"lora.r: found 1000000000: ", "trainable numbers", "the largest that fits is "});
+}
+
 TEST_F(InputTest, SameErrorOnAllRanksIsSaidOnce) {
   if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI";
   expect_error(run(scratch_, train("zo.epsilon=-1"), {.ranks = 4}), 2, {"zo.epsilon"});

@@ -218,6 +218,19 @@ TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
   EXPECT_NE(small.err.find("weights and trainables take"), std::string::npos) << small.err;
 }
 
+TEST_F(MeasureTest, ProfileTakesNoMoreStepsThanTheRunHas) {
+  const std::string profile =
+      "profile configs/quickstart.yaml runtime.device=cpu zo.directions=1 train.batch_size=1 "
+      "train.max_steps=1 ";
+  EXPECT_EQ(json_of(profile).at("steps"), 1);
+  const Outcome outcome = run(scratch_, profile + "--steps 2");
+  EXPECT_EQ(outcome.status, 2) << outcome.err;
+  ASSERT_EQ(outcome.errors().size(), 1u) << outcome.err;
+  EXPECT_NE(outcome.errors()[0].find("--steps: found 2, but the run has 1 (train.max_steps)"),
+            std::string::npos)
+      << outcome.err;
+}
+
 TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
   const nlohmann::json json = json_of(
       "profile configs/quickstart.yaml --steps 1 runtime.device=cpu zo.directions=2 train.batch_size=4 "

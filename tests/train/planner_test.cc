@@ -142,7 +142,7 @@ TEST(Shares, TheLargestOfARunIsFoundBeforeIt) {
   config.max_steps = 5;
   const auto share = [&](std::vector<Example> examples, std::int64_t probes, int ranks) {
     const ExampleStream stream(std::move(examples), 1, 0);
-    return largest_share(config, stream, TaskLoss::options, probes, true, ranks);
+    return largest_share(config, stream, *make_likelihood(TaskLoss::options), probes, true, ranks);
   };
   // Slices alike: 8 probes of each of two.
   EXPECT_EQ(share({example_of(10), example_of(10)}, 8, 1), 8);
@@ -165,7 +165,8 @@ TEST(LargestSlice, TellsOfRowsThatAreNotRead) {
   for (const std::int64_t steps : {5, 5'000'000}) {
     config.max_steps = steps;
     const auto largest = [&](std::vector<Example> examples) {
-      return largest_slice(config, ExampleStream(std::move(examples), 1, 0), TaskLoss::language_model);
+      return largest_slice(config, ExampleStream(std::move(examples), 1, 0),
+                           *make_likelihood(TaskLoss::language_model));
     };
     for (const bool mixed : {false, true}) {
       const BatchShape shape = largest({all_read, mixed ? not_all : all_read});
@@ -186,9 +187,9 @@ TEST(LargestSlice, OfALongRunIsEnoughForEachOfItsSlices) {
       TrainConfig config;
       config.batch_size = batch;
       config.max_steps = 500;
-      const BatchShape seen = largest_slice(config, stream, TaskLoss::options);
+      const BatchShape seen = largest_slice(config, stream, *make_likelihood(TaskLoss::options));
       config.max_steps = 5'000'000;
-      const BatchShape bound = largest_slice(config, stream, TaskLoss::options);
+      const BatchShape bound = largest_slice(config, stream, *make_likelihood(TaskLoss::options));
       EXPECT_GE(bound.tokens, seen.tokens) << examples << " examples, slices of " << batch;
       EXPECT_GE(bound.targets, seen.targets);
     }
@@ -200,15 +201,15 @@ TEST(LargestSlice, AVeryLongRunIsNotWalkedThrough) {
   TrainConfig config;
   config.max_steps = std::int64_t{1} << 49;
   config.batch_size = std::int64_t{1} << 15;  // the product of both is 0 in 64 bits
-  EXPECT_EQ(largest_slice(config, stream, TaskLoss::options).sequences, 1 << 15);
+  EXPECT_EQ(largest_slice(config, stream, *make_likelihood(TaskLoss::options)).sequences, 1 << 15);
 }
 
 TEST(Shares, UnitsAreTokens) {
   const Example a = example_of(10);
   Example b = example_of(4);
   b.options = {{1, 2}, {2}};  // 5 tokens of the first option's sequence; the second reads the same
-  const std::vector<std::vector<const Example*>> slices = {{&a, &b}, {&b}};
-  const StepUnits units = units_of(slices, TaskLoss::options, 6, true);
+  const Slices slices = {{&a, &b}, {&b}};
+  const StepUnits units = units_of(*make_likelihood(TaskLoss::options), slices, 6, true);
   EXPECT_EQ(units.slice_tokens, (Ends{15, 5}));
   EXPECT_EQ(units.count(), 12);
 }

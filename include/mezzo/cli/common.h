@@ -6,8 +6,8 @@
 #include <string>
 
 #include "mezzo/core/log.h"
-#include "mezzo/model/decoder.h"
 #include "mezzo/train/inputs.h"
+#include "mezzo/train/loaded_model.h"
 #include "mezzo/train/replay.h"
 
 namespace mezzo {
@@ -52,14 +52,12 @@ void add_device_options(CLI::App& verb, DeviceOptions& options);
 /// A warning when what was made on one base model is about to be used on another.
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log);
 
-/// A model on a backend, with or without an adapter.
-struct LoadedModel {
+/// A model on a device of its own.
+struct ModelOnDevice {
   std::unique_ptr<Backend> backend;
-  Trainables trainables;
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<LoadedModel> model;
 };
 /// Loads `files`, with `adapter` unless null. InputError when the adapter is not one of the model.
-std::unique_ptr<LoadedModel> load_model(const ModelFiles& files, const AdapterSource* adapter,
-                                        const Placement& placement);
+ModelOnDevice load_model(const ModelFiles& files, const AdapterSource* adapter, const Placement& placement);
 
 }  // namespace mezzo

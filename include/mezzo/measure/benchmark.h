@@ -10,11 +10,7 @@
 #include "mezzo/backend/gemm_bound.h"
 #include "mezzo/io/record_file.h"
 #include "mezzo/model/lora.h"
-#include "mezzo/train/planner.h"
-#include "mezzo/train/probe_runner.h"
-#include "mezzo/train/ranks.h"
-#include "mezzo/zo/estimator.h"
-#include "mezzo/zo/slots.h"
+#include "mezzo/train/step.h"
 
 namespace mezzo {
 
@@ -33,20 +29,19 @@ class ScratchTrajectory {
 };
 
 /// What a benchmark's step works on.
-struct StepWork {
-  std::vector<const Example*> examples = {};
+struct BenchmarkWork {
+  std::vector<const Example*> examples = {};  ///< one slice
   TaskLoss loss = TaskLoss::options;
   std::int64_t directions = 1;  ///< two-sided
-  std::int64_t group = 1;       ///< probes a forward
+  std::int64_t group = 1;       ///< most probes of a forward
 };
 
-/// Steps as the trainer does them: pack, upload, forwards, exchange, estimate, update, append to a
-/// trajectory (of every rank's own).
+/// The trainer's steps over one slice again and again, appended to a trajectory (of every rank's own).
 class BenchmarkStep {
  public:
-  /// Reserves what it needs, and makes the exchange's transport. All must outlive it, examples too.
-  BenchmarkStep(Backend& backend, Decoder& decoder, Trainables& trainables, StepWork work,
-                AsyncRecordWriter& trajectory, Exchange& exchange);
+  /// Reserves what it needs, and makes the way between ranks. All must outlive it, examples too.
+  BenchmarkStep(LoadedModel& model, const BenchmarkWork& work, AsyncRecordWriter& trajectory,
+                Exchange& exchange);
 
   void run();      ///< one step of all ranks; waits
   void forward();  ///< the first group's forward alone; waits
@@ -58,26 +53,18 @@ class BenchmarkStep {
   /// Seconds by which the ranks' evaluations differed in the last step.
   double skew() const;
   double exchange();  ///< seconds of the slots' exchange when all ranks come at once
-  std::int64_t probes() const { return static_cast<std::int64_t>(probes_.size()); }
 
  private:
-  void apply();
-
-  Backend& backend_;
-  Decoder& decoder_;
-  Trainables& trainables_;
-  StepWork work_;
+  LoadedModel& model_;
   AsyncRecordWriter& trajectory_;
-  Exchange& exchange_;
-  ProbeRunner runner_;
-  std::unique_ptr<Estimator> estimator_;
-  std::vector<Probe> probes_;
-  LossBatch batch_;
-  BatchShape shape_;
-  SlotTable slots_;
-  std::unique_ptr<Transport> transport_;
-  std::uint64_t step_ = 0;
-  std::vector<float> coefficients_;  ///< of the last step
+  const LossBatch batch_;
+  const BatchShape shape_;
+  const Slices slices_;
+  const std::int64_t group_;
+  std::unique_ptr<Objective> objective_;
+  Step step_;
+  std::uint64_t done_ = 0;
+  StepResult last_;
 };
 
 /// Names of the table's models: those of the PyTorch scripts that it is compared with.

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "mezzo/comm/exchange.h"
+#include "mezzo/data/task.h"
 #include "mezzo/train/probe_runner.h"
 
 namespace mezzo {

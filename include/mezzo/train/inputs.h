@@ -11,6 +11,7 @@
 #include "mezzo/core/config.h"
 #include "mezzo/data/stream.h"
 #include "mezzo/model/model_files.h"
+#include "mezzo/train/objective.h"
 #include "mezzo/zo/parameter_space.h"
 
 namespace mezzo {
@@ -47,8 +48,8 @@ Placement plan_placement(const RuntimeConfig& config, int local_ranks);
 /// refers to the tokenizer.
 class WorkInputs {
  public:
-  /// Opens data.train only for ConfigUse::train. `saved_adapter`: a run's own copy of lora.adapter, taken
-  /// when the original is gone; "" for none.
+  /// Opens data.train only for ConfigUse::train, and refuses then what this host cannot list.
+  /// `saved_adapter`: a run's own copy of lora.adapter, taken when the original is gone; "" for none.
   WorkInputs(const Description& description, const Config& config, ConfigUse use,
              const std::string& saved_adapter);
   WorkInputs(const WorkInputs&) = delete;
@@ -60,6 +61,12 @@ class WorkInputs {
   std::vector<Example> validation;  ///< empty without data.validation
   std::shared_ptr<const ParameterSpace> space;
   std::optional<NamedStart> start;  ///< lora.adapter
+  std::unique_ptr<Objective> objective;
+
+  /// What the trainables are before the first step.
+  std::vector<float> initial_values(std::uint64_t seed) const {
+    return start ? start->values : space->initial_values(seed);
+  }
 };
 
 /// With the model's files.

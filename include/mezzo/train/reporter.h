@@ -19,6 +19,10 @@ struct StepMetrics {
   double learning_rate = 0.0;
   double tokens_per_second = 0.0;  ///< through forwards: tokens of the batch times probes
   double seconds = 0.0;            ///< since training began in this process
+  double work_seconds_min = 0.0;   ///< of the ranks that had work, their forwards
+  double work_seconds_max = 0.0;
+  double exchange_seconds = 0.0;  ///< rank 0's
+  std::int64_t dropped_directions = 0;
 };
 
 class Reporter {

@@ -1,0 +1,19 @@
+#pragma once
+// Whether the lists that a host makes of a step and of the trainables fit in its memory, asked before they
+// are made. What a device holds is planned apart (mezzo/train/planner.h).
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "mezzo/core/config.h"
+#include "mezzo/model/lora.h"
+
+namespace mezzo {
+
+/// UsageError naming a key, its value and the largest with which a step's examples, probes and slots can be
+/// listed in `memory` bytes, where they cannot. `example_tokens`: of an example, on average.
+void check_step_fits(const Config& config, double example_tokens, std::size_t memory);
+/// The same of lora.r, which made these trainables of rank `r`.
+void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t r, std::size_t memory);
+
+}  // namespace mezzo

@@ -1,0 +1,34 @@
+#pragma once
+// metrics.jsonl, a line a logged step and a line an evaluation.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mezzo/io/json_lines.h"
+#include "mezzo/train/evaluator.h"
+#include "mezzo/train/reporter.h"
+#include "mezzo/train/run_folder.h"
+
+namespace mezzo {
+
+struct PastEvaluation {
+  std::uint64_t steps_done = 0;
+  Evaluation evaluation;  ///< but for the number of examples, which the file does not hold
+};
+/// Takes out of the file what is torn or of steps after `steps_done`, and returns the evaluations that stay,
+/// in order. A file that is not there is empty.
+std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t steps_done, const Warn& warn);
+
+class MetricsFile {
+ public:
+  explicit MetricsFile(const std::string& path) : writer_(path) {}
+
+  void append(const StepMetrics& metrics);
+  void append(std::uint64_t steps_done, const Evaluation& evaluation);
+  void sync() { writer_.sync(); }
+
+ private:
+  JsonLinesWriter writer_;
+};
+
+}  // namespace mezzo

@@ -1,0 +1,63 @@
+#include "mezzo/train/metrics_file.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+
+namespace mezzo {
+
+namespace {
+
+/// JSON has no NaN: it is written as null.
+double number_of(const nlohmann::json& value) {
+  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t steps_done, const Warn& warn) {
+  std::vector<PastEvaluation> evaluations;
+  const JsonLinesCut cut = truncate_json_lines(path, [&](const nlohmann::json& line) {
+    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned()) return false;
+    const auto step = line["step"].get<std::uint64_t>();
+    if (step > steps_done) return false;
+    if (line.contains("eval_loss")) {
+      PastEvaluation& past = evaluations.emplace_back();
+      past.steps_done = step;
+      past.evaluation.loss = number_of(line["eval_loss"]);
+      if (line.contains("eval_accuracy") && line["eval_accuracy"].is_number())
+        past.evaluation.accuracy = line["eval_accuracy"].get<double>();
+    }
+    return true;
+  });
+  if (cut.malformed > 0) {
+    warn(fmt::format("{}: {} lines removed that hold no whole JSON object, the first of them line {}", path,
+                     cut.malformed, cut.first_malformed));
+  }
+  return evaluations;
+}
+
+void MetricsFile::append(const StepMetrics& metrics) {
+  nlohmann::ordered_json line = {{"step", metrics.step},
+                                 {"loss", metrics.loss},
+                                 {"projected_gradient_norm", metrics.projected_gradient_norm},
+                                 {"learning_rate", metrics.learning_rate},
+                                 {"tokens_per_second", metrics.tokens_per_second},
+                                 {"seconds", metrics.seconds},
+                                 {"work_seconds_min", metrics.work_seconds_min},
+                                 {"work_seconds_max", metrics.work_seconds_max},
+                                 {"exchange_seconds", metrics.exchange_seconds}};
+  if (metrics.dropped_directions > 0) line["dropped_directions"] = metrics.dropped_directions;
+  writer_.append(line);
+}
+
+void MetricsFile::append(std::uint64_t steps_done, const Evaluation& evaluation) {
+  nlohmann::ordered_json line = {{"step", steps_done}};
+  line["eval_accuracy"] =
+      evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
+  line["eval_loss"] = evaluation.loss;
+  writer_.append(line);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,125 @@
+#include "mezzo/train/step.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "mezzo/comm/together.h"
+#include "mezzo/train/ranks.h"
+
+namespace mezzo {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
+
+}  // namespace
+
+StepRule step_rule(const Config& config) {
+  return {.estimator = config.zo.estimator,
+          .epsilon = config.zo.epsilon,
+          .directions = config.zo.directions,
+          .noise = {.seed = config.train.seed, .noise = config.zo.noise},
+          .schedule = configure_schedule(config),
+          .optimizer = configure_optimizer(config.optimizer)};
+}
+
+TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
+                         std::span<const float> values, const Optimizer& optimizer) {
+  const std::vector<TrainableSpec> specs = optimizer.state(trainables);
+  std::int64_t count = 0;
+  for (const TrainableSpec& spec : specs) count += spec.count();
+  const std::vector<float> zeros(static_cast<std::size_t>(count), 0.0f);
+  return {.trainables = make_trainables(backend, trainables, values),
+          .optimizer = make_trainables(backend, specs, zeros)};
+}
+
+Step::Step(const StepRule& rule, const StepShape& shape, const Objective& objective, LoadedModel& model,
+           Exchange& exchange)
+    : rule_(rule),
+      shape_(shape),
+      objective_(objective),
+      model_(model),
+      exchange_(exchange),
+      estimator_(make_estimator(rule.estimator, rule.epsilon)),
+      probe_count_(static_cast<std::int64_t>(probes(0).size())),
+      slots_(probe_count_, shape.slices, exchange.size()) {}
+
+std::vector<Probe> Step::probes(std::uint64_t step) const {
+  return estimator_->probes(direction_seeds(rule_.noise.seed, step, rule_.directions));
+}
+
+void Step::connect(Patience patience) {
+  transport_ = make_transport(exchange_, model_.backend, words(), patience);
+}
+
+double Step::time_exchange(Patience patience) {
+  return exchange_seconds(exchange_, transport_.get(), words(), patience);
+}
+
+std::string Step::library() const { return transport_ ? transport_->library() : exchange_.library(); }
+
+void Step::evaluate(const StepWork& work, const StepUnits& units, WorkShare share) {
+  slots_.clear();
+  const Clock::time_point start = Clock::now();
+  objective_.evaluate(model_.runner, work, items_of(units, share, shape_.group),
+                      [&](std::int64_t probe, std::int64_t slice, SlotValue value) {
+                        slots_.set(probe, slice, work.probes[static_cast<std::size_t>(probe)].seed, value.sum,
+                                   value.weight);
+                      });
+  slots_.set_work_seconds(exchange_.rank(), seconds_since(start));
+}
+
+StepResult Step::take(const StepCall& call) {
+  const auto number = static_cast<std::int64_t>(call.step);
+  const auto rank = static_cast<std::size_t>(exchange_.rank());
+  exchange_.doing(Phase::forward, call.step + 1);
+  const std::vector<Probe> of_step = probes(call.step);
+  StepResult result;
+  result.units = units_of(objective_, call.slices, probe_count_, rule_.paired());
+  result.shares = share_out(result.units, exchange_.size());
+  evaluate({.step = call.step,
+            .probes = of_step,
+            .slices = call.slices,
+            .noise = rule_.noise.noise,
+            .paired = rule_.paired()},
+           result.units, result.shares[rank]);
+  if (call.hash) {
+    const Clock::time_point start = Clock::now();
+    slots_.set_hash(exchange_.rank(), model_.backend.hash(model_.state.trainables));
+    result.hash_seconds = seconds_since(start);
+  }
+  if (call.stop) slots_.set_stop(exchange_.rank());
+
+  const Clock::time_point exchange_start = Clock::now();
+  require_complete(exchange_, exchange_.sum(slots_.words(), call.patience, transport_.get()));
+  result.exchange_seconds = seconds_since(exchange_start);
+  exchange_.doing(Phase::update, call.step + 1);
+  if (call.hash) slots_.check_hashes(number);
+  result.work_seconds = slots_.work_seconds();
+  result.stop = slots_.stop_requested();
+  const std::vector<ProbeLoss> losses = slots_.losses(of_step, number);
+  result.estimate = estimator_->estimate(losses);
+
+  result.record = {.step = call.step,
+                   .learning_rate = rule_.schedule.at(number),
+                   .coefficients = result.estimate.coefficients,
+                   .loss = result.estimate.loss,
+                   .gradient_norm = result.estimate.gradient_norm()};
+  if (rule_.optimizer->reads_probe_losses()) {
+    for (const ProbeLoss& loss : losses)
+      result.record.probe_losses.push_back(loss.good ? loss.mean() : std::nan(""));
+  }
+  const Clock::time_point update_start = Clock::now();
+  apply(result.record);
+  result.update_seconds = seconds_since(update_start);
+  return result;
+}
+
+void Step::apply(const StepRecord& record) {
+  TrainedState& state = model_.state;
+  rule_.optimizer->apply(record, rule_.noise, model_.backend, state.trainables, state.optimizer);
+}
+
+}  // namespace mezzo
