@@ -152,7 +152,9 @@ std::size_t memory_left_by_groups(const std::string& root) {
 
 // ---- the process's own limits -----------------------------------------------------------------------------
 
-/// What ulimit -v and -d leave.
+/// What ulimit -v and -d leave for a plan. Stacks, heaps and the buffers of a BLAS come on top of it:
+/// OpenBLAS takes 128 MiB of address space for each thread that multiplies, and where it gets none it tries
+/// for ever.
 std::size_t memory_left_by_limits(const std::string& root) {
   const std::string limits = root + "/proc/self/limits";  // "Max address space  soft  hard  bytes"
   const std::string status = root + "/proc/self/status";  // "VmSize:  n kB"
@@ -160,7 +162,9 @@ std::size_t memory_left_by_limits(const std::string& root) {
     const std::size_t most = number_behind(limits, limit, unlimited);
     return most == unlimited ? most : left_of(most, number_behind(status, used, 0) * 1024);
   };
-  return std::min(left("Max address space", "VmSize:"), left("Max data size", "VmData:"));
+  const std::size_t all = std::min(left("Max address space", "VmSize:"), left("Max data size", "VmData:"));
+  constexpr std::size_t one_buffer = std::size_t{128} << 20;
+  return all == unlimited ? all : left_of(all, one_buffer) / 4 * 3;
 }
 
 }  // namespace

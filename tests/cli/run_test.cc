@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <regex>
 #include <sstream>
 
 #include "file_size_limit.h"
@@ -443,6 +444,28 @@ TEST_F(RunTest, OtherNoiseAndEstimator) {
     EXPECT_EQ(run(scratch_, fmt::format("replay {} --adapter {}", scratch_ / name, target)).status, 0);
     EXPECT_EQ(hash_of(scratch_, target), hash_of(scratch_, scratch_ / name));
   }
+}
+
+// All 120 probes at once take 270 MiB: a forward has as many as the process is left memory for.
+TEST_F(RunTest, UlimitBoundsThePlan) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "the address sanitizer's own memory counts";
+#endif
+  const std::string program = scratch_ / "limited.sh";
+  write_file(program, fmt::format("#!/bin/bash\nulimit -d 300000\nexec {} \"$@\"\n", MEZZO_PROGRAM));
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  const Outcome outcome = run(
+      scratch_,
+      fmt::format("train configs/quickstart.yaml train.output_dir={} train.max_steps=1 data.validation=null "
+                  "train.batch_size=64 zo.directions=60 runtime.threads=1 runtime.device=cpu",
+                  scratch_ / "run"),
+      {.program = program});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  std::smatch row;
+  ASSERT_TRUE(std::regex_search(outcome.err, row,
+                                std::regex(R"(\n0 .*  1 +([0-9]+) +6 MiB weights)", std::regex::multiline)))
+      << outcome.err;
+  EXPECT_LT(std::stoi(row[1]), 120);
 }
 
 }  // namespace

@@ -12,8 +12,9 @@ namespace mezzo {
 
 /// Bytes of memory that each of `sharers` processes alike may still take: an even share of what the machine
 /// and every control group from the process's own up to the root leave, and no more than its own limits of
-/// address space and data (ulimit -v, -d) leave. Cached pages of files count as free. `root` is the folder
-/// that stands for /. DeviceError when /proc does not say how much memory the machine has left.
+/// address space and data (ulimit -v, -d) leave beside what is never planned. Cached pages of files count as
+/// free. `root` is the folder that stands for /. DeviceError when /proc does not say how much memory the
+/// machine has left.
 std::size_t available_memory(int sharers, const std::string& root = "/");
 
 /// Processors' worth of time that the control groups' quotas leave (cpu.max; cpu.cfs_quota_us), rounded down,
