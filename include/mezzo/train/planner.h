@@ -1,5 +1,9 @@
 #pragma once
-// What a step's forwards will need, decided before the first of them.
+// The planner decides, before the first step and without a device, how a step is cut into forwards:
+//   slices      parts of a step's batch, cut by the config alone
+//   shares      which units (probe, slice) each rank evaluates: a pure function in integers
+//   group       how many probes one forward evaluates, from the share and from the memory there is
+//   work items  the forwards of a share
 #include <cstddef>
 #include <cstdint>
 #include <functional>
