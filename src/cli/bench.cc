@@ -224,8 +224,9 @@ VerbAction add_bench(CLI::App& verb) {
     all["results"] = Json::array();
     const bool leads = exchange.rank() == 0;
     if (leads && !arguments->json) {
-      std::cout << fmt::format("{}, {}\n", all["device"].get<std::string>(), placement.dtype_name())
-                << title_line(columns) << std::endl;
+      print_text(fmt::format("{}, {}\n{}\n", all["device"].get<std::string>(), placement.dtype_name(),
+                             title_line(columns)));
+      std::cout.flush();
     }
     bool failed = false;
     for (const BenchmarkCase& benchmark : cases) {
@@ -240,10 +241,13 @@ VerbAction add_bench(CLI::App& verb) {
         json["error"] = error.what();
       }
       context.log.status("");
-      if (leads && !arguments->json) std::cout << result_line(json, columns) << std::endl;
+      if (leads && !arguments->json) {
+        print_text(result_line(json, columns) + '\n');
+        std::cout.flush();
+      }
       all["results"].push_back(std::move(json));
     }
-    if (leads && arguments->json) std::cout << all.dump() << '\n';
+    if (leads && arguments->json) std::cout << json_text(all) << '\n';
     return failed ? ExitCode::error : ExitCode::done;
   };
 }

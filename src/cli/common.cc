@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/core/limits.h"
+#include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
+#include "mezzo/train/recovery.h"
 
 namespace mezzo {
 
@@ -41,16 +45,19 @@ AdapterSource AdapterSource::from_snapshot(const std::string& file) {
 
 AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log) {
   const RunFolder folder{directory};
-  const TrajectoryScan scan = scan_trajectory(folder.trajectory());
-  if (scan.end.kind != RecordEnd::Kind::clean) log.warning("{}", scan.end.reason);
-  RunState state = nearest_state(folder, scan.header, scan.end_step,
-                                 [&](const std::string& text) { log.warning("{}", text); });
-  state = replayed(folder.trajectory(), scan.header, state, scan.end_step);
+  const Warn warn = [&](const std::string& text) { log.warning("{}", text); };
+  RunContent content = examine_run(folder, warn);
+  if (!content.damage.empty()) warn(content.damage);
+  const RunHeader& header = content.header;
+  RunState state = content.snapshot
+                       ? std::move(*content.snapshot)
+                       : replayed(folder.trajectory(), header,
+                                  nearest_state(folder, header, content.step, warn), content.step);
   return {.kind = "run",
-          .space = scan.header.space,
-          .base_model = scan.header.base_model,
+          .space = header.space,
+          .base_model = header.base_model,
           .state = std::move(state),
-          .run = scan.header};
+          .run = header};
 }
 
 std::optional<AdapterSource> AdapterSource::find(const std::string& path, Logger& log) {
@@ -58,6 +65,12 @@ std::optional<AdapterSource> AdapterSource::find(const std::string& path, Logger
   if (file_exists(path + "/adapter_config.json")) return from_adapter(path);
   if (std::filesystem::is_regular_file(path)) return from_snapshot(path);
   return std::nullopt;
+}
+
+void print_text(std::string_view text) { std::cout << printable_lines(text); }
+
+std::string json_text(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', true, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 bool is_run(const std::string& path) { return RunFolder{path}.has_trajectory(); }

@@ -291,7 +291,7 @@ VerbAction add_estimate(CLI::App& verb) {
           config.train.max_steps);
     }
     text += scaling_text(run.scaling);
-    std::cout << (arguments->json ? json.dump() + '\n' : text);
+    print_text(arguments->json ? json_text(json) + '\n' : text);
     return ExitCode::done;
   };
 }

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -157,7 +159,11 @@ VerbAction add_generate(CLI::App& verb) {
       if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
       ids.push_back(id);
     }
-    std::cout << tokenizer->decode(std::span(ids).subspan(tokenizer->start_token() ? 1 : 0)) << '\n';
+    const std::string text =
+        tokenizer->decode(std::span(ids).subspan(tokenizer->start_token() ? 1 : 0)) + '\n';
+    // A file or another program gets what the model wrote, a terminal what it can show.
+    if (::isatty(STDOUT_FILENO) == 1) print_text(text);
+    else std::cout << text;
     return ExitCode::done;
   };
 }

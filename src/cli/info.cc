@@ -5,6 +5,7 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
 #include "mezzo/model/family.h"
 
@@ -80,12 +81,11 @@ VerbAction add_info(CLI::App& verb) {
           path);
     }
     if (arguments->json) {
-      // Paths are bytes, JSON is UTF-8.
-      std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+      std::cout << json_text(json) << '\n';
     } else {
       for (const auto& [key, value] : json.items()) {
-        std::cout << fmt::format("{:<20} {}\n", key,
-                                 value.is_string() ? value.get<std::string>() : value.dump());
+        const std::string text = value.is_string() ? value.get<std::string>() : json_text(value);
+        print_text(fmt::format("{:<20} {}\n", key, printable(text)));
       }
     }
     return ExitCode::done;

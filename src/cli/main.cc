@@ -7,8 +7,9 @@
 #include <string>
 
 namespace mezzo {
+bool open_standard_streams();  // core/standard_streams.h
 int run_command_line(int argc, char** argv);
-}
+}  // namespace mezzo
 
 namespace {
 
@@ -42,6 +43,7 @@ void leave_blas_threads(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!mezzo::open_standard_streams()) return 1;  // and there is nowhere to say so
   leave_blas_threads(argv);
   return mezzo::run_command_line(argc, argv);
 }

@@ -156,7 +156,7 @@ VerbAction add_profile(CLI::App& verb) {
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
     const ProfileResult result = profile(config, inputs, placement.backend_options(), steps);
-    std::cout << (arguments->json ? to_json(result, placement).dump() + '\n' : to_text(result, placement));
+    print_text(arguments->json ? json_text(to_json(result, placement)) + '\n' : to_text(result, placement));
     return ExitCode::done;
   };
 }

@@ -2,18 +2,16 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <string_view>
 
+#include "mezzo/core/printable.h"
+
 namespace mezzo {
 
 void write_error_line(const std::string& message) {
-  std::string line = "mezzo: error: " + message;
-  std::replace_if(
-      line.begin(), line.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-  line += '\n';
+  const std::string line = "mezzo: error: " + printable(message) + '\n';
   std::fflush(stderr);
   // There is nobody left to tell when standard error itself fails.
   for (std::string_view rest = line; !rest.empty();) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/printable.h"
 
 namespace mezzo {
 namespace {
@@ -26,21 +27,6 @@ spdlog::level::level_enum to_spdlog(LogLevel level) {
       return spdlog::level::err;
   }
   throw Error("unknown log level {}", static_cast<int>(level));
-}
-
-std::string one_line(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      out += "\\n";
-    } else if ((byte < 0x20 && c != '\t') || byte == 0x7f) {
-      out += fmt::format("\\x{:02x}", byte);
-    } else {
-      out += c;
-    }
-  }
-  return out;
 }
 
 class LineFormatter : public spdlog::formatter {
@@ -126,7 +112,7 @@ void Logger::write(LogLevel level, const std::string& message) {
 
 void Logger::write_rank(LogLevel level, const std::string& message) {
   Implementation& self = *implementation_;
-  std::string line = one_line(message);
+  std::string line = printable(message);
   if (self.options.rank != 0) {
     const std::string host = self.options.host.empty() ? "" : " on " + self.options.host;
     line = fmt::format("rank {}{}: {}", self.options.rank, host, line);
@@ -140,11 +126,11 @@ void Logger::write_rank(LogLevel level, const std::string& message) {
 
 void Logger::error(const std::string& message) {
   implementation_->sink->set_status("");
-  implementation_->logger.log(spdlog::level::err, spdlog::string_view_t(one_line(message)));
+  implementation_->logger.log(spdlog::level::err, spdlog::string_view_t(printable(message)));
 }
 
 void Logger::status(const std::string& text) {
-  if (has_status()) implementation_->sink->set_status(one_line(text));
+  if (has_status()) implementation_->sink->set_status(printable(text));
 }
 
 bool Logger::has_status() const { return implementation_->sink->terminal(); }

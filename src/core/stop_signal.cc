@@ -12,7 +12,7 @@
 namespace mezzo {
 namespace {
 
-constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
+constexpr std::array<int, 4> kSignals{SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 
 // A handler can reach nothing but statics.
 std::atomic<bool> alive{false};
@@ -45,7 +45,12 @@ StopSignal::StopSignal() {
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    if (sigaction(kSignals[i], &action, &previous[i]) == 0) continue;
+    if (sigaction(kSignals[i], &action, &previous[i]) == 0) {
+      // nohup has a process outlive its terminal.
+      if (kSignals[i] == SIGHUP && previous[i].sa_handler == SIG_IGN)
+        sigaction(SIGHUP, &previous[i], nullptr);
+      continue;
+    }
     const int error_number = errno;
     while (i-- > 0) sigaction(kSignals[i], &previous[i], nullptr);
     alive = false;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -17,6 +18,7 @@ namespace mezzo {
 namespace {
 
 constexpr std::string_view temporary_infix = ".tmp-";
+constexpr std::string_view lock_text = "process ";  // and its number and host: what a lock's file holds
 
 /// Repeats a system call that a signal interrupted: TERM and INT only ask a run to stop after its step.
 template <typename Call>
@@ -195,10 +197,15 @@ FolderLock::FolderLock(const std::string& directory)
     throw IoError("{}: the folder is in use by {}: wait for it to end or choose another folder", directory,
                   size > 0 ? holder : "another process");
   }
+  // Only what this class wrote is replaced. A system that died can leave zeros.
+  std::array<char, lock_text.size()> text{};
+  const std::size_t size = file_.read_at(0, std::as_writable_bytes(std::span(text)));
+  if (size > 0 && text[0] != '\0' && std::string_view(text.data(), size) != lock_text.substr(0, size))
+    throw InputError("{}: is no lock of Mezzo's; remove it or choose another folder", file_.path());
   char host[HOST_NAME_MAX + 1] = {};
   if (::gethostname(host, sizeof host - 1) != 0) host[0] = '?';
   file_.truncate(0);
-  file_.write_all(bytes_of(fmt::format("process {} on {}", ::getpid(), host)));
+  file_.write_all(bytes_of(fmt::format("{}{} on {}", lock_text, ::getpid(), host)));
 }
 
 void sync_directory(const std::string& path) {

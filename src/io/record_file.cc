@@ -52,29 +52,34 @@ Header read_header(const FileDescriptor& file, std::uint64_t size) {
   const std::string& path = file.path();
   std::array<std::byte, header_prefix_bytes> prefix{};
   if (file.read_at(0, prefix) < prefix.size())
-    throw InputError("{}: the file ends after {} bytes, inside its header", path, size);
+    throw DamagedHeader("{}: the file ends after {} bytes, inside its header", path, size);
   if (std::memcmp(prefix.data(), magic.data(), magic.size()) != 0)
-    throw InputError("{}: not a record file: it does not begin with {}", path, magic);
+    throw DamagedHeader("{}: not a record file: it does not begin with {}", path, magic);
   const std::uint32_t version = load_u32(std::span(prefix).subspan(magic.size(), 4));
-  if (version != record_file_version)
-    throw InputError("{}: the format's version is {}; this program reads version {}", path, version,
-                     record_file_version);
   const std::uint32_t length = load_u32(std::span(prefix).subspan(magic.size() + 4, 4));
   if (length > max_record_bytes)
-    throw InputError("{}: the header claims {} bytes; at most {} are expected", path, length,
-                     max_record_bytes);
+    throw DamagedHeader("{}: the header claims {} bytes; at most {} are expected", path, length,
+                        max_record_bytes);
   Header header{.payload = {}, .bytes = header_prefix_bytes + std::uint64_t{length} + 4};
   if (header.bytes > size)
-    throw InputError("{}: the file ends after {} bytes, inside its header of {}", path, size, header.bytes);
+    throw DamagedHeader("{}: the file ends after {} bytes, inside its header of {}", path, size,
+                        header.bytes);
   header.payload.resize(length + 4);
   if (file.read_at(header_prefix_bytes, header.payload) < header.payload.size())
-    throw InputError("{}: the file became shorter while it was read", path);
+    throw DamagedHeader("{}: the file became shorter while it was read", path);
   header.crc = load_u32(std::span(header.payload).subspan(length, 4));
   header.payload.resize(length);
   const std::uint32_t found = crc32c(header.payload, crc32c(prefix));
+  // A flipped bit can claim another version too: only a good checksum says that it is one.
+  if (version != record_file_version) {
+    const std::string what = fmt::format("{}: the format's version is {}; this program reads version {}",
+                                         path, version, record_file_version);
+    if (found == header.crc) throw InputError("{}", what);
+    throw DamagedHeader("{}", what);
+  }
   if (found != header.crc)
-    throw InputError("{}: the header is damaged: its checksum is {:08x}, expected {:08x}", path, found,
-                     header.crc);
+    throw DamagedHeader("{}: the header is damaged: its checksum is {:08x}, expected {:08x}", path, found,
+                        header.crc);
   return header;
 }
 
@@ -135,9 +140,32 @@ std::optional<std::span<const std::byte>> RecordReader::next() {
     find_end();
     return std::nullopt;
   }
-  position_ += frame_bytes + payload->size();
+  last_frame_bytes_ = frame_bytes + payload->size();
+  position_ += last_frame_bytes_;
   ++records_;
   return payload;
+}
+
+/// The offset of a good record behind the damaged one at position_, or 0.
+std::uint64_t RecordReader::find_good_record() {
+  // Records are mostly of one size: this finds the next one at once, however large they are.
+  if (last_frame_bytes_ > 0) {
+    for (std::uint64_t offset = position_ + last_frame_bytes_; offset + frame_bytes <= size_;
+         offset += last_frame_bytes_) {
+      if (record_at(offset)) return offset;
+    }
+  }
+  std::uint64_t budget = search_budget_bytes;
+  for (std::uint64_t offset = position_ + 1; offset + frame_bytes <= size_; ++offset) {
+    const auto prefix = bytes_at(offset, 4);
+    if (prefix.size() < 4) break;
+    const std::uint32_t length = load_u32(prefix);
+    if (length > max_record_bytes || offset + frame_bytes + length > size_) continue;
+    if (length > budget) break;
+    budget -= length;
+    if (record_at(offset)) return offset;
+  }
+  return 0;
 }
 
 void RecordReader::find_end() {
@@ -145,27 +173,16 @@ void RecordReader::find_end() {
       .records = records_, .valid_bytes = position_, .discarded_bytes = size_ - position_, .reason = {}};
   if (end.discarded_bytes > 0) {
     end.kind = RecordEnd::Kind::torn;
-    std::uint64_t good_offset = 0;
-    std::uint64_t budget = search_budget_bytes;
-    for (std::uint64_t offset = position_ + 1; offset + frame_bytes <= size_ && good_offset == 0; ++offset) {
-      const auto prefix = bytes_at(offset, 4);
-      if (prefix.size() < 4) break;
-      const std::uint32_t length = load_u32(prefix);
-      if (length > max_record_bytes || offset + frame_bytes + length > size_) continue;
-      if (length > budget) break;
-      budget -= length;
-      if (record_at(offset)) good_offset = offset;
-    }
-    if (good_offset == 0) {
+    good_offset_ = find_good_record();
+    if (good_offset_ == 0) {
       end.reason = fmt::format("{}: record {} at offset {} is incomplete: {} bytes do not count",
                                file_.path(), records_, position_, end.discarded_bytes);
     } else {
       end.kind = RecordEnd::Kind::corrupt;
       end.reason = fmt::format(
           "{}: record {} at offset {} is damaged although good records follow it (at offset {}): {} bytes do "
-          "not "
-          "count",
-          file_.path(), records_, position_, good_offset, end.discarded_bytes);
+          "not count",
+          file_.path(), records_, position_, good_offset_, end.discarded_bytes);
     }
   }
   end_ = std::move(end);
@@ -174,6 +191,14 @@ void RecordReader::find_end() {
 const RecordEnd& RecordReader::end() const {
   if (!end_) throw Error("{}: the end is known only when all records have been read", file_.path());
   return *end_;
+}
+
+bool RecordReader::skip_damage() {
+  if (!end_ || end_->kind != RecordEnd::Kind::corrupt) return false;
+  position_ = good_offset_;
+  good_offset_ = 0;
+  end_.reset();
+  return true;
 }
 
 // ---- RecordWriter -------------------------------------------------------------------------------------

@@ -45,14 +45,7 @@ TrajectoryScan scan_trajectory(const std::string& path, std::optional<std::uint6
 RunState start_state(const RunFolder& folder, const RunHeader& header) {
   if (header.start_step > 0) {
     const std::string path = folder.path + "/" + header.start_snapshot;
-    Snapshot start = read_snapshot(path);
-    const bool same = start.header.trainables() == header.trainables() &&
-                      start.header.optimizer_state() == header.optimizer_state();
-    if (!same || start.state.step != header.start_step) {
-      throw InputError("{}: is not the snapshot of step {} that the run in {} began from", path,
-                       header.start_step, folder.path);
-    }
-    return std::move(start.state);
+    return read_own_snapshot(path, header, header.start_step).state;
   }
   const auto elements = static_cast<std::uint64_t>(element_count(header.trainables()));
   if (const std::uint64_t memory = physical_memory(); elements > memory / sizeof(float)) {
@@ -61,9 +54,16 @@ RunState start_state(const RunFolder& folder, const RunHeader& header) {
         "hold",
         folder.path, elements, memory);
   }
+  std::vector<float> values = header.initial_adapter ? header.space->read_adapter(folder.initial_adapter())
+                                                     : header.space->initial_values(header.seed);
+  const std::string hash = "sha256:" + trainables_sha256(values);
+  for (const IdentityEntry& entry : header.identity) {
+    if (!header.initial_adapter || entry.key != "lora.adapter" || entry.value == hash) continue;
+    throw InputError("{}: is not the adapter that the run began from: it has {}, expected {}",
+                     folder.initial_adapter(), hash, entry.value);
+  }
   return {.step = 0,
-          .values = header.initial_adapter ? header.space->read_adapter(folder.initial_adapter())
-                                           : header.space->initial_values(header.seed),
+          .values = std::move(values),
           .optimizer = std::vector<float>(static_cast<std::size_t>(element_count(header.optimizer_state())))};
 }
 
@@ -109,12 +109,7 @@ RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::ui
   for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
     if (file.step > step) continue;
     try {
-      Snapshot snapshot = read_snapshot(file.path);
-      check_identity(header, snapshot.header, file.path);
-      if (snapshot.state.step != file.step) {
-        throw InputError("{}: holds step {}, unlike its name", file.path, snapshot.state.step);
-      }
-      return std::move(snapshot.state);
+      return std::move(read_own_snapshot(file.path, header, file.step).state);
     } catch (const Error& error) {
       warn(fmt::format("a snapshot is passed over: {}", error.what()));
     }

@@ -138,9 +138,8 @@ void Setup::look_at_folder() {
   together(exchange_, patience_, [&] {
     if (!leads()) return;
     std::error_code error;
-    std::filesystem::create_directories(run_.folder.snapshots(), error);
-    if (error)
-      throw IoError("train.output_dir: cannot create {}: {}", run_.folder.snapshots(), error.message());
+    std::filesystem::create_directories(run_.folder.path, error);
+    if (error) throw IoError("train.output_dir: cannot create {}: {}", run_.folder.path, error.message());
     run_.lock.emplace(run_.folder.path);
     start = start_run(config_, *run_.inputs, run_.folder, overwrite_, run_.header,
                       [&](const std::string& text) { log_.warning("{}", text); });

@@ -125,6 +125,17 @@ Snapshot read_snapshot(const std::string& path) {
   return snapshot;
 }
 
+Snapshot read_own_snapshot(const std::string& path, const RunHeader& header, std::uint64_t step) {
+  Snapshot snapshot = read_snapshot(path);
+  check_identity(header, snapshot.header, path);
+  if (snapshot.header.trainables() != header.trainables() ||
+      snapshot.header.optimizer_state() != header.optimizer_state())
+    throw InputError("{}: the snapshot's tensors are not those of the run", path);
+  if (snapshot.state.step != step)
+    throw InputError("{}: holds step {}, expected step {}", path, snapshot.state.step, step);
+  return snapshot;
+}
+
 // ---- their files ----------------------------------------------------------------------------------------
 
 std::string snapshot_name(std::uint64_t step) {

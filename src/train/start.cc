@@ -3,18 +3,45 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <utility>
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
+#include "mezzo/train/recovery.h"
 
 namespace mezzo {
 
 namespace {
 
-/// Whether a folder's trajectory holds a finished step, or begins behind one. Reads one record at most.
+/// Whether a trajectory holds a finished step, begins behind one, or is damaged before the first that can be
+/// read. Reads one record at most.
 bool has_finished_steps(const RunFolder& folder) {
-  return folder.has_trajectory() && scan_trajectory(folder.trajectory(), 1).end_step > 0;
+  if (!folder.has_trajectory()) return false;
+  try {
+    const TrajectoryScan scan = scan_trajectory(folder.trajectory(), 1);
+    return scan.end_step > 0 || scan.end.kind == RecordEnd::Kind::corrupt;
+  } catch (const DamagedHeader&) {
+    return true;
+  }
+}
+
+/// How far a run without a finished step has come in a folder.
+RunProgress progress_of(const RunFolder& folder) {
+  if (folder.has_trajectory()) return RunProgress::started;
+  return file_exists(folder.starting()) ? RunProgress::starting : RunProgress::none;
+}
+
+/// The snapshot of a folder that `path` is, under whatever name; nothing where it is none.
+std::optional<SnapshotFile> own_snapshot(const RunFolder& folder, const std::string& path) {
+  for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
+    std::error_code error;
+    if (std::filesystem::equivalent(file.path, path, error) && !error) return file;
+  }
+  return std::nullopt;
 }
 
 /// Whether a folder has what the end of a run at `step` leaves: that step's snapshot and adapter, undamaged.
@@ -27,12 +54,12 @@ bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t
   }
 }
 
-/// Removes the snapshots for which `drop` holds, with the checksums beside them.
-void remove_snapshots(const RunFolder& folder, const std::function<bool(const SnapshotFile&)>& drop) {
+/// Removes the snapshots behind `step`, with the checksums beside them.
+void remove_later_snapshots(const RunFolder& folder, std::uint64_t step) {
   for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
-    if (!drop(file)) continue;
-    std::filesystem::remove(file.path);
-    std::filesystem::remove(sha256_sidecar_path(file.path));
+    if (file.step <= step) continue;
+    remove_file(file.path);
+    remove_file(sha256_sidecar_path(file.path));
   }
 }
 
@@ -64,8 +91,8 @@ class Opening {
   RunStart go_on();
   RunStart go_on_from(const std::string& snapshot_path);
   RunStart begin_from(const Snapshot& snapshot, const std::string& snapshot_path);
-  TrajectoryScan take_header();
-  std::uint64_t begin(const RunState* start = nullptr);
+  RunContent take_content();
+  std::uint64_t begin(const RunState* start = nullptr, bool copied = false);
 
   const Config& config_;
   const Inputs& inputs_;
@@ -99,88 +126,113 @@ RunStart Opening::start() {
 
 /// From the last step of the run in the folder.
 RunStart Opening::go_on() {
-  if (!folder_.has_trajectory()) {
-    throw InputError(
-        "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
-        "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
-        folder_.path);
-  }
-  const TrajectoryScan all = take_header();
-  return {.resume = true, .finished = false, .step = all.end_step, .valid_bytes = all.valid_bytes};
+  const RunContent content = repair_trajectory(folder_, take_content(), warn_);
+  header_ = content.header;
+  return {.resume = true, .finished = false, .step = content.step, .valid_bytes = content.valid_bytes};
 }
 
 /// From a snapshot, of this folder's run or of another one.
 RunStart Opening::go_on_from(const std::string& snapshot_path) {
-  const Snapshot snapshot = read_snapshot(snapshot_path);
+  const std::optional<SnapshotFile> own = own_snapshot(folder_, snapshot_path);
+  // Under its own name: a link to a snapshot has no checksum beside it.
+  Snapshot snapshot = read_snapshot(own ? own->path : snapshot_path);
   check_identity(snapshot.header, header_, snapshot_path);
-  const auto own = std::filesystem::path(folder_.snapshots());
-  if (std::filesystem::path(snapshot_path).parent_path() != own) {
+  if (!own) {
     warn_of_unknown_tokenizer(snapshot.header, snapshot_path, warn_);
     return begin_from(snapshot, snapshot_path);
   }
   const std::uint64_t step = snapshot.state.step;
-  const TrajectoryScan all = take_header();
-  if (all.end_step > step && !overwrite_) {
+  RunContent content = take_content();
+  if (content.step > step && !overwrite_) {
     throw UsageError(
         "{}: has {} finished steps; going back to step {} needs --overwrite to drop the later ones",
-        folder_.path, all.end_step, step);
+        folder_.path, content.step, step);
   }
-  const TrajectoryScan part = scan_trajectory(folder_.trajectory(), step);
-  if (part.end_step != step) {
-    throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(),
-                     part.end_step, step);
+  using Trajectory = RunContent::Trajectory;
+  std::optional<TrajectoryScan> part;
+  if (content.trajectory != Trajectory::useless) part = scan_trajectory(folder_.trajectory(), step);
+  if (part && part->end_step == step) {
+    content.valid_bytes = part->valid_bytes;
+  } else if (content.trajectory != Trajectory::good) {
+    content.step = step;
+    content.snapshot = std::move(snapshot.state);
+    content = repair_trajectory(folder_, content, warn_);
+  } else {
+    throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(), content.step,
+                     step);
   }
-  remove_snapshots(folder_, [&](const SnapshotFile& file) { return file.step > step; });
-  return {.resume = true, .finished = false, .step = step, .valid_bytes = part.valid_bytes};
+  remove_later_snapshots(folder_, step);
+  header_ = content.header;
+  return {.resume = true, .finished = false, .step = step, .valid_bytes = content.valid_bytes};
 }
 
 /// Another run's snapshot begins this one, which keeps a copy so that it can be replayed by itself.
 RunStart Opening::begin_from(const Snapshot& snapshot, const std::string& snapshot_path) {
   if (!overwrite_ && has_finished_steps(folder_)) {
-    const RunHeader there = scan_trajectory(folder_.trajectory(), 0).header;
-    const bool same = there.start_step == snapshot.state.step && file_exists(folder_.start_snapshot()) &&
-                      read_snapshot(folder_.start_snapshot()).state.values == snapshot.state.values;
-    if (same) return go_on();  // the same command once more
+    const auto began_here = [&] {
+      if (!file_exists(folder_.start_snapshot())) return false;
+      const RunState start = read_snapshot(folder_.start_snapshot()).state;
+      return start.step == snapshot.state.step && start.values == snapshot.state.values;
+    };
+    if (began_here()) return go_on();  // the same command once more
     throw UsageError("{}: holds a run's finished steps; starting from {} needs --overwrite to replace them",
                      folder_.path, snapshot_path);
   }
   header_.start_step = snapshot.state.step;
   header_.start_snapshot = std::filesystem::path(folder_.start_snapshot()).filename().string();
   header_.initial_adapter = false;
-  return {
-      .resume = true, .finished = false, .step = snapshot.state.step, .valid_bytes = begin(&snapshot.state)};
+  std::error_code error;
+  const bool copied = std::filesystem::equivalent(snapshot_path, folder_.start_snapshot(), error) && !error;
+  return {.resume = true,
+          .finished = false,
+          .step = snapshot.state.step,
+          .valid_bytes = begin(&snapshot.state, copied)};
 }
 
-/// The header of the run in the folder, which has to be the one that the config asks for.
-TrajectoryScan Opening::take_header() {
-  TrajectoryScan all = scan_trajectory(folder_.trajectory());
-  check_identity(all.header, header_, folder_.path);
-  warn_of_unknown_tokenizer(all.header, folder_.path, warn_);
-  if (all.end.kind != RecordEnd::Kind::clean) warn_(all.end.reason);
-  header_ = all.header;
-  return all;
-}
-
-/// A fresh run, behind `start` if there is one: what an earlier one left under the same names goes, then the
-/// new one's first files come, the trajectory last. Returns its length; it holds no step yet.
-std::uint64_t Opening::begin(const RunState* start) {
-  remove_snapshots(folder_, [](const SnapshotFile&) { return true; });
-  for (const std::string& path :
-       {folder_.trajectory(), folder_.metrics(), folder_.adapter(), folder_.initial_adapter(),
-        folder_.start_snapshot(), sha256_sidecar_path(folder_.start_snapshot())}) {
-    if (inputs_.start && path == folder_.initial_adapter())
-      continue;  // it may be the very adapter to start from
-    std::filesystem::remove_all(path);
+/// What the folder holds of the run that the config asks for; UsageError when it is another one.
+RunContent Opening::take_content() {
+  if (!folder_.has_trajectory()) {
+    throw InputError(
+        "{}: holds snapshots but no trajectory, so that the run cannot go on; name a snapshot in "
+        "train.resume_from_checkpoint and another train.output_dir, or give --overwrite",
+        folder_.path);
   }
+  RunContent content = examine_run(folder_, warn_);
+  check_identity(content.header, header_, folder_.path);
+  warn_of_unknown_tokenizer(content.header, folder_.path, warn_);
+  if (content.trajectory == RunContent::Trajectory::good && !content.damage.empty()) warn_(content.damage);
+  return content;
+}
+
+/// A fresh run, behind `start` if there is one (`copied`: start.h5 holds it already). Its first files are
+/// written before anything of an earlier run goes, for they may come from there; the trajectory is the last
+/// of them, and the commit. Returns its length; it holds no step yet.
+std::uint64_t Opening::begin(const RunState* start, bool copied) {
+  if (!overwrite_) {
+    if (const auto foreign = find_foreign(folder_, progress_of(folder_))) {
+      throw UsageError(
+          "{}: is not of this run, which has no trajectory with a finished step in {}; take another "
+          "train.output_dir, or give --overwrite to replace a run's files there",
+          *foreign, folder_.path);
+    }
+  }
+  write_file_atomically(folder_.starting(), std::string_view("a run is being started\n"));
   write_file_atomically(folder_.config(), to_yaml(config_));
   if (inputs_.start) {
+    // Of a link only the link goes: where it leads to belongs to somebody else.
+    if (std::filesystem::is_symlink(folder_.initial_adapter())) remove_file(folder_.initial_adapter());
     inputs_.space->write_adapter(folder_.initial_adapter(), inputs_.files.description, inputs_.start->values,
                                  config_.model.path);
   }
-  if (start != nullptr) write_snapshot(folder_.start_snapshot(), header_, *start);
-  const std::string header = header_.to_json();
-  return RecordWriter::create(folder_.trajectory(), std::as_bytes(std::span(header.data(), header.size())))
-      .bytes();
+  if (start != nullptr && !copied) write_snapshot(folder_.start_snapshot(), header_, *start);
+  remove_run(folder_, [&](const std::string& path) {
+    const bool started_from =
+        path == folder_.start_snapshot() || path == sha256_sidecar_path(folder_.start_snapshot());
+    return (inputs_.start && path == folder_.initial_adapter()) || (start != nullptr && started_from);
+  });
+  const std::uint64_t bytes = begin_trajectory(folder_, header_);
+  remove_file(folder_.starting());
+  return bytes;
 }
 
 }  // namespace
@@ -204,8 +256,9 @@ RunStart RunStart::from_text(const std::string& text) {
 RunStart start_run(const Config& config, const Inputs& inputs, const RunFolder& folder, bool overwrite,
                    RunHeader& header, const Warn& warn) {
   remove_temporary_files(folder.path);
-  remove_temporary_files(folder.snapshots());
+  if (file_exists(folder.snapshots())) remove_temporary_files(folder.snapshots());
   RunStart start = Opening(config, inputs, folder, overwrite, header, warn).start();
+  create_directories(folder.snapshots());
   start.finished = start.resume && start.step >= static_cast<std::uint64_t>(config.train.max_steps) &&
                    is_complete(folder, header, start.step);
   return start;

@@ -164,10 +164,13 @@ TEST_F(RunTest, AnEndThatIsNotWholeIsMadeAgain) {
     run(scratch_, fmt::format("replay {} --step 5 --adapter {} --overwrite", scratch_ / "run", adapter));
     EXPECT_NE(hash_of(scratch_, adapter), expected);
   });
-  // A system that dies can leave a trajectory without a byte: no step is finished there.
+  // A system that dies can leave a trajectory without a byte: the run cannot go on, and what is left of it
+  // goes only when that is asked for.
   std::filesystem::remove_all(scratch_ / "run/snapshots");
   write_file(scratch_ / "run/trajectory", "");
-  EXPECT_EQ(final_hash("run"), expected);
+  EXPECT_EQ(run(scratch_, train(scratch_ / "run")).status, 2);
+  EXPECT_EQ(hash_of(scratch_, adapter), expected);
+  EXPECT_EQ(final_hash("run", "--overwrite"), expected);
 }
 
 /// What a job says of which rank 1 is started by `command` ("$@" are mezzo's arguments), rank 0 as usual.
@@ -274,6 +277,7 @@ TEST_F(RunTest, OverwriteReplacesWhatCannotBeRead) {
   std::string trajectory = read_all(scratch_ / "run/trajectory");
   trajectory[40] ^= 1;
   write_file(scratch_ / "run/trajectory", trajectory);
+  std::filesystem::remove_all(scratch_ / "run/snapshots");
   EXPECT_EQ(run(scratch_, train(scratch_ / "run")).status, 1);
   EXPECT_EQ(final_hash("run", "--overwrite"), expected);
 }

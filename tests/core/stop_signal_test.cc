@@ -19,7 +19,7 @@ Handler handler_of(int number) {
 }
 
 TEST(StopSignal, TakesNoteOfEachOfItsSignals) {
-  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+  for (const int number : {SIGTERM, SIGINT, SIGUSR1, SIGHUP}) {
     const StopSignal stop;
     EXPECT_FALSE(stop.requested());
     EXPECT_EQ(stop.number(), 0);
@@ -53,6 +53,19 @@ TEST(StopSignal, GivesTheHandlersBack) {
   EXPECT_EQ(handler_of(SIGTERM), Handler{SIG_DFL});
   EXPECT_EQ(handler_of(SIGINT), Handler{SIG_DFL});
   signal(SIGUSR1, SIG_DFL);
+}
+
+TEST(StopSignal, AHangUpThatWasIgnoredStaysIgnored) {
+  signal(SIGHUP, SIG_IGN);
+  {
+    const StopSignal stop;
+    raise(SIGHUP);
+    EXPECT_FALSE(stop.requested());
+    raise(SIGTERM);
+    EXPECT_EQ(stop.number(), SIGTERM);
+  }
+  EXPECT_EQ(handler_of(SIGHUP), Handler{SIG_IGN});
+  signal(SIGHUP, SIG_DFL);
 }
 
 TEST(StopSignal, OneAtATime) {

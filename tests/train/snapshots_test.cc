@@ -14,11 +14,14 @@
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
 #include "scratch.h"
+#include "train/small_run.h"
 
 namespace mezzo {
 namespace {
 
 using test::ScratchFolder;
+using test::small_header;
+using test::small_state;
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
@@ -26,22 +29,6 @@ std::vector<std::string> names_in(const std::string& folder) {
     names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
-}
-
-RunHeader small_header() {
-  RunHeader header;
-  header.identity = {{"zo.epsilon", "0.01"}};
-  header.base_model = "models/tiny";
-  header.adapter.target_modules = {"q_proj"};
-  header.trainables = {{"layers.0.q_proj.lora_A.weight", 2, 31}, {"layers.0.q_proj.lora_B.weight", 33, 2}};
-  return header;
-}
-
-RunState small_state(std::uint64_t step) {
-  RunState state{.step = step, .values = std::vector<float>(2 * 31 + 33 * 2)};
-  for (std::size_t i = 0; i < state.values.size(); ++i)
-    state.values[i] = static_cast<float>(step) + 0.25f * static_cast<float>(i);
-  return state;
 }
 
 TEST(Snapshots, ListsNewestFirstAndOnlyItsOwnNames) {
@@ -91,12 +78,25 @@ TEST(Snapshots, PruningKeepsTheNewestAndTheGoodOne) {
   EXPECT_EQ(after_pruning({}, 1, 20), (Names{}));
 }
 
+// The names of a large model's trainables alone are more than HDF5's older formats take in an attribute.
+TEST(Snapshots, AttributesAbove64KiB) {
+  const ScratchFolder folder;
+  const RunHeader header = small_header(1200);
+  ASSERT_GT(header.to_json().size(), 65536u);
+  const RunState state = small_state(header, 3);
+  write_snapshot(folder / "step-3.h5", header, state);
+  const Snapshot snapshot = read_snapshot(folder / "step-3.h5");
+  EXPECT_EQ(snapshot.header.to_json(), header.to_json());
+  EXPECT_EQ(snapshot.state.values, state.values);
+}
+
 TEST(Snapshots, KilledWriterLeavesOnlyWholeSnapshots) {
   // Kills come within the time that a few snapshots take here, which a slow disk and sanitizers make long.
   const auto start = std::chrono::steady_clock::now();
   {
     const ScratchFolder trial;
-    for (int i = 0; i < 6; ++i) write_snapshot(trial / "a.h5", small_header(), small_state(7));
+    for (int i = 0; i < 6; ++i)
+      write_snapshot(trial / "a.h5", small_header(), small_state(small_header(), 7));
   }
   const auto longest =
       std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
@@ -107,7 +107,7 @@ TEST(Snapshots, KilledWriterLeavesOnlyWholeSnapshots) {
     const std::uint64_t first = committed.get() + 1;
     ASSERT_TRUE(test::run_and_kill(std::chrono::microseconds(random() % longest.count()), [&] {
       for (std::uint64_t step = first;; ++step) {
-        write_snapshot(folder / snapshot_name(step), small_header(), small_state(step));
+        write_snapshot(folder / snapshot_name(step), small_header(), small_state(small_header(), step));
         committed.set(step);
         prune_snapshots(folder.path(), 3, step);
       }
@@ -118,7 +118,7 @@ TEST(Snapshots, KilledWriterLeavesOnlyWholeSnapshots) {
     for (const SnapshotFile& file : snapshots) {
       const Snapshot snapshot = read_snapshot(file.path);
       ASSERT_EQ(snapshot.state.step, file.step);
-      ASSERT_EQ(snapshot.state.values, small_state(file.step).values);
+      ASSERT_EQ(snapshot.state.values, small_state(small_header(), file.step).values);
     }
     // What the kill left besides them goes away: the temporaries of a file and of its sidecar, and one
     // sidecar.

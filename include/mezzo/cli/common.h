@@ -2,8 +2,10 @@
 // What several verbs share.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "mezzo/core/log.h"
 #include "mezzo/train/inputs.h"
@@ -30,6 +32,12 @@ struct AdapterSource {
   /// Whichever of these `path` is; none when it is none of them.
   static std::optional<AdapterSource> find(const std::string& path, Logger& log);
 };
+
+/// Writes a text for people to standard output, its lines as printable() makes them.
+void print_text(std::string_view text);
+/// JSON as one line of ASCII, so that no terminal obeys what is in it. Of bytes that are no UTF-8, as paths
+/// may have, each is U+FFFD.
+std::string json_text(const nlohmann::ordered_json& json);
 
 bool is_run(const std::string& path);  ///< a folder with a trajectory
 

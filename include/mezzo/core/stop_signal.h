@@ -3,9 +3,10 @@
 
 namespace mezzo {
 
-/// While it lives, SIGTERM, SIGINT and SIGUSR1 only take note; a second SIGINT has its default action, for a
-/// user who cannot wait. The previous handlers come back with its end. Signals belong to the process: at most
-/// one StopSignal lives at a time, another throws Error.
+/// While it lives, SIGTERM, SIGINT, SIGUSR1 and SIGHUP only take note; a second SIGINT has its default
+/// action, for a user who cannot wait, and a SIGHUP that was ignored before (nohup) stays so. The previous
+/// handlers come back with its end. Signals belong to the process: at most one StopSignal lives at a time,
+/// another throws Error.
 class StopSignal {
  public:
   StopSignal();

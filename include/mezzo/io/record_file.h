@@ -22,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "mezzo/core/error.h"
 #include "mezzo/io/files.h"
 
 namespace mezzo {
@@ -33,6 +34,12 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc = 0);
 inline constexpr std::uint32_t record_file_version = 1;
 /// Longer headers and records are refused by writers and count as corrupt in a file.
 inline constexpr std::uint32_t max_record_bytes = 1u << 26;
+
+/// The header's bytes are not those that were written. (A good header of another version is an InputError.)
+class DamagedHeader : public InputError {
+ public:
+  using InputError::InputError;
+};
 
 /// Where reading a record file ended, and why.
 struct RecordEnd {
@@ -51,7 +58,7 @@ struct RecordEnd {
 /// Reads a record file from its start. The file may grow meanwhile: what was there at the opening is read.
 class RecordReader {
  public:
-  /// Throws InputError when the header is not a good one, or of another version.
+  /// Throws DamagedHeader, or InputError when a good header is of another version.
   explicit RecordReader(const std::string& path);
 
   std::span<const std::byte> header() const { return header_; }
@@ -59,6 +66,8 @@ class RecordReader {
   std::optional<std::span<const std::byte>> next();
   /// How reading ended; to be asked once next() returned nothing.
   const RecordEnd& end() const;
+  /// Goes on at the first good record behind a damaged one; false where reading did not end at such a one.
+  bool skip_damage();
   /// The file's length up to and including the last record that next() returned: cut here to keep just those.
   std::uint64_t position() const { return position_; }
 
@@ -67,6 +76,7 @@ class RecordReader {
   std::span<const std::byte> bytes_at(std::uint64_t offset, std::size_t count);
   /// The payload of the whole and undamaged record at `offset`, if there is one.
   std::optional<std::span<const std::byte>> record_at(std::uint64_t offset);
+  std::uint64_t find_good_record();
   void find_end();
 
   FileDescriptor file_;
@@ -76,6 +86,8 @@ class RecordReader {
   std::uint64_t position_ = 0;
   std::uint64_t records_ = 0;
   std::optional<RecordEnd> end_;
+  std::uint64_t last_frame_bytes_ = 0;  ///< of the record before; 0: there was none
+  std::uint64_t good_offset_ = 0;       ///< of the first good record behind a damaged one; 0: there is none
   std::vector<std::byte> window_;
   std::uint64_t window_offset_ = 0;
 };

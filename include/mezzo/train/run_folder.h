@@ -1,7 +1,9 @@
 #pragma once
-// The names of the files of a run's folder; docs/file-formats.md says what they hold.
+// A run's folder: the names of its files, and what of a folder's content is a run's own.
+// docs/file-formats.md says what the files hold.
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace mezzo {
@@ -17,11 +19,34 @@ struct RunFolder {
   std::string trajectory() const { return path + "/trajectory"; }
   /// And be it damaged; a system that died can leave an empty file, which is none.
   bool has_trajectory() const;
+  std::string damaged_trajectory(int number) const;  ///< one that was set aside; numbers begin at 1
   std::string snapshots() const { return path + "/snapshots"; }
   std::string snapshot(std::uint64_t step) const;
   std::string adapter() const { return path + "/adapter"; }
   std::string initial_adapter() const { return path + "/initial_adapter"; }  ///< copy of lora.adapter
   std::string start_snapshot() const { return path + "/start.h5"; }  ///< copy of another run's snapshot
+  /// Copy of the own snapshot that a damaged trajectory was replaced by.
+  std::string start_snapshot(std::uint64_t step) const;
+  std::string starting() const { return path + "/.starting"; }  ///< there while a start writes its files
 };
+
+/// How far the run in a folder has come, at most.
+enum class RunProgress {
+  none,      ///< not begun: a lock, an empty snapshots/
+  starting,  ///< a start was interrupted: also config.yaml, initial_adapter/, start.h5
+  started,   ///< no step is done: also trajectory, trajectory.damaged-N, start-N.h5, metrics.jsonl
+};
+
+/// The path of something in the folder that a run which has come so far has not written; nothing where all is
+/// its own. Removes temporaries that killed writers left. Call it under the folder's lock.
+std::optional<std::string> find_foreign(const RunFolder& folder, RunProgress progress);
+
+/// Removes the two files of an adapter, and its folder unless something else is in it. Of a link only the
+/// link goes. A missing one is no error.
+void remove_adapter(const std::string& path);
+
+/// Removes what a run has written into a folder, but for config.yaml, trajectory and what `keep` says of a
+/// path.
+void remove_run(const RunFolder& folder, const std::function<bool(const std::string&)>& keep);
 
 }  // namespace mezzo

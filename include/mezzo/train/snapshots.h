@@ -23,6 +23,8 @@ struct Snapshot {
 /// Verified and durable when it returns.
 void write_snapshot(const std::string& path, const RunHeader& header, const RunState& state);
 Snapshot read_snapshot(const std::string& path);
+/// The same, of a run that `header` identifies, at a step that is known; another one is an InputError.
+Snapshot read_own_snapshot(const std::string& path, const RunHeader& header, std::uint64_t step);
 
 struct SnapshotFile {
   std::uint64_t step = 0;
