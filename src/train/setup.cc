@@ -19,6 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// The library of the tokenizer's patterns, in a run's fingerprint.
+constexpr const char* patterns_key = "tokenizer_patterns";
+
 class Setup {
  public:
   Setup(const Config& config, bool overwrite, Exchange& exchange, Logger& log)
@@ -201,6 +204,13 @@ void Setup::plan_forwards() {
 /// Holds what can change bits against the other ranks and against what the run was begun with.
 void Setup::compare_fingerprint() {
   const std::map<std::string, std::string> fingerprint = run_.backend->fingerprint();
+  const auto patterns = run_.header.fingerprint.find(patterns_key);
+  if (patterns != run_.header.fingerprint.end() && patterns->second != pattern_library()) {
+    log_.warning(
+        "the tokenizer's patterns ran in {} when the run began and run in {} now: characters that only the "
+        "newer of the two knows may have other ids",
+        patterns->second, pattern_library());
+  }
   check_same(exchange_, "the backend", nlohmann::json(fingerprint).dump(1), patience_);
   const auto recorded = [&](const std::string& key) {
     const auto found = run_.header.fingerprint.find(key);
@@ -239,6 +249,7 @@ RunSetup Setup::make() {
   together(exchange_, patience_, [&] { run_.backend = make_backend(run_.placement.backend_options()); });
   choose_algorithms({});
   run_.header.fingerprint = run_.backend->fingerprint();
+  run_.header.fingerprint[patterns_key] = pattern_library();
   look_at_folder();
   if (run_.start.finished) return std::move(run_);
 

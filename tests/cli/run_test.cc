@@ -239,7 +239,9 @@ TEST_F(RunTest, AnotherTokenizerIsAnotherRun) {
   std::erase_if(identity.get_ref<nlohmann::json::array_t&>(),
                 [](const nlohmann::json& entry) { return entry[0] == "model.tokenizer"; });
   ASSERT_EQ(identity.size(), entries - 1);
+  json["fingerprint"]["tokenizer_patterns"] = "Oniguruma 1.0";
   std::filesystem::rename(scratch_ / "run/trajectory", scratch_ / "trajectory");
+  std::filesystem::remove_all(scratch_ / "run/adapter");  // so that the run has something left to do
   const std::string text = json.dump();
   RecordWriter writer = RecordWriter::create(scratch_ / "run/trajectory", std::as_bytes(std::span(text)));
   RecordReader records(scratch_ / "trajectory");
@@ -247,6 +249,7 @@ TEST_F(RunTest, AnotherTokenizerIsAnotherRun) {
   const Outcome old = run(scratch_, train(scratch_ / "run", with_model));
   EXPECT_EQ(old.status, 0) << old.err;
   EXPECT_NE(old.err.find("did not record its tokenizer"), std::string::npos) << old.err;
+  EXPECT_NE(old.err.find("patterns ran in Oniguruma 1.0 when the run began"), std::string::npos) << old.err;
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run"), expected);
 }
 
