@@ -1,11 +1,16 @@
 #include "cpu_backend.h"
 
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 
 #include "backends.h"
 #include "kernels/cpu/noise.h"
 #include "kernels/cpu/update.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/process.h"
 
 namespace mezzo {
 
@@ -23,11 +28,9 @@ std::string CpuBackend::device() const {
 }
 
 std::map<std::string, std::string> CpuBackend::fingerprint() const {
-  return {{"backend", "cpu"},
-          {"blas", cpu::blas_version()},
-          {"blas_core", cpu::blas_core()},
-          {"isa", "x86-64-v3"},
-          {"rows_per_block", std::to_string(block_rows)}};
+  return {
+      {"backend", "cpu"},   {"blas", cpu::blas_version()}, {"blas_core", cpu::blas_core()},
+      {"isa", "x86-64-v3"}, {"libm", math_library()},      {"rows_per_block", std::to_string(block_rows)}};
 }
 
 std::size_t CpuBackend::scratch_bytes(const Workload& workload) const {
@@ -80,8 +83,29 @@ void CpuBackend::check_scratch(const char* operation, const char* what, std::int
   }
 }
 
+namespace {
+
+/// OpenBLAS maps a buffer of this size for each thread that multiplies, and tries for ever where the system
+/// refuses.
+constexpr std::size_t blas_buffer_bytes = std::size_t{128} << 20;
+
+void check_address_space(int threads) {
+  const std::size_t bytes = static_cast<std::size_t>(threads) * blas_buffer_bytes;
+  void* const space = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) {
+    throw DeviceError(
+        "device cpu: no memory for BLAS, which maps {} MiB for {} threads: {}; ulimit -v leaves less",
+        bytes >> 20, threads, std::strerror(errno));
+  }
+  ::munmap(space, bytes);
+}
+
+}  // namespace
+
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
   if (options.threads < 1) throw DeviceError("device cpu: {} threads, expected at least 1", options.threads);
+  check_address_space(options.threads);
+  check_threads(options.threads - 1, "computing (runtime.threads)");  // OpenMP would end the process
   return std::make_unique<CpuBackend>(options.threads);
 }
 

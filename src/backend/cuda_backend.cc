@@ -9,6 +9,7 @@
 #include "cuda_targets.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/tiles.h"
+#include "mezzo/core/process.h"
 
 namespace mezzo {
 namespace {
@@ -52,7 +53,8 @@ std::map<std::string, std::string> CudaBackend::fingerprint() const {
       {"cuda", std::to_string(runtime)},
       {"dtype", std::string(name_of(dtype_))},
       {"gate_up", plan_.runs_tiles() ? "fused" : "cublaslt"},
-      {"head", plan_.runs_tiles() ? "fused" : "cublaslt"}};
+      {"head", plan_.runs_tiles() ? "fused" : "cublaslt"},
+      {"libm", math_library()}};
   if (direction_rows_ > 0) fingerprint[direction_rows_key] = std::to_string(direction_rows_);
   for (const auto& [shape, algorithm] : gemm_->record()) fingerprint[algorithm_prefix + shape] = algorithm;
   return fingerprint;

@@ -13,6 +13,7 @@
 #include "kernels/reference/score.h"
 #include "kernels/reference/update.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/process.h"
 
 namespace mezzo {
 namespace {
@@ -36,7 +37,9 @@ class ReferenceBackend final : public HostBackend {
  public:
   std::string name() const override { return "reference"; }
   std::string device() const override { return "host, naive loops, 1 thread"; }
-  std::map<std::string, std::string> fingerprint() const override { return {{"backend", "reference"}}; }
+  std::map<std::string, std::string> fingerprint() const override {
+    return {{"backend", "reference"}, {"libm", math_library()}};
+  }
   std::size_t scratch_bytes(const Workload&) const override { return 0; }
   void prepare(const Workload& workload) override { check_served(*this, workload); }
 

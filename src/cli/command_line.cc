@@ -6,10 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/comm/together.h"
 #include "mezzo/core/config.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/process.h"
 
 namespace mezzo {
 
@@ -126,13 +128,14 @@ ExitCode CommandLine::run(Exchange& exchange) {
   for (const auto& [verb, action] : actions_) {
     if (!printed && verb->parsed()) code = action(context);
   }
-  if (!std::cout.flush()) throw IoError("standard output: cannot write");
+  flush_standard_output();
   return code;
 }
 
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
+  prepare_process();
   std::unique_ptr<Exchange> exchange;
   try {
     CommandLine line(argc, argv);

@@ -1,6 +1,7 @@
 #include "mezzo/cli/common.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -90,6 +91,13 @@ CLI::Validator finite_number() {
     return finite ? std::string() : fmt::format("found {}, expected a finite number", text);
   };
   return {check, "", "finite number"};
+}
+
+void flush_standard_output() {
+  errno = 0;
+  if (std::cout.flush()) return;
+  if (errno != 0) throw io_error("write", "standard output", errno);
+  throw IoError("standard output: cannot write");  // what was wrong is known to an earlier call alone
 }
 
 void check_target(const std::string& path, bool overwrite) {

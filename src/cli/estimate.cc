@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/io/json_cursor.h"
 #include "mezzo/io/json_file.h"
 #include "mezzo/model/family.h"
 
@@ -156,21 +158,24 @@ struct Measured {
 
 Measured read_measured(const std::string& path) {
   const nlohmann::json json = read_json_file(path);
-  Measured measured{.path = path, .parts = {}, .of = {}};
-  try {
-    const nlohmann::json& parts = json.at("parts");
-    measured.parts = {.tokens = parts.at("slice_tokens").get<std::int64_t>(),
-                      .begin = parts.at("begin_s").get<double>(),
-                      .forwards = {},
-                      .update = parts.at("update_s").get<double>(),
-                      .hash = parts.at("hash_s").get<double>(),
-                      .host = parts.at("host_s").get<double>()};
-    for (const nlohmann::json& forward : parts.at("forwards"))
-      measured.parts.forwards.push_back({.probes = forward.at("probes").get<std::int64_t>(),
-                                         .seconds = forward.at("seconds").get<double>()});
-    for (const char* key : {"backend", "dtype", "threads", "weight_bytes"}) measured.of[key] = json.at(key);
-  } catch (const nlohmann::json::exception& error) {
-    throw InputError("{}: expected what `mezzo profile CONFIG --json` writes: {}", path, error.what());
+  const JsonCursor profile(json, path);
+  const JsonCursor parts = profile["parts"];
+  if (!parts.is_object()) parts.fail("what `mezzo profile CONFIG --json` writes");
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  Measured measured{.path = path,
+                    .parts = {.tokens = parts["slice_tokens"].integer(0, most),
+                              .begin = parts["begin_s"].number(),
+                              .forwards = {},
+                              .update = parts["update_s"].number(),
+                              .hash = parts["hash_s"].number(),
+                              .host = parts["host_s"].number()},
+                    .of = {}};
+  for (const JsonCursor& forward : parts["forwards"].elements())
+    measured.parts.forwards.push_back(
+        {.probes = forward["probes"].integer(0, most), .seconds = forward["seconds"].number()});
+  for (const char* key : {"backend", "dtype", "threads", "weight_bytes"}) {
+    if (profile[key].missing()) profile[key].fail("what `mezzo profile CONFIG --json` writes");
+    measured.of[key] = profile[key].value();
   }
   bool sound = measured.parts.tokens > 0 && !measured.parts.forwards.empty();
   std::int64_t before = 0;

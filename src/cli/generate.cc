@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -11,6 +12,7 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/philox.h"
+#include "mezzo/io/json_cursor.h"
 #include "mezzo/io/json_file.h"
 
 namespace mezzo {
@@ -56,18 +58,21 @@ std::int32_t choose(std::span<const float> logits, const Sampling& sampling, std
   return order[count - 1];
 }
 
+constexpr std::int64_t max_id = std::numeric_limits<std::int32_t>::max();
+
 /// Ids that end a text: eos_token_id of generation_config.json, else of config.json; a number or a list.
 std::vector<std::int32_t> end_tokens(const std::string& directory) {
   for (const char* const name : {"/generation_config.json", "/config.json"}) {
     const std::string path = directory + name;
     if (!std::filesystem::exists(path)) continue;
-    const nlohmann::json config = read_json_file(path);
-    const auto found = config.find("eos_token_id");
-    if (found == config.end() || found->is_null()) continue;
-    if (found->is_number_integer()) return {found->get<std::int32_t>()};
-    if (found->is_array()) return found->get<std::vector<std::int32_t>>();
-    throw InputError("{}: eos_token_id: found {}, expected a token id or a list of them", path,
-                     found->type_name());
+    const nlohmann::json json = read_json_file(path);
+    const JsonCursor ends = JsonCursor(json, path)["eos_token_id"];
+    if (ends.is_unset()) continue;
+    const auto id_of = [](const JsonCursor& id) { return static_cast<std::int32_t>(id.integer(0, max_id)); };
+    if (!ends.is_list()) return {id_of(ends)};
+    std::vector<std::int32_t> ids;
+    for (const JsonCursor& id : ends.elements()) ids.push_back(id_of(id));
+    return ids;
   }
   return {};
 }

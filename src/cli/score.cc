@@ -60,6 +60,7 @@ VerbAction add_score(CLI::App& verb) {
       const std::span<const float> scores = runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian);
       std::cout << nlohmann::json({{"logprobs", std::vector<float>(scores.begin(), scores.end())}}).dump()
                 << '\n';
+      flush_standard_output();  // nothing more is computed for a reader who has left
     }
     return ExitCode::done;
   };

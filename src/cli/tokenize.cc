@@ -1,15 +1,17 @@
 #include <charconv>
 #include <iostream>
-#include <iterator>
 #include <memory>
 
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/error.h"
 #include "mezzo/data/tokenizer.h"
+#include "mezzo/io/files.h"
 
 namespace mezzo {
 
 namespace {
+
+constexpr std::uint64_t input_limit = std::uint64_t{1} << 28;  // bytes of one text
 
 std::vector<std::int32_t> parse_ids(const std::string& text) {
   std::vector<std::int32_t> ids;
@@ -43,7 +45,7 @@ VerbAction add_tokenize(CLI::App& verb) {
   verb.footer("Example: printf 'a fine film' | mezzo tokenize configs/quickstart/llama2m --special");
   return [arguments](VerbContext&) {
     const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments->model);
-    const std::string input{std::istreambuf_iterator<char>(std::cin), {}};
+    const std::string input = read_standard_input(input_limit);
     if (arguments->decode) {
       std::cout << tokenizer->decode(parse_ids(input));
     } else {

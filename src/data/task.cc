@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_file.h"
+#include "mezzo/io/line_reader.h"
 
 namespace mezzo {
 
@@ -128,16 +128,15 @@ Example Task::encode(std::string_view json_line, const std::string& path, std::s
 }
 
 std::vector<Example> Task::read(const std::string& path) const {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw io_error("open", path, errno);
+  LineReader lines(path);
   std::vector<Example> examples;
   std::string line;
-  for (std::size_t number = 1; std::getline(file, line); ++number) {
+  while (lines.next(line)) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty()) throw InputError("{}:{}: the line is empty, expected a JSON object", path, number);
-    examples.push_back(encode(line, path, number));
+    if (line.empty())
+      throw InputError("{}:{}: the line is empty, expected a JSON object", path, lines.number());
+    examples.push_back(encode(line, path, lines.number()));
   }
-  if (file.bad()) throw io_error("read", path, errno);
   if (examples.empty()) throw InputError("{}: the file is empty, expected one JSON object a line", path);
   return examples;
 }

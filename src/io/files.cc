@@ -58,6 +58,16 @@ FileDescriptor FileDescriptor::open(const std::string& path, int flags, const ch
   return FileDescriptor(fd, path);
 }
 
+FileDescriptor FileDescriptor::open_regular(const std::string& path) {
+  // O_NONBLOCK: the opening of a FIFO that nobody writes to would wait.
+  FileDescriptor file = open(path, O_RDONLY | O_NONBLOCK);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw io_error("find the kind", path, errno);
+  if (!S_ISREG(status.st_mode))
+    throw InputError("{}: a regular file is expected, found {}", path, kind_of_file(status.st_mode));
+  return file;
+}
+
 FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
@@ -242,17 +252,28 @@ bool remove_file(const std::string& path) {
 
 std::uint64_t file_size(const std::string& path) {
   const struct stat status = stat_of(path);
-  if (!S_ISREG(status.st_mode)) throw InputError("{}: a regular file is expected", path);
+  if (!S_ISREG(status.st_mode))
+    throw InputError("{}: a regular file is expected, found {}", path, kind_of_file(status.st_mode));
   return static_cast<std::uint64_t>(status.st_size);
 }
 
+std::string read_standard_input(std::uint64_t limit) {
+  std::string text;
+  for (;;) {
+    constexpr std::size_t step = std::size_t{1} << 16;
+    const std::size_t before = text.size();
+    text.resize(before + step);
+    const ssize_t count = retry([&] { return ::read(STDIN_FILENO, text.data() + before, step); });
+    if (count < 0) throw io_error("read", "standard input", errno);
+    text.resize(before + static_cast<std::size_t>(count));
+    if (count == 0) return text;
+    if (text.size() > limit) throw InputError("standard input: more than {} bytes", limit);
+  }
+}
+
 std::string read_file(const std::string& path, std::uint64_t limit) {
-  // O_NONBLOCK: a FIFO must be refused below, not waited for.
-  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY | O_NONBLOCK);
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) throw io_error("find the size", path, errno);
-  if (!S_ISREG(status.st_mode)) throw InputError("{}: a regular file is expected", path);
-  const auto size = static_cast<std::uint64_t>(status.st_size);
+  const FileDescriptor file = FileDescriptor::open_regular(path);
+  const std::uint64_t size = file.size();
   if (size > limit) throw InputError("{}: the file has {} bytes; at most {} are expected", path, size, limit);
   std::string text(size, '\0');
   const std::size_t count = file.read_at(0, std::as_writable_bytes(std::span(text.data(), text.size())));

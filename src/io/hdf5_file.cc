@@ -1,21 +1,18 @@
 #include "mezzo/io/hdf5_file.h"
 
-#include <fcntl.h>
 // Newer releases keep 1.10's functions under their own names and version the plain ones.
 #define H5_USE_110_API
 #include <hdf5.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <filesystem>
 #include <optional>
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/record_file.h"
-#include "mezzo/io/sha256.h"
 
 namespace mezzo {
 namespace {
@@ -24,8 +21,6 @@ static_assert(std::endian::native == std::endian::little,
               "arrays and attributes are stored as they lie in memory");
 
 constexpr std::uint64_t chunk_bytes = 1u << 20;
-constexpr std::uint64_t max_sidecar_bytes = 1u << 16;
-constexpr std::string_view sidecar_suffix = ".sha256";
 
 // ---- HDF5's ids and errors ----------------------------------------------------------------------------
 
@@ -194,10 +189,6 @@ Id file_access(const Context& context) {
   // The run's folder is locked by its owner; HDF5's own locks fail on file systems that have none.
   context.check(H5Pset_file_locking(access, false, true), "set the locking");
   return access;
-}
-
-std::string sidecar_line(const std::string& digest, const std::string& path) {
-  return fmt::format("{}  {}\n", digest, std::filesystem::path(path).filename().string());
 }
 
 }  // namespace
@@ -450,29 +441,24 @@ struct Hdf5Writer::Impl {
     Hdf5Value value;
   };
 
-  std::string path;
-  std::string temporary_path;
+  ChecksummedFile output;
+  const std::string& path = output.path();
   Id file;
   std::vector<Written> arrays;
   std::vector<Attribute> attributes;
-  bool pending = true;  ///< the temporary file is there and not renamed
 
-  explicit Impl(std::string target)
-      : path(std::move(target)),
-        temporary_path(temporary_path_for(path)),
-        file(create(path, temporary_path)) {}
+  explicit Impl(std::string name) : output(std::move(name)), file(create(path, output.temporary_path())) {}
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
 
   ~Impl() {
     const QuietHdf5 quiet;
-    const Id closed = std::move(file);
-    if (pending) ::unlink(temporary_path.c_str());
+    const Id closed = std::move(file);  // before the temporary file is removed
   }
 
   static Id create(const std::string& path, const std::string& temporary_path) {
     const QuietHdf5 quiet;
     const Context context{.kind = Context::Kind::writing, .file = path, .object = ""};
-    // HDF5's own message for a folder that is missing or read-only says nothing; the system's does.
-    FileDescriptor::open(temporary_path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, "create");
     // Times are tracked nowhere: equal contents give equal bytes. (The root group is created with the file's
     // properties.)
     Id creation(context.check(H5Pcreate(H5P_FILE_CREATE), "make a property list"), H5Pclose);
@@ -533,14 +519,9 @@ struct Hdf5Writer::Impl {
            std::bit_cast<std::uint64_t>(std::get<double>(value));
   }
 
-  /// Reads the closed file back; the page cache is dropped first, so that the device answers, where the
-  /// system lets us.
+  /// Reads the closed file back.
   void verify() const {
-    {
-      const FileDescriptor written = FileDescriptor::open(temporary_path, O_RDONLY);
-      ::posix_fadvise(written.get(), 0, 0, POSIX_FADV_DONTNEED);
-    }
-    const Hdf5Reader reader(std::make_unique<Hdf5Reader::Impl>(path, temporary_path));
+    const Hdf5Reader reader(std::make_unique<Hdf5Reader::Impl>(path, output.temporary_path()));
     for (const Written& expected : arrays) {
       const Hdf5Array found = reader.read_array(expected.path);
       if (found.dtype != expected.dtype || found.shape != expected.shape ||
@@ -628,33 +609,7 @@ void Hdf5Writer::commit() {
   const Context context = impl_->about("");
   context.check(H5Fflush(impl_->file, H5F_SCOPE_GLOBAL), "flush the file");
   context.check(H5Fclose(impl_->file.release()), "close the file");
-  FileDescriptor::open(impl_->temporary_path, O_WRONLY).sync();
-  impl_->verify();
-  write_file_atomically(sha256_sidecar_path(impl_->path),
-                        sidecar_line(sha256_of_file(impl_->temporary_path), impl_->path));
-  rename_durably(impl_->temporary_path, impl_->path);
-  impl_->pending = false;
-}
-
-// ---- checksums beside files ---------------------------------------------------------------------------
-
-std::string sha256_sidecar_path(const std::string& path) { return path + std::string(sidecar_suffix); }
-
-void verify_sha256_sidecar(const std::string& path) {
-  file_size(path);  // its own message when the file itself is missing
-  const std::string sidecar = sha256_sidecar_path(path);
-  if (!file_exists(sidecar)) throw InputError("{}: the checksum beside it, {}, is missing", path, sidecar);
-  const std::string line = read_file(sidecar, max_sidecar_bytes);
-  const std::string expected = line.substr(0, 64);
-  // "DIGEST  NAME" or, as sha256sum --binary says it, "DIGEST *NAME". The name may differ: files get copied.
-  const bool good = line.size() > 66 && expected.find_first_not_of("0123456789abcdef") == std::string::npos &&
-                    line[64] == ' ' && (line[65] == ' ' || line[65] == '*') && line.back() == '\n';
-  if (!good)
-    throw InputError("{}: not a line of sha256sum: 64 hexadecimal digits and a name are expected", sidecar);
-  const std::string found = sha256_of_file(path);
-  if (found != expected)
-    throw InputError("{}: the file is damaged: its SHA-256 is {}, expected {} ({})", path, found, expected,
-                     sidecar);
+  impl_->output.commit([this] { impl_->verify(); });
 }
 
 }  // namespace mezzo

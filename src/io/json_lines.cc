@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "mezzo/core/error.h"
+#include "mezzo/io/line_reader.h"
 
 namespace mezzo {
 namespace {
@@ -54,17 +52,16 @@ JsonLinesCut truncate_json_lines(const std::string& path,
                                  const std::function<bool(const nlohmann::json&)>& keep) {
   JsonLinesCut cut;
   if (!file_exists(path)) return cut;
-  std::ifstream input(path, std::ios::binary);
-  if (!input) throw io_error("open", path, errno);
+  LineReader input(path);
   AtomicFile output(path);
   std::string kept;  // lines not yet given to the system
   std::string line;
-  for (std::uint64_t number = 1; std::getline(input, line); ++number) {
-    const bool torn = input.eof();  // no line feed: even if it parses, the writer had not finished it
+  while (input.next(line)) {
+    const bool torn = !input.is_whole();  // even if it parses, the writer had not finished it
     const auto value = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (torn || !value.is_object()) {
       ++cut.malformed;
-      if (cut.first_malformed == 0) cut.first_malformed = number;
+      if (cut.first_malformed == 0) cut.first_malformed = input.number();
     } else if (!keep(value)) {
       ++cut.removed;
     } else {
@@ -73,7 +70,6 @@ JsonLinesCut truncate_json_lines(const std::string& path,
       if (kept.size() >= write_bytes) output.write(std::exchange(kept, {}));
     }
   }
-  if (input.bad()) throw io_error("read", path, errno);
   if (cut.removed + cut.malformed > 0) {
     output.write(kept);
     output.commit();

@@ -1,8 +1,6 @@
 #include "mezzo/io/mapped_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,12 +14,8 @@
 namespace mezzo {
 
 MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
-  // O_NONBLOCK: a FIFO must be refused below, not waited for.
-  const FileDescriptor file = FileDescriptor::open(path_, O_RDONLY | O_NONBLOCK);
-  struct stat status {};
-  if (::fstat(file.get(), &status) != 0) throw io_error("find the size", path_, errno);
-  if (!S_ISREG(status.st_mode)) throw InputError("{}: a regular file is expected", path_);
-  const auto size = static_cast<std::size_t>(status.st_size);
+  const FileDescriptor file = FileDescriptor::open_regular(path_);
+  const auto size = static_cast<std::size_t>(file.size());
   if (size == 0) return;  // mmap knows no empty mapping
   void* const data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) throw io_error("map", path_, errno);

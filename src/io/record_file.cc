@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/process.h"
 
 namespace mezzo {
 namespace {
@@ -101,9 +102,8 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t crc) {
 
 // ---- RecordReader -------------------------------------------------------------------------------------
 
-RecordReader::RecordReader(const std::string& path)
-    : file_(FileDescriptor::open(path, O_RDONLY | O_NONBLOCK)) {
-  size_ = file_size(path);
+RecordReader::RecordReader(const std::string& path) : file_(FileDescriptor::open_regular(path)) {
+  size_ = file_.size();
   Header header = read_header(file_, size_);
   header_ = std::move(header.payload);
   header_crc_ = header.crc;
@@ -263,7 +263,7 @@ AsyncRecordWriter::AsyncRecordWriter(RecordWriter writer, std::uint64_t sync_eve
     : sync_every_(std::max<std::uint64_t>(sync_every, 1)),
       queue_records_(std::max<std::size_t>(queue_records, 1)),
       writer_(std::move(writer)),
-      thread_([this] { work(); }) {}
+      thread_(start_thread("writing the trajectory", [this] { work(); })) {}
 
 AsyncRecordWriter::~AsyncRecordWriter() { stop(); }
 

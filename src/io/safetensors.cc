@@ -507,7 +507,7 @@ void check_names(const std::string& path, std::span<const TensorSource> tensors)
 TensorSource float_source(std::string name, std::vector<std::int64_t> shape, std::span<const float> values,
                           DType dtype) {
   const auto produce = [values, dtype](const ByteSink& sink) {
-    std::array<std::byte, std::size_t{256} << 10> buffer;
+    std::vector<std::byte> buffer(std::size_t{256} << 10);  // too much for a small stack (ulimit -s)
     const std::size_t step = buffer.size() / size_of(dtype);
     for (std::size_t done = 0; done < values.size(); done += step) {
       const auto part = values.subspan(done, std::min(step, values.size() - done));

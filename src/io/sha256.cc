@@ -1,6 +1,5 @@
 #include "mezzo/io/sha256.h"
 
-#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/process.h"
 #include "mezzo/io/files.h"
 
 namespace mezzo {
@@ -82,8 +82,8 @@ std::string sha256_of(std::span<const std::byte> bytes) {
 }
 
 std::string sha256_of_file(const std::string& path) {
-  const std::uint64_t size = file_size(path);
-  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY);
+  const FileDescriptor file = FileDescriptor::open_regular(path);
+  const std::uint64_t size = file.size();
   std::vector<std::byte> buffer(buffer_bytes);
   Sha256 hash;
   update_from_file(hash, file, 0, size, buffer);
@@ -94,8 +94,8 @@ std::string hash_files(std::span<const std::string> paths, int threads) {
   std::vector<std::uint64_t> sizes;
   std::vector<FileDescriptor> files;
   for (const std::string& path : paths) {
-    sizes.push_back(file_size(path));
-    files.push_back(FileDescriptor::open(path, O_RDONLY));
+    files.push_back(FileDescriptor::open_regular(path));
+    sizes.push_back(files.back().size());
   }
   std::vector<Chunk> chunks;
   for (std::size_t i = 0; i < files.size(); ++i)
@@ -123,7 +123,7 @@ std::string hash_files(std::span<const std::string> paths, int threads) {
     const auto count = std::clamp<std::size_t>(static_cast<std::size_t>(std::max(threads, 1)), 1,
                                                std::max<std::size_t>(chunks.size(), 1));
     std::vector<std::jthread> helpers;
-    for (std::size_t i = 1; i < count; ++i) helpers.emplace_back(work);
+    for (std::size_t i = 1; i < count; ++i) helpers.push_back(start_thread("hashing files", work));
     work();
   }
   if (failure) std::rethrow_exception(failure);

@@ -168,9 +168,12 @@ TEST(Files, ReadsWholeFilesUpToALimit) {
 TEST(Files, RefusesWhatIsNoRegularFileWithoutWaiting) {
   const ScratchFolder folder;
   ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
-  for (const std::string& path : {folder / "fifo", folder.path(), std::string("/dev/null")}) {
-    EXPECT_EQ(message_of<InputError>([&] { read_file(path, 9); }), path + ": a regular file is expected");
-    EXPECT_EQ(message_of<InputError>([&] { file_size(path); }), path + ": a regular file is expected");
+  const std::pair<std::string, std::string> others[] = {
+      {folder / "fifo", "a FIFO or pipe"}, {folder.path(), "a directory"}, {"/dev/null", "a device"}};
+  for (const auto& [path, kind] : others) {
+    const std::string expected = path + ": a regular file is expected, found " + kind;
+    EXPECT_EQ(message_of<InputError>([&] { read_file(path, 9); }), expected);
+    EXPECT_EQ(message_of<InputError>([&] { file_size(path); }), expected);
   }
 }
 

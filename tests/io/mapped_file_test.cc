@@ -58,7 +58,7 @@ TEST(MappedFile, RefusesWhatIsNoFile) {
   EXPECT_EQ(message_of<IoError>([&] { MappedFile{folder / "none"}; }),
             folder / "none: cannot open: No such file or directory");
   EXPECT_EQ(message_of<InputError>([&] { MappedFile{folder.path()}; }),
-            folder.path() + ": a regular file is expected");
+            folder.path() + ": a regular file is expected, found a directory");
   ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
   EXPECT_THROW(MappedFile{folder / "fifo"}, InputError);  // and does not wait for a writer
 }

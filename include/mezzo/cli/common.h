@@ -46,6 +46,10 @@ CLI::Validator whole_number();
 /// For options in floating point: neither nan nor inf, which pass CLI11's ranges or are quoted as its limits.
 CLI::Validator finite_number();
 
+/// Gives the results written so far to standard output. IoError when it does not take them: a full disk, or a
+/// pipe that nobody reads any more.
+void flush_standard_output();
+
 /// UsageError when `path` exists and is not empty, unless `overwrite`.
 void check_target(const std::string& path, bool overwrite);
 

@@ -24,6 +24,9 @@ class FileDescriptor {
   /// open(2) with O_CLOEXEC added; throws IoError with `operation` ("open", "create") in its message.
   static FileDescriptor open(const std::string& path, int flags, const char* operation = "open",
                              mode_t mode = 0666);
+  /// A regular file, for reading; InputError for anything else under that name (a folder, a FIFO, a device),
+  /// which could be endless or never answer.
+  static FileDescriptor open_regular(const std::string& path);
   FileDescriptor(FileDescriptor&& other) noexcept;
   FileDescriptor& operator=(FileDescriptor&& other) noexcept;
   ~FileDescriptor();
@@ -100,6 +103,8 @@ void create_directories(const std::string& path);
 bool file_exists(const std::string& path);  ///< anything of that name; throws when the system cannot tell
 bool remove_file(const std::string& path);  ///< whether there was one; durable with sync_directory()
 std::uint64_t file_size(const std::string& path);  ///< bytes of a regular file
+/// What comes on standard input up to its end. More than `limit` bytes are an InputError.
+std::string read_standard_input(std::uint64_t limit);
 /// The whole of a regular file. More than `limit` bytes, or no regular file, is an InputError.
 std::string read_file(const std::string& path, std::uint64_t limit);
 

@@ -5,11 +5,6 @@
 // An object's path is "/GROUP/NAME": the segments are UTF-8 without '/', may hold dots, and are not "."
 // alone.
 //
-// FILE.sha256 is a line in sha256sum's format and is put in place before FILE is: the appearance of FILE is
-// the commit. So a crash leaves no FILE at all (and perhaps a sidecar that belongs to none), or a complete
-// pair. Only where a FILE is replaced can a crash leave a pair that
-// does not match; it is refused like any damaged file.
-//
 // Not for use from several threads at once: HDF5 need not be built for that.
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +15,7 @@
 #include <vector>
 
 #include "mezzo/core/types.h"
+#include "mezzo/io/checksummed_file.h"
 
 namespace mezzo {
 
@@ -89,13 +85,5 @@ class Hdf5Reader {
   explicit Hdf5Reader(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-// ---- checksums beside files ---------------------------------------------------------------------------
-
-/// `path` + ".sha256".
-std::string sha256_sidecar_path(const std::string& path);
-/// Compares a file with the SHA-256 beside it; throws InputError when that is missing, malformed or another
-/// one.
-void verify_sha256_sidecar(const std::string& path);
 
 }  // namespace mezzo

@@ -152,7 +152,7 @@ class AsyncRecordWriter {
   bool stopping_ = false;
   std::exception_ptr error_;
   RecordWriter writer_;  ///< the thread's own while it runs
-  std::thread thread_;   ///< last: starts when everything else is there
+  std::jthread thread_;  ///< last: starts when everything else is there
 };
 
 }  // namespace mezzo
