@@ -25,6 +25,7 @@ TEST_F(MeasureTest, BenchReportsEveryNumber) {
   EXPECT_EQ(json.at("backend"), "cpu");
   EXPECT_EQ(json.at("dtype"), "fp32");
   EXPECT_TRUE(json.at("fingerprint").contains("blas_core"));
+  EXPECT_TRUE(json.at("fingerprint").contains("libm"));
   ASSERT_EQ(json.at("results").size(), 2u);
   const nlohmann::json& result = json.at("results")[0];
   EXPECT_EQ(result.at("model"), "gpt2");
