@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"results_that_nobody_reads",
              "exec 4<>fifo 5>fifo 4>&-; exec $MEZZO config-keys >&5",
              1,
-             {"standard output: cannot write: Broken pipe"}},
+             {"standard output: cannot write"}},
         Case{"scores_that_nobody_reads",
              "echo '{\"prompt\": \"a\", \"completion\": \" b\"}' >lines; exec 4<>fifo 5>fifo 4>&-; "
              "exec $MEZZO score $MODEL lines >&5",
