@@ -188,7 +188,7 @@ TEST_F(MeasureTest, EstimateForecastsStepsFromMeasuredParts) {
   };
   nlohmann::json other = profile;
   other["threads"] = 2;
-  refused(other, 2, "threads is 2 there, but 1 in this estimate");
+  refused(other, 2, "threads is 2 there, but 1 in this forecast");
   other = profile;
   other["weight_bytes"] = 1;
   refused(other, 2, "weight_bytes is 1 there");
