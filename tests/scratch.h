@@ -1,5 +1,5 @@
 #pragma once
-// What tests that write files share: a folder that goes away with the test, whole-file writes and loss_rows,
+// What tests that write files share: a folder that goes away with the test, whole-file writes and reads,
 // and the message of an expected error.
 #include <gtest/gtest.h>
 
