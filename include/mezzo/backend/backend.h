@@ -1,14 +1,15 @@
 #pragma once
 // The one compute interface: DevicePlan says sizes without a device, Backend computes on one.
 //
-// Order.    A backend is one device with one stream. Operations enqueue in order. `read`, `hash` and `synchronize`
-//           wait; nothing else does. A view given to an operation must stay valid until the next wait.
-// Shapes.   An activation is a View of T rows for each of P probes: P is table.count(), T the rows of a slice.
-//           Probe stride 0 means that one matrix serves all probes.
-// Sharing.  An output is shared only if everything that it depends on is shared. The first perturbed operation
-//           makes a per-probe output of a shared input.
-// Bits.     What a probe gets depends neither on the other probes of the table, nor on its place there, nor on
-//           the number of threads (batch invariance, docs/numerics.md).
+// Order.    A backend is one device with one stream. Operations enqueue in order. `read`, `hash` and
+//           `synchronize` wait; nothing else does. A view given to an operation must stay valid until the
+//           next wait.
+// Shapes.   An activation is a View of T rows for each of P probes: P is table.count(), T the rows of a
+//           slice. Probe stride 0 means that one matrix serves all probes.
+// Sharing.  An output is shared only if everything that it depends on is shared. The first perturbed
+//           operation makes a per-probe output of a shared input.
+// Bits.     What a probe gets depends neither on the other probes of the table, nor on its place there, nor
+//           on the number of threads (batch invariance, docs/numerics.md).
 // Errors.   DeviceError.
 #include <cstdint>
 #include <functional>
