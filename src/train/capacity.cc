@@ -104,12 +104,12 @@ void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_
   const double bytes = 2 * sizeof(float) * count;  // made on the host, held by a backend
   const auto available = static_cast<double>(memory);
   if (bytes <= available) return;
-  throw UsageError(
-      "lora.r: found {}: {:.4g} trainable numbers would take {:.4g} GiB, but {:.4g} GiB of memory are free; "
-      "the "
-      "largest that fits is {:.0f}",
-      r, count, gib(bytes), gib(available),
-      std::max(1.0, std::floor(static_cast<double>(r) * available / bytes)));
+  const std::string reason =
+      fmt::format("{:.4g} trainable numbers would take {:.4g} GiB, but {:.4g} GiB of memory are free", count,
+                  gib(bytes), gib(available));
+  const double largest = std::floor(static_cast<double>(r) * available / bytes);
+  if (largest < 1.0) throw DeviceError("{}: not even lora.r: 1 would fit", reason);
+  throw UsageError("lora.r: found {}: {}; the largest that fits is {:.0f}", r, reason, largest);
 }
 
 }  // namespace mezzo

@@ -121,7 +121,8 @@ INSTANTIATE_TEST_SUITE_P(
                       // As much as loading the program and its libraries takes, which differs by an order of
                       // magnitude with CUDA's, and little more.
                       Case{"little_address_space",
-                           "v=250000; until (ulimit -v $v; timeout 5 $MEZZO --version >/dev/null 2>&1); do "
+                           "export OMP_NUM_THREADS=1; v=250000; until (ulimit -v $v; timeout 5 $MEZZO "
+                           "--version >/dev/null 2>&1); do "
                            "v=$((v + 50000)); done; ulimit -v $v; " TRAIN,
                            1,
                            {"memory"}}),

@@ -460,7 +460,7 @@ TEST_F(RunTest, UlimitBoundsThePlan) {
 #endif
   const std::string program = scratch_ / "limited.sh";
   // OpenBLAS starts a thread a core before main: two, whatever this machine has.
-  write_file(program, fmt::format("#!/bin/bash\nexport OMP_NUM_THREADS=2\nulimit -d 300000\nexec {} \"$@\"\n",
+  write_file(program, fmt::format("#!/bin/bash\nexport OMP_NUM_THREADS=2\nulimit -d 500000\nexec {} \"$@\"\n",
                                   MEZZO_PROGRAM));
   std::filesystem::permissions(program, std::filesystem::perms::owner_all);
   const Outcome outcome = run(

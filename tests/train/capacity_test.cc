@@ -100,6 +100,9 @@ TEST(Capacity, OfTheTrainables) {
   const std::int64_t largest = number_behind(refused, "the largest that fits is ");
   EXPECT_EQ(text(largest, gib), "");
   EXPECT_NE(text(largest + 1, gib), "");
+  // No rank is named where none would fit.
+  const TrainableSpec specs[] = {{"a", 8, 128}, {"b", 128, 8}};
+  EXPECT_THROW(check_trainables_fit(specs, 8, 0), DeviceError);
 }
 
 }  // namespace
