@@ -83,8 +83,8 @@ void rename_durably(const std::string& from, const std::string& to);
 std::size_t remove_temporary_files(const std::string& directory);
 
 /// The exclusive lock of a folder: flock on its file `.lock`, which stays there, unlocked, when the owner
-/// ends, however it ends. Throws IoError that names the folder and the holder when somebody else has it. Does
-/// not wait.
+/// ends, however it ends. Throws IoError that names the folder and the holder when somebody else has it, and
+/// InputError for a `.lock` that holds somebody else's contents. Does not wait.
 class FolderLock {
  public:
   explicit FolderLock(const std::string& directory);
