@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <string_view>
@@ -11,7 +12,11 @@
 namespace mezzo {
 
 void write_error_line(const std::string& message) {
-  const std::string line = "mezzo: error: " + printable(message) + '\n';
+  std::string text = message;
+  // Libraries break lines in their messages: a blank reads better there than an escape.
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  const std::string line = "mezzo: error: " + printable(text) + '\n';
   std::fflush(stderr);
   // There is nobody left to tell when standard error itself fails.
   for (std::string_view rest = line; !rest.empty();) {

@@ -95,7 +95,7 @@ TEST(ReportFailure, IsOneLineAndTheStatus) {
   EXPECT_EQ(report_failure(exchange.get(), std::runtime_error("from a library")), 1);
   EXPECT_EQ(report_failure(exchange.get(), std::bad_alloc()), 1);
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
-            "mezzo: error: config.yaml:3: unknown key\\x0d\\n'modle'\n"
+            "mezzo: error: config.yaml:3: unknown key  'modle'\n"
             "mezzo: error: told\n"
             "mezzo: error: from a library\n"
             "mezzo: error: out of memory\n");
