@@ -123,8 +123,7 @@ BenchmarkStep::BenchmarkStep(LoadedModel& model, const BenchmarkWork& work, Asyn
 }
 
 void BenchmarkStep::run() {
-  last_ =
-      step_.take({.step = done_++, .slices = slices_, .hash = false, .stop = false, .patience = patience});
+  last_ = step_.take({.step = done_++, .slices = slices_, .hash = false, .patience = patience});
   trajectory_.append(encode(last_.record));
   model_.backend.synchronize();
 }

@@ -68,7 +68,6 @@ ProfiledRun::StepSeconds ProfiledRun::take(std::uint64_t number) {
     const StepResult result = step->take({.step = number,
                                           .slices = slices_of(config.train, *inputs.train, number),
                                           .hash = hash,
-                                          .stop = false,
                                           .patience = starting_patience});
     seconds.work = result.work_seconds[0];
     seconds.hash = result.hash_seconds;

@@ -78,6 +78,12 @@ int threads_of_rank(Exchange& exchange, Patience patience) {
 }
 
 Placement place(const RuntimeConfig& config, const Exchange& exchange, int threads) {
+  // Before inputs are read: where an allocation fails in a library, nothing can be said any more.
+  if (available_memory(exchange.local_size()) == 0) {
+    throw DeviceError(
+        "no memory is left for a run: ulimit -v or -d, or a control group of this process, leaves nothing "
+        "beside what programs and libraries take");
+  }
   std::string reason;
   if (config.device == Device::cuda && !cuda_available(&reason))
     throw DeviceError("runtime.device: cuda was asked for, but {}", reason);

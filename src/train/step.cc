@@ -90,7 +90,7 @@ StepResult Step::take(const StepCall& call) {
     slots_.set_hash(exchange_.rank(), model_.backend.hash(model_.state.trainables));
     result.hash_seconds = seconds_since(start);
   }
-  if (call.stop) slots_.set_stop(exchange_.rank());
+  if (call.stop != nullptr && call.stop->requested()) slots_.set_stop(exchange_.rank());
 
   const Clock::time_point exchange_start = Clock::now();
   require_complete(exchange_, exchange_.sum(slots_.words(), call.patience, transport_.get()));

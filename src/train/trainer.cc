@@ -168,7 +168,7 @@ bool Trainer::do_step(std::uint64_t step) {
       run_.step->take({.step = step,
                        .slices = slices_of(config_.train, *run_.inputs->train, step),
                        .hash = step % static_cast<std::uint64_t>(config_.train.hash_steps) == 0,
-                       .stop = stop_.requested(),
+                       .stop = &stop_,
                        .patience = patience_for(longest_step_)});
   longest_step_ = std::max(longest_step_, Seconds(std::ranges::max(result.work_seconds)));
   report(result, seconds_since(start));

@@ -30,7 +30,7 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
   model.runner.reserve(shape_of(pack(slices[0], TaskLoss::options, true).packed), group);
   const std::unique_ptr<Exchange> exchange = make_self_exchange();
   Step step(rule, {.slices = 1, .group = group}, objective, model, *exchange);
-  return step.take({.step = 0, .slices = slices, .hash = false, .stop = false, .patience = starting_patience})
+  return step.take({.step = 0, .slices = slices, .hash = false, .patience = starting_patience})
       .estimate.projected_gradient;
 }
 

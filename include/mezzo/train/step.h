@@ -9,6 +9,7 @@
 
 #include "mezzo/comm/exchange.h"
 #include "mezzo/core/config.h"
+#include "mezzo/core/stop_signal.h"
 #include "mezzo/train/loaded_model.h"
 #include "mezzo/train/objective.h"
 #include "mezzo/zo/estimator.h"
@@ -46,7 +47,9 @@ struct StepCall {
   std::uint64_t step = 0;  ///< 0-based
   const Slices& slices;
   bool hash = false;  ///< compare the trainables of all ranks, as they are before the step
-  bool stop = false;  ///< this rank asks all to stop behind the step
+  /// Looked at behind the forwards, which may take long: a rank that was asked to stop asks all to stop
+  /// behind this step. Null: never.
+  const StopSignal* stop = nullptr;
   Patience patience;
 };
 
