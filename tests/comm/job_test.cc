@@ -280,7 +280,8 @@ TEST_F(Job, ErrorIsEndedByMpiAloneWhereTheLauncherDoesNot) {
       shell(fmt::format("MEZZO_TEST_SLOW_ABORT=1 {} -np 2 env -u OMPI_COMM_WORLD_SIZE '{}' throw-busy 1",
                         MEZZO_MPIRUN, MEZZO_TEST_JOB));
   expect_end(ended, 1, fmt::format("rank 1 on {}: disk full", host_), 1.5);
-  EXPECT_NE(ended.err.find("MPI_ABORT"), std::string::npos) << ended.err;
+  // Not mpirun's own words: Open MPI 4.1 now and then garbles those of several ranks.
+  EXPECT_NE(ended.err.find("MPI_Abort is called"), std::string::npos) << ended.err;
 }
 
 // ---- launchers that do not fit ----

@@ -1,6 +1,7 @@
 // MPI's profiling interface tells when two threads of a rank are in MPI at the same time, which
 // MPI_THREAD_SERIALIZED forbids: linked into tests/comm/job.cc. With MEZZO_TEST_SLOW_ABORT in the environment
-// MPI_Abort takes longer than the heartbeats' interval, so that an overlap with them cannot be missed.
+// MPI_Abort says so and takes longer than the heartbeats' interval, so that an overlap with them cannot be
+// missed.
 #define OMPI_SKIP_MPICXX 1
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
@@ -62,6 +63,7 @@ int MPI_Test(MPI_Request* request, int* flag, MPI_Status* status) {
 int MPI_Abort(MPI_Comm comm, int code) {
   const Inside here("MPI_Abort");
   if (std::getenv("MEZZO_TEST_SLOW_ABORT") != nullptr) {
+    std::fprintf(stderr, "MPI_Abort is called\n");
     std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   }
   return PMPI_Abort(comm, code);
