@@ -1,11 +1,13 @@
 #include "mezzo/core/process.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdio>
 #include <thread>
 
 namespace mezzo {
@@ -23,10 +25,15 @@ TEST(Process, AWriteThatNobodyReadsIsAnErrorOfTheCall) {
 }
 
 TEST(Process, ThreadsThatTheSystemDoesNotGiveAreNamed) {
-  const auto without_memory = [] {
-    // Less address space than a thread's stack.
-    const rlimit limit{std::size_t{1} << 20, std::size_t{1} << 20};
-    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(9);
+  const auto without_room = [] {
+    // A stack that no address space holds. A limit on the address space would end a sanitizer's own
+    // allocations first.
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0 ||
+        pthread_attr_setstacksize(&attributes, std::size_t{1} << 60) != 0 ||
+        pthread_setattr_default_np(&attributes) != 0) {
+      _exit(9);
+    }
     try {
       check_threads(2, "computing");
     } catch (const Error& error) {
@@ -35,7 +42,7 @@ TEST(Process, ThreadsThatTheSystemDoesNotGiveAreNamed) {
     }
     _exit(0);
   };
-  EXPECT_EXIT(without_memory(), testing::ExitedWithCode(1), "cannot start a thread for computing: ");
+  EXPECT_EXIT(without_room(), testing::ExitedWithCode(1), "cannot start a thread for computing: ");
   EXPECT_NO_THROW(check_threads(3, "computing"));
   EXPECT_NO_THROW(check_threads(0, "computing"));
 }
