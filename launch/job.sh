@@ -179,6 +179,12 @@ job_take_note() {
   esac
 }
 
+# Waits for a process to end, but not for long.
+job_await() { # PROCESS
+  local by=$((SECONDS + JOB_GONE_WITHIN))
+  while kill -0 "$1" 2>/dev/null && [ "$SECONDS" -lt "$by" ]; do job_sleep 0.05; done
+}
+
 # Runs a launcher's command to its end. TERM, INT, HUP and USR1 to the script ask the ranks to stop; a second one of TERM
 # or INT ends the job at once. Leaves Mezzo's exit code in `job_code`, the run's folder, if it got that far, in `job_folder`.
 run_job() { # COMMAND ...
@@ -235,13 +241,11 @@ run_job() { # COMMAND ...
     if [ "$SECONDS" -ge "$gone_by" ]; then job_kill "$launcher"; fi
     job_sleep 0.1
   done
-  local drained_by=$((SECONDS + JOB_GONE_WITHIN))
-  while kill -0 "$filter" 2>/dev/null && [ "$SECONDS" -lt "$drained_by" ]; do job_sleep 0.05; done
+  job_await "$filter"
   while job_take_note; do :; done
   if [ -n "$sweeper" ]; then
     exec {alive}>&-
-    local swept_by=$((SECONDS + JOB_GONE_WITHIN))
-    while kill -0 "$sweeper" 2>/dev/null && [ "$SECONDS" -lt "$swept_by" ]; do job_sleep 0.05; done
+    job_await "$sweeper"
   fi
   exec {job_notes}>&- {job_never}>&-
   job_conclude "$(basename "$1")"

@@ -3,6 +3,7 @@
 // and the message of an expected error.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace mezzo::test {
 
@@ -41,6 +43,15 @@ class ScratchFolder {
  private:
   std::string path_;
 };
+
+/// Names of what is in a folder, sorted.
+inline std::vector<std::string> names_in(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 inline std::string read_all(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

@@ -10,6 +10,7 @@
 #include "kernels/cpu/noise.h"
 #include "kernels/cpu/update.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
 #include "mezzo/core/process.h"
 
 namespace mezzo {
@@ -84,10 +85,6 @@ void CpuBackend::check_scratch(const char* operation, const char* what, std::int
 }
 
 namespace {
-
-/// OpenBLAS maps a buffer of this size for each thread that multiplies, and tries for ever where the system
-/// refuses.
-constexpr std::size_t blas_buffer_bytes = std::size_t{128} << 20;
 
 void check_address_space(int threads) {
   const std::size_t bytes = static_cast<std::size_t>(threads) * blas_buffer_bytes;

@@ -1,7 +1,7 @@
 #pragma once
 // fp32 on the host's cores: OpenBLAS for products, kernels/cpu for the rest, OpenMP over pieces of work that
-// are cut by shapes alone. A piece's result depends on its operands and its shape, so that a probe's loss has
-// batch-invariant, and with the same bits on any number of threads (docs/decisions/0001-row-blocks.md).
+// are cut by shapes alone. A piece's result depends on its operands and its shape, so that a probe's loss is
+// batch-invariant and has the same bits on any number of threads (docs/decisions/0001-row-blocks.md).
 #include <omp.h>
 
 #include <algorithm>

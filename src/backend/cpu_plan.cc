@@ -8,21 +8,10 @@ namespace {
 
 using cpu::Partition;
 
-std::int64_t tail_ranks(const Product& product, std::size_t first, std::size_t count) {
-  std::int64_t ranks = 0;
-  for (std::size_t i = first; i < first + count; ++i) {
-    ranks += product.parts[i].tail_rank();
-  }
-  return ranks;
-}
-
-/// Floats that the perturbed factors of parts [first, first + count) take a probe: every A, one below the
-/// other, then every B.
-std::int64_t tail_floats(const Product& product, std::size_t first, std::size_t count) {
-  std::int64_t floats = tail_ranks(product, first, count) * product.in();
-  for (std::size_t i = first; i < first + count; ++i) {
-    floats += product.parts[i].rows * product.parts[i].tail_rank();
-  }
+/// Floats that the perturbed factors take a probe: every A, one below the other, then every B.
+std::int64_t tail_floats(const Product& product) {
+  std::int64_t floats = product.tail_ranks() * product.in();
+  for (const ProductPart& part : product.parts) floats += part.rows * part.tail_rank();
   return floats;
 }
 
@@ -35,8 +24,8 @@ CpuSizes cpu_sizes_of(const Workload& workload) {
   std::int64_t widest = 1;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
-    sizes.factors = std::max(sizes.factors, tail_floats(product, 0, product.parts.size()));
-    sizes.ranks = std::max(sizes.ranks, tail_ranks(product, 0, product.parts.size()));
+    sizes.factors = std::max(sizes.factors, tail_floats(product));
+    sizes.ranks = std::max(sizes.ranks, product.tail_ranks());
     widest = std::max(widest, product.out());
   }
   const std::int64_t rows = std::min(std::max(tokens, loss_rows), block_rows);

@@ -24,8 +24,8 @@ constexpr std::int64_t wanted_rows = 8192;
 /// What writing W's columns for a range takes, as multiplications in a product meanwhile (H200: 7 us).
 constexpr double range_multiplications = 2.3e9;
 
-/// DirectionBlocks that the columns of so many ranks have room for.
-std::int64_t most_slots(std::int64_t in, std::int64_t ranks) {
+/// Direction blocks that the columns of so many ranks have room for.
+std::int64_t most_direction_blocks(std::int64_t in, std::int64_t ranks) {
   const cuda::TailColumns columns = cuda::tail_columns(ranks, 0);
   const std::int64_t most = std::clamp(in / tail_share, fewest_tail_columns, most_tail_columns);
   return std::max<std::int64_t>(1, (most - columns.base) / columns.block);
@@ -90,7 +90,7 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
 
 std::int64_t CudaPlan::tail_columns(std::int64_t in, std::int64_t tail_ranks) const {
   if (dtype_ != DType::bf16 || tail_ranks == 0 || in % cuda::inner_step != 0) return 0;
-  return cuda::tail_columns(tail_ranks, most_slots(in, tail_ranks)).width();
+  return cuda::tail_columns(tail_ranks, most_direction_blocks(in, tail_ranks)).width();
 }
 
 std::int64_t CudaPlan::aligned(std::int64_t in) const {
@@ -120,7 +120,7 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows
       static_cast<double>(rows) * static_cast<double>(product.out() * cuda::tail_columns(ranks, 0).block);
   const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
   const std::int64_t wanted = std::max((wanted_rows + rows - 1) / rows, cheapest);
-  return cuda::tail_columns(ranks, std::min(wanted, most_slots(product.in(), ranks)));
+  return cuda::tail_columns(ranks, std::min(wanted, most_direction_blocks(product.in(), ranks)));
 }
 
 std::optional<View> CudaPlan::whole_output(const Product& product, const ProductRange& range, const View& x,

@@ -22,9 +22,9 @@ CudaTarget parse_target(std::string_view text) {
     target.feature_set = rest.front();
     rest.remove_prefix(1);
   }
-  if (rest == "-real") target.ptx = false;
-  if (rest == "-virtual") target.real = false;
-  if (error != std::errc() || number < 10 || (!rest.empty() && target.ptx && target.real))
+  target.ptx = rest != "-real";
+  const bool is_known = rest.empty() || rest == "-real" || rest == "-virtual";
+  if (error != std::errc() || number < 10 || !is_known)
     throw Error("CUDA architecture: found {}, expected one like 90, 90a-real or 90-virtual", text);
   target.major = number / 10;
   target.minor = number % 10;

@@ -11,8 +11,9 @@ struct CudaTarget {
   int major = 0;
   int minor = 0;
   char feature_set = 0;  ///< 'a': of this capability alone; 'f': of its family; 0: neither
-  bool real = true;      ///< instructions: for cards of the same major number, from the minor number on
-  bool ptx = true;       ///< a driver can compile it for later cards, too
+  /// Whether a driver can compile it for later cards too; without, it runs on cards of the same major number,
+  /// from the minor number on.
+  bool ptx = true;
 };
 
 /// Targets separated by commas: "80-real,90", "90a-real", "90-virtual". Error for anything else.

@@ -190,11 +190,7 @@ VerbAction add_bench(CLI::App& verb) {
           "--one-by-one, --upper-half, --base-forward and --gemm-bound measure one rank, but {} were started",
           exchange.size());
     }
-    Placement placement;
-    const int threads = threads_of_rank(exchange, starting_patience);
-    together(exchange, starting_patience,
-             [&] { placement = place(arguments->device.runtime(), exchange, threads); });
-    check_own_devices(exchange, placement, starting_patience);
+    const Placement placement = place_together(arguments->device.runtime(), exchange, starting_patience);
     chosen.backend = placement.backend_options();
     chosen.adapter.all_linear = arguments->targets == std::vector<std::string>{"all-linear"};
     if (!chosen.adapter.all_linear) chosen.adapter.target_modules = arguments->targets;

@@ -46,7 +46,7 @@ AdapterSource AdapterSource::from_snapshot(const std::string& file) {
 
 AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log) {
   const RunFolder folder{directory};
-  const Warn warn = [&](const std::string& text) { log.warning("{}", text); };
+  const Warn warn = warn_to(log);
   RunContent content = examine_run(folder, warn);
   if (!content.damage.empty()) warn(content.damage);
   const RunHeader& header = content.header;

@@ -33,10 +33,7 @@ VerbAction add_eval(CLI::App& verb) {
     together(exchange, starting_patience,
              [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::eval); });
     const Patience patience = loading_patience(config.runtime);
-    Placement placement;
-    const int threads = threads_of_rank(exchange, patience);
-    together(exchange, patience, [&] { placement = place(config.runtime, exchange, threads); });
-    check_own_devices(exchange, placement, patience);
+    const Placement placement = place_together(config.runtime, exchange, patience);
     together(exchange, patience, [&] {
       Config base = config;
       base.lora.adapter.reset();  // of a training run; what is evaluated is named on the command line

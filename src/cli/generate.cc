@@ -109,8 +109,8 @@ VerbAction add_generate(CLI::App& verb) {
       "Example: mezzo generate configs/quickstart/llama2m --prompt 'The film was' --temperature 0.8 --top-p "
       "0.9");
   return [arguments](VerbContext& context) {
-    const Placement placement = place(arguments->device.runtime(), context.exchange,
-                                      threads_of_rank(context.exchange, starting_patience));
+    const Placement placement =
+        place_together(arguments->device.runtime(), context.exchange, starting_patience);
     const ModelFiles files(arguments->model);
     const std::unique_ptr<Tokenizer> tokenizer =
         load_tokenizer(arguments->model, files.description.vocabulary);

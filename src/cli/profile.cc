@@ -151,8 +151,7 @@ VerbAction add_profile(CLI::App& verb) {
     if (steps > config.train.max_steps)
       throw UsageError("--steps: found {}, but the run has {} (train.max_steps)", steps,
                        config.train.max_steps);
-    const Placement placement =
-        place(config.runtime, context.exchange, threads_of_rank(context.exchange, starting_patience));
+    const Placement placement = place_together(config.runtime, context.exchange, starting_patience);
     const Inputs inputs(config, ConfigUse::train,
                         RunFolder{config.train.output_dir.value()}.initial_adapter());
     const ProfileResult result = profile(config, inputs, placement.backend_options(), steps);

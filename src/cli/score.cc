@@ -21,8 +21,8 @@ VerbAction add_score(CLI::App& verb) {
   add_device_options(verb, arguments->device);
   verb.footer("Example: mezzo score configs/quickstart/llama2m records.jsonl > scores.jsonl");
   return [arguments](VerbContext& context) {
-    const Placement placement = place(arguments->device.runtime(), context.exchange,
-                                      threads_of_rank(context.exchange, starting_patience));
+    const Placement placement =
+        place_together(arguments->device.runtime(), context.exchange, starting_patience);
     const ModelFiles files(arguments->model);
     const std::unique_ptr<Tokenizer> tokenizer =
         load_tokenizer(arguments->model, files.description.vocabulary);

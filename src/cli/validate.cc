@@ -17,8 +17,7 @@ VerbAction add_validate(CLI::App& verb) {
   return [arguments](VerbContext& context) {
     const Config config = load_config(arguments->config, arguments->overrides, ConfigUse::train);
     const RunFolder folder{config.train.output_dir.value()};
-    const Placement placement =
-        place(config.runtime, context.exchange, threads_of_rank(context.exchange, starting_patience));
+    const Placement placement = place_together(config.runtime, context.exchange, starting_patience);
     const Inputs inputs(config, ConfigUse::train, folder.initial_adapter());
     context.log.info("model      {}: {} layers, vocabulary {}", inputs.files.directory,
                      inputs.files.description.layers, inputs.files.description.vocabulary);

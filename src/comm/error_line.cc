@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <string_view>
+#include <thread>
 
 #include "mezzo/core/printable.h"
 
@@ -27,6 +29,11 @@ void write_error_line(const std::string& message) {
       return;
     }
   }
+}
+
+void write_last_error_line(const std::string& message) {
+  write_error_line(message);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
 }
 
 }  // namespace mezzo

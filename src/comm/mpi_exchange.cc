@@ -34,7 +34,6 @@ constexpr auto kTakeOver = 500ms;
 constexpr auto kStagger = 50ms;
 constexpr auto kStaggerMost = 1s;
 constexpr auto kEnd = 2s;
-constexpr auto kPrint = 200ms;
 // MPI looks at the network only while it is called: what has long been sent needs a moment to be found.
 constexpr auto kSettle = 20ms;
 // MPI's own end waits for all ranks and cannot be given up.
@@ -124,11 +123,7 @@ ExchangeResult MpiExchange::sum(std::span<std::uint64_t> words, Patience patienc
 
 void MpiExchange::abort(ExitCode code, const std::string& message) {
   signal(SIGTERM, SIG_DFL);  // the launcher's way to end ranks, which StopSignal would only take note of
-  if (!said_by_another(code, message)) {
-    write_error_line(message);
-    // mpirun may leave in a hurry once it has seen the status, with the line still on its way through it.
-    std::this_thread::sleep_for(kPrint);
-  }
+  if (!said_by_another(code, message)) write_last_error_line(message);
   end_job(code);
 }
 

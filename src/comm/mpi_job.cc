@@ -14,9 +14,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The line needs a moment to get through the launcher, which may leave in a hurry once it has seen a status.
-constexpr auto kPrint = 200ms;
-
 /// Ends this process, which waits in `call` for ranks that do not come: `what` is wrong, and which ranks of
 /// this host are to blame as far as that can be seen.
 [[noreturn]] void give_up(const Launch& launch, const std::string& what, const char* call) {
@@ -29,8 +26,7 @@ constexpr auto kPrint = 200ms;
     who = (i == 0 ? "" : who + ", ") +
           fmt::format("rank {} (stopped, on the host of rank {})", stopped[i], launch.rank);
   }
-  write_error_line(fmt::format("{}: {} waits for {}", what, call, who));
-  std::this_thread::sleep_for(kPrint);
+  write_last_error_line(fmt::format("{}: {} waits for {}", what, call, who));
   std::_Exit(static_cast<int>(ExitCode::stopped));
 }
 

@@ -28,7 +28,6 @@ class MpiJob {
   MpiJob& operator=(const MpiJob&) = delete;
 
   int rank() const { return rank_; }
-  int size() const { return static_cast<int>(hosts_.size()); }
   const std::vector<RankHost>& hosts() const { return hosts_; }  ///< of every rank
   MPI_Comm comm() const { return comm_; }                        ///< its own, of all ranks
   const std::string& library() const { return library_; }        ///< its name and version

@@ -61,8 +61,7 @@ std::vector<Key> make_table() {
           .also_called({"label_field", "label_column"}),
       key("data.task.verbalizers", MEMBER(data.task.verbalizers), VerbalizersType{}, fixed,
           "For each label the option that follows the prompt, its leading space included; a literal text, "
-          "without "
-          "{fields}.")
+          "without {fields}.")
           .defaults_to("required for classification")
           .used_for(For::classification)
           .also_called({"options", "labels", "label_words"}),

@@ -129,32 +129,32 @@ std::vector<fs::path> groups(const std::string& root, std::string_view controlle
 
 std::size_t memory_left_by_groups(const std::string& root) {
   std::size_t left = unlimited;
-  for (const fs::path& group : groups(root, "")) {
+  // What a group may still take. Cached pages of files, two keys of memory.stat, are given back when needed.
+  const auto take = [&](const fs::path& group, std::size_t limit, const char* usage, const char* inactive,
+                        const char* active) {
     const fs::path stat = group / "memory.stat";
-    const std::size_t cached =
-        number_behind(stat, "inactive_file", 0) + number_behind(stat, "active_file", 0);
+    const std::size_t cached = number_behind(stat, inactive, 0) + number_behind(stat, active, 0);
+    left = std::min(left, left_of(limit, left_of(number_in(group / usage, 0), cached)));
+  };
+  for (const fs::path& group : groups(root, "")) {
     // Beyond memory.high the kernel slows a group down until it is below again.
     const std::size_t limit =
         std::min(number_in(group / "memory.max", unlimited), number_in(group / "memory.high", unlimited));
-    left = std::min(left, left_of(limit, left_of(number_in(group / "memory.current", 0), cached)));
+    take(group, limit, "memory.current", "inactive_file", "active_file");
   }
   for (const fs::path& group : groups(root, "memory")) {
-    const fs::path stat = group / "memory.stat";
-    const std::size_t cached =
-        number_behind(stat, "total_inactive_file", 0) + number_behind(stat, "total_active_file", 0);
     // The second has the limits of groups that are not mounted here in it.
-    const std::size_t limit = std::min(number_in(group / "memory.limit_in_bytes", unlimited),
-                                       number_behind(stat, "hierarchical_memory_limit", unlimited));
-    left = std::min(left, left_of(limit, left_of(number_in(group / "memory.usage_in_bytes", 0), cached)));
+    const std::size_t limit =
+        std::min(number_in(group / "memory.limit_in_bytes", unlimited),
+                 number_behind(group / "memory.stat", "hierarchical_memory_limit", unlimited));
+    take(group, limit, "memory.usage_in_bytes", "total_inactive_file", "total_active_file");
   }
   return left;
 }
 
 // ---- the process's own limits -----------------------------------------------------------------------------
 
-/// What ulimit -v and -d leave for a plan. Stacks, heaps and the buffers of a BLAS come on top of it:
-/// OpenBLAS takes 128 MiB of address space for each thread that multiplies, and where it gets none it tries
-/// for ever.
+/// What ulimit -v and -d leave for a plan. Stacks, heaps and the buffers of a BLAS come on top of it.
 std::size_t memory_left_by_limits(const std::string& root) {
   const std::string limits = root + "/proc/self/limits";  // "Max address space  soft  hard  bytes"
   const std::string status = root + "/proc/self/status";  // "VmSize:  n kB"
@@ -163,8 +163,7 @@ std::size_t memory_left_by_limits(const std::string& root) {
     return most == unlimited ? most : left_of(most, number_behind(status, used, 0) * 1024);
   };
   const std::size_t all = std::min(left("Max address space", "VmSize:"), left("Max data size", "VmData:"));
-  constexpr std::size_t one_buffer = std::size_t{128} << 20;
-  return all == unlimited ? all : left_of(all, one_buffer) / 4 * 3;
+  return all == unlimited ? all : left_of(all, blas_buffer_bytes) / 4 * 3;
 }
 
 }  // namespace

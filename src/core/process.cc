@@ -21,8 +21,7 @@ std::string math_library() { return fmt::format("glibc {}", gnu_get_libc_version
 void fail_thread(const char* purpose, const std::system_error& error) {
   throw Error(
       "cannot start a thread for {}: {}; the user's processes (ulimit -u), the job's (pids.max) or memory "
-      "for its "
-      "stack (ulimit -v, -s) are used up",
+      "for its stack (ulimit -v, -s) are used up",
       purpose, error.code().message());
 }
 

@@ -1,57 +1,20 @@
 #include "mezzo/data/pattern.h"
 
-#define ONIG_ESCAPE_UCHAR_COLLISION
-#include <oniguruma.h>
-
 #include <algorithm>
-#include <array>
 #include <limits>
-#include <new>
 #include <utility>
 
 #include "mezzo/core/error.h"
 #include "mezzo/core/utf8.h"
+#include "mezzo/io/oniguruma.h"
 
 namespace mezzo {
-namespace {
 
-/// Oniguruma's text for what a call returned. `info` belongs to errors of a pattern.
-template <typename... Info>
-std::string oniguruma_message(int code, Info*... info) {
-  std::array<OnigUChar, ONIG_MAX_ERROR_MESSAGE_LEN> text{};
-  const int length = onig_error_code_to_str(text.data(), code, info...);
-  return {reinterpret_cast<const char*>(text.data()), static_cast<std::size_t>(length)};
-}
-
-const OnigUChar* begin_of(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
-const OnigUChar* end_of(std::string_view text) { return begin_of(text) + text.size(); }
-
-/// The library asks to be told of its encodings once a process. Its parser calls itself for each nested
-/// group: the default of 4096 levels needs more stack than `ulimit -s` may leave.
-void initialize_oniguruma() {
-  constexpr unsigned max_levels = 256;
-  static const int status = [] {
-    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
-    const int initialized = onig_initialize(encodings, 1);
-    return initialized == ONIG_NORMAL ? onig_set_parse_depth_limit(max_levels) : initialized;
-  }();
-  if (status != ONIG_NORMAL) throw Error("Oniguruma cannot start: {}", oniguruma_message(status));
-}
-
-template <typename Pointer>
-Pointer checked(Pointer pointer) {
-  if (!pointer) throw std::bad_alloc();
-  return pointer;
-}
-
-struct FreeRegion {
-  void operator()(OnigRegion* region) const { onig_region_free(region, /*free_self=*/1); }
-};
-struct FreeMatchParam {
-  void operator()(OnigMatchParam* param) const { onig_free_match_param(param); }
-};
-
-}  // namespace
+using oniguruma::begin_of;
+using oniguruma::checked;
+using oniguruma::end_of;
+using oniguruma::FreeMatchParam;
+using oniguruma::FreeRegion;
 
 std::string pattern_library() { return fmt::format("Oniguruma {}", onig_version()); }
 
@@ -60,12 +23,12 @@ struct Pattern::Compiled {
     if (const auto bad = find_invalid_utf8(source)) {
       throw InputError("{}: the pattern is not valid UTF-8 at byte {}", where, *bad);
     }
-    initialize_oniguruma();
+    oniguruma::initialize();
     OnigErrorInfo info{};
     const int status = onig_new(&regex, begin_of(source), end_of(source), ONIG_OPTION_NONE,
                                 ONIG_ENCODING_UTF8, syntax, &info);
     if (status != ONIG_NORMAL) {
-      throw InputError("{}: the pattern does not compile: {}", where, oniguruma_message(status, &info));
+      throw InputError("{}: the pattern does not compile: {}", where, oniguruma::message_of(status, &info));
     }
   }
   Compiled(const Compiled&) = delete;
@@ -124,7 +87,7 @@ bool PatternSearch::next() {
     if (status == ONIG_MISMATCH) return false;
     if (status < 0) {
       throw InputError("{}: the pattern cannot be matched from byte {} of a text of {} bytes: {}",
-                       pattern_.where, from, text_.size(), oniguruma_message(status));
+                       pattern_.where, from, text_.size(), oniguruma::message_of(status));
     }
     const auto match_begin = static_cast<std::size_t>(state_->region->beg[0]);
     const auto match_end = static_cast<std::size_t>(state_->region->end[0]);

@@ -18,16 +18,13 @@ PromptTemplate::PromptTemplate(const std::vector<TemplatePart>& parts) {
     if (known == fields_.end()) fields_.push_back(part.text);
     words.clear();
   }
-  parts_.push_back({words, fields_.size()});
+  tail_ = words;
 }
 
 std::string PromptTemplate::render(std::span<const std::string> values) const {
   std::string text;
-  for (const Part& part : parts_) {
-    text += part.text;
-    if (&part != &parts_.back()) text += values[part.field];
-  }
-  return text;
+  for (const Part& part : parts_) text += part.text + values[part.field];
+  return text + tail_;
 }
 
 std::vector<std::int32_t> PromptTemplate::encode(std::vector<std::string> values, const Tokenizer& tokenizer,
@@ -42,8 +39,7 @@ std::vector<std::int32_t> PromptTemplate::encode(std::vector<std::string> values
     const std::int64_t excess = static_cast<std::int64_t>(ids.size()) - max_tokens;
     if (excess <= 0) break;
     // What is cut is saved at each place of the field.
-    const auto places = std::count_if(parts_.begin(), parts_.end() - 1,
-                                      [&](const Part& part) { return part.field == field; });
+    const auto places = std::ranges::count(parts_, field, &Part::field);
     const auto cut_tokens = static_cast<std::size_t>((excess + places - 1) / places);
     std::string& value = values[field];
     const std::vector<std::int32_t> tokens = tokenizer.encode(value, false);

@@ -72,8 +72,8 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
   }
   // What stays however much a field loses must fit by itself.
   const std::vector<std::string> nothing(template_.fields().size());
-  const std::int64_t needed = length(tokenizer.encode(template_.render(nothing), false)) +
-                              (tokenizer.start_token() ? 1 : 0) + longest_option_;
+  constexpr std::int64_t no_limit = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t needed = length(template_.encode(nothing, tokenizer, no_limit)) + longest_option_;
   if (needed > max_length_) {
     throw UsageError(
         "data.max_length: {} tokens, but the start token, the template's own words and the longest "

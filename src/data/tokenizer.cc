@@ -8,6 +8,7 @@
 #include "mezzo/core/utf8.h"
 #include "mezzo/data/tokenizer_config.h"
 #include "mezzo/data/tokenizer_json.h"
+#include "mezzo/io/files.h"
 #include "mezzo/io/json_cursor.h"
 #include "mezzo/io/json_file.h"
 #include "mezzo/io/sha256.h"
@@ -113,23 +114,23 @@ Source read_source(const std::string& path) {
   return source;
 }
 
+/// The tokenizer_hash() of a document that read_source() has put together.
+std::string hash_of(Json document) {
+  for (const char* unused : {"truncation", "padding"}) document.erase(unused);
+  return sha256_of(bytes_of(document.dump()));
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
-                                          std::optional<std::int64_t> model_vocabulary) {
-  const Source source = read_source(path);
+                                          std::optional<std::int64_t> model_vocabulary, std::string* hash) {
+  Source source = read_source(path);
   TokenizerParts parts = read_tokenizer_json(source.document, source.file);
   check_start_and_end(JsonCursor(source.config, source.config_file), parts, source.file);
+  if (hash != nullptr) *hash = hash_of(std::move(source.document));
   return std::make_unique<ByteLevelTokenizer>(std::move(parts), model_vocabulary);
 }
 
-std::string tokenizer_hash(const std::string& path) {
-  Source source = read_source(path);
-  for (const char* unused : {"truncation", "padding"}) source.document.erase(unused);
-  Sha256 hash;
-  const std::string text = source.document.dump();
-  hash.update(std::as_bytes(std::span(text)));
-  return hash.hex();
-}
+std::string tokenizer_hash(const std::string& path) { return hash_of(read_source(path).document); }
 
 }  // namespace mezzo

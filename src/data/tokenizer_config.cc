@@ -4,6 +4,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -221,12 +222,16 @@ void apply_tokenizer_config(const JsonCursor& config, Json& document, const std:
 
 void check_older_file(const JsonCursor& names, const nlohmann::json& document) {
   if (!names.is_object()) names.fail("an object");
+  std::set<std::string> known;
+  if (const auto added = document.find("added_tokens"); added != document.end()) {
+    for (const Json& entry : *added) {
+      if (!entry.is_object()) continue;
+      if (const auto text = entry.find("content"); text != entry.end() && text->is_string())
+        known.insert(text->get<std::string>());
+    }
+  }
   const auto check = [&](const JsonCursor& place, const std::string& content) {
-    const auto added = document.find("added_tokens");
-    const bool is_known = added != document.end() && std::ranges::any_of(*added, [&](const Json& entry) {
-                            return entry.is_object() && entry.value("content", Json()) == content;
-                          });
-    if (content.empty() || is_known) return;
+    if (content.empty() || known.contains(content)) return;
     throw InputError(
         "{}: the token {} is not among the added tokens of tokenizer.json; expected it there, or "
         "in tokenizer_config.json",

@@ -221,8 +221,7 @@ bool read_pre_tokenizer(const JsonCursor& field, std::vector<PreTokenizer::Step>
   return false;
 }
 
-// ---- normalizer and post-processor
-// -----------------------------------------------------------------------------------
+// ---- normalizer and post-processor ------------------------------------------------------------------------
 
 void refuse_normalizer(const JsonCursor& field) {
   if (field.is_unset()) return;

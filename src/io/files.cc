@@ -5,8 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdio>
 #include <filesystem>
@@ -195,6 +197,31 @@ std::size_t remove_temporary_files(const std::string& directory) {
 }
 
 // ---- folders ------------------------------------------------------------------------------------------
+
+std::vector<std::string> list_folder(const std::string& directory) {
+  std::vector<std::string> names;
+  if (!file_exists(directory)) return names;
+  try {
+    for (const auto& entry : std::filesystem::directory_iterator(directory))
+      names.push_back(entry.path().filename().string());
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw io_error("list the folder", directory, error.code().value());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+std::optional<std::uint64_t> number_in_name(std::string_view name, std::string_view prefix,
+                                            std::string_view suffix) {
+  if (name.size() <= prefix.size() + suffix.size() || !name.starts_with(prefix) || !name.ends_with(suffix))
+    return std::nullopt;
+  const std::string_view digits = name.substr(prefix.size(), name.size() - prefix.size() - suffix.size());
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc() || end != digits.data() + digits.size() || digits != std::to_string(number))
+    return std::nullopt;
+  return number;
+}
 
 FolderLock::FolderLock(const std::string& directory)
     : file_(FileDescriptor::open((std::filesystem::path(directory) / ".lock").string(),

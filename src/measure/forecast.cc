@@ -85,7 +85,7 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
   backend.watch(ProfiledBackend::Watch::counts);
   run.counted_steps = std::min(config.train.max_steps, most_counted_steps);
   const bool paired = config.zo.paired();
-  const std::unique_ptr<Estimator> estimator = configure_estimator(config.zo);
+  const std::unique_ptr<Estimator> estimator = make_estimator(config.zo.estimator, config.zo.epsilon);
   const SlotSink nowhere = [](std::int64_t, std::int64_t, SlotValue) {};
   double forwards = 0.0;
   WorkTally all;
@@ -95,8 +95,7 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
     const std::vector<Probe> probes =
         estimator->probes(direction_seeds(config.train.seed, step, config.zo.directions));
     const Slices slices = slices_of(config.train, *inputs.train, step);
-    const StepWork work{
-        .step = step, .probes = probes, .slices = slices, .noise = config.zo.noise, .paired = paired};
+    const StepWork work{.step = step, .probes = probes, .slices = slices, .noise = config.zo.noise};
     units.push_back(units_of(*inputs.objective, slices, run.probes, paired));
     const std::vector<WorkShare> shares = share_out(units.back(), ranks);
     for (std::size_t rank = 0; rank < shares.size(); ++rank) {

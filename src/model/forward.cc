@@ -19,10 +19,6 @@ View slice(const View& view, std::int64_t begin, std::int64_t count) {
   return part;
 }
 
-bool same_shape(const AttentionShape& a, const AttentionShape& b) {
-  return a.heads == b.heads && a.kv_heads == b.kv_heads && a.head_dim == b.head_dim && a.scale == b.scale;
-}
-
 /// Whether a module holds nothing but rows of `rows`.
 bool lies_in(const ProductPart& part, const RowRange& rows) {
   return part.row_begin >= rows.begin && part.row_begin + part.rows <= rows.begin + rows.count;
@@ -68,7 +64,7 @@ void check_served(const DecoderSpec& spec) {
       if (!lies_in_a_module(input, rows)) refuse("queries, keys or values of several modules");
     }
     if (first == nullptr) first = attention;
-    if (!same_shape(attention->shape, first->shape)) refuse("attention of several shapes");
+    if (attention->shape != first->shape) refuse("attention of several shapes");
   }
 }
 

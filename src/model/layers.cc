@@ -2,13 +2,10 @@
 
 #include <utility>
 
+#include "overloaded.h"
+
 namespace mezzo {
 namespace {
-
-template <typename... F>
-struct Overloaded : F... {
-  using F::operator()...;
-};
 
 /// Makes the list, part by part.
 class SpecMaker {

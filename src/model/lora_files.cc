@@ -92,15 +92,10 @@ ReadConfig read_config(const std::string& path) {
   result.adapter.use_rslora = config["use_rslora"].boolean_or(false);
   if (!result.selection.is_plain()) return result;  // the tensors say which modules it came to
 
-  if (auto layers = read_layers(config["layers_to_transform"]); !layers.empty())
-    result.adapter.layers_to_transform = std::move(layers);
-  const JsonCursor targets = config["target_modules"];
-  result.adapter.all_linear = targets.is_text();
-  if (targets.is_list()) {
-    for (const JsonCursor& target : targets.elements())
-      result.adapter.target_modules.push_back(target.text());
-    std::ranges::sort(result.adapter.target_modules);
-  }
+  result.adapter.all_linear = result.selection.all_linear();
+  result.adapter.target_modules = result.selection.names();
+  std::ranges::sort(result.adapter.target_modules);
+  if (!result.selection.layers().empty()) result.adapter.layers_to_transform = result.selection.layers();
   return result;
 }
 

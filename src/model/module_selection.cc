@@ -1,32 +1,23 @@
 #include "module_selection.h"
 
-#define ONIG_ESCAPE_UCHAR_COLLISION
 #include <fmt/format.h>
-#include <oniguruma.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <new>
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_file.h"
+#include "mezzo/io/oniguruma.h"
 #include "mezzo/model/lora.h"
 
 namespace mezzo {
 namespace {
 
-const OnigUChar* begin_of(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
-const OnigUChar* end_of(std::string_view text) { return begin_of(text) + text.size(); }
-
-template <typename... Info>
-std::string message_of(int code, Info*... info) {
-  std::array<OnigUChar, ONIG_MAX_ERROR_MESSAGE_LEN> text{};
-  const int length = onig_error_code_to_str(text.data(), code, info...);
-  return {reinterpret_cast<const char*>(text.data()), static_cast<std::size_t>(length)};
-}
+using oniguruma::begin_of;
+using oniguruma::end_of;
+using oniguruma::message_of;
 
 /// Where PEFT finds a layer's number when layers_pattern does not say.
 constexpr std::string_view any_layers = R"(.*\.[^.]*\.(\d+)\.)";
@@ -44,18 +35,25 @@ std::vector<std::string> read_texts(const JsonCursor& value) {
   return texts;
 }
 
+/// Layers of layers_to_transform: one number or a list of them; none where it is unset.
+std::vector<std::int64_t> read_layers(const JsonCursor& value) {
+  if (value.is_unset()) return {};
+  if (!value.is_list()) return {value.integer(0, layers_limit - 1)};
+  std::vector<std::int64_t> layers;
+  for (const JsonCursor& layer : value.elements()) layers.push_back(layer.integer(0, layers_limit - 1));
+  return layers;
+}
+
 }  // namespace
 
 // ---- ModulePattern ------------------------------------------------------------------------------------
 
 struct ModulePattern::Compiled {
   Compiled(const std::string& source, std::string place) : where(std::move(place)) {
-    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+    oniguruma::initialize();
     OnigErrorInfo info{};
-    int status = onig_initialize(encodings, 1);
-    if (status == ONIG_NORMAL)
-      status = onig_new(&regex, begin_of(source), end_of(source), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
-                        ONIG_SYNTAX_PYTHON, &info);
+    const int status = onig_new(&regex, begin_of(source), end_of(source), ONIG_OPTION_NONE,
+                                ONIG_ENCODING_UTF8, ONIG_SYNTAX_PYTHON, &info);
     if (status != ONIG_NORMAL)
       throw InputError("{} is no regular expression that can be read: {}", where, message_of(status, &info));
   }
@@ -65,11 +63,9 @@ struct ModulePattern::Compiled {
 
   /// Matches from the beginning of `name`; the end of group `group`, or nothing.
   std::optional<std::string> match(std::string_view name, int group) const {
-    const auto free_region = [](OnigRegion* region) { onig_region_free(region, /*free_self=*/1); };
-    const std::unique_ptr<OnigRegion, decltype(free_region)> region(onig_region_new(), free_region);
-    const std::unique_ptr<OnigMatchParam, decltype(&onig_free_match_param)> limits(onig_new_match_param(),
-                                                                                   onig_free_match_param);
-    if (!region || !limits) throw std::bad_alloc();
+    const std::unique_ptr<OnigRegion, oniguruma::FreeRegion> region(oniguruma::checked(onig_region_new()));
+    const std::unique_ptr<OnigMatchParam, oniguruma::FreeMatchParam> limits(
+        oniguruma::checked(onig_new_match_param()));
     // Names are short: a pattern that takes more steps is one that would take for ever.
     onig_set_retry_limit_in_match_of_match_param(limits.get(), 1'000'000);
     const int status = onig_match_with_param(regex, begin_of(name), end_of(name), begin_of(name),
@@ -128,8 +124,8 @@ ModuleSelection::ModuleSelection(const JsonCursor& config) {
 bool ModuleSelection::in_layers(const std::string& module) const {
   if (layers_.empty()) return true;
   const auto layer_of = [&]() -> std::optional<std::string> {
-    if (layer_patterns_.empty())
-      return ModulePattern(any_layers, "layers_to_transform").first_group_at_start(module);
+    static const ModulePattern anywhere(any_layers, "layers_to_transform");
+    if (layer_patterns_.empty()) return anywhere.first_group_at_start(module);
     for (const ModulePattern& pattern : layer_patterns_)
       if (auto number = pattern.first_group_at_start(module)) return number;
     return std::nullopt;
@@ -146,14 +142,6 @@ bool ModuleSelection::selects(const std::string& module) const {
   if (targets_) return targets_->matches_whole(module);
   if (std::ranges::find(names_, module) != names_.end()) return true;  // a whole name is taken in any layer
   return (all_linear_ || is_listed(module, names_)) && in_layers(module);
-}
-
-std::vector<std::int64_t> read_layers(const JsonCursor& value) {
-  if (value.is_unset()) return {};
-  if (!value.is_list()) return {value.integer(0, layers_limit - 1)};
-  std::vector<std::int64_t> layers;
-  for (const JsonCursor& layer : value.elements()) layers.push_back(layer.integer(0, layers_limit - 1));
-  return layers;
 }
 
 }  // namespace mezzo

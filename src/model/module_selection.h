@@ -39,6 +39,11 @@ class ModuleSelection {
   bool is_plain() const {
     return !targets_ && !excluded_ && excluded_names_.empty() && layer_patterns_.empty();
   }
+  // What says it all where the selection is plain:
+  bool all_linear() const { return all_linear_; }
+  const std::vector<std::string>& names() const { return names_; }
+  const std::vector<std::int64_t>& layers() const { return layers_; }  ///< none: all
+
   bool selects(const std::string& module) const;
 
  private:
@@ -49,11 +54,8 @@ class ModuleSelection {
   std::optional<ModulePattern> targets_;  ///< instead of names
   std::optional<ModulePattern> excluded_;
   std::vector<std::string> excluded_names_;
-  std::vector<std::int64_t> layers_;  ///< none: all
+  std::vector<std::int64_t> layers_;
   std::vector<ModulePattern> layer_patterns_;
 };
-
-/// Layers of layers_to_transform: one number or a list of them; none where it is unset.
-std::vector<std::int64_t> read_layers(const JsonCursor& value);
 
 }  // namespace mezzo

@@ -79,12 +79,6 @@ std::optional<JsonCursor> find_section(const JsonCursor& config, const char* key
   return section;
 }
 
-bool same(const RopeDescription& a, const RopeDescription& b) {
-  return a.theta == b.theta && a.llama3_scaling == b.llama3_scaling && a.factor == b.factor &&
-         a.low_freq_factor == b.low_freq_factor && a.high_freq_factor == b.high_freq_factor &&
-         a.original_max_positions == b.original_max_positions;
-}
-
 }  // namespace
 
 RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions) {
@@ -92,7 +86,7 @@ RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions) 
   const auto old_form = find_section(config, "rope_scaling");
   const auto new_form = find_section(config, "rope_parameters");
   const RopeDescription rope = read_section(config, new_form ? new_form : old_form, max_positions);
-  if (old_form && new_form && !same(rope, read_section(config, old_form, max_positions)))
+  if (old_form && new_form && rope != read_section(config, old_form, max_positions))
     old_form->fail("the same as rope_parameters, which says otherwise");
   return rope;
 }

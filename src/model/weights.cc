@@ -117,9 +117,7 @@ class PartPlanner {
                   tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
     }
   }
-  static View vector(std::int64_t count, DType dtype) {
-    return {.dtype = dtype, .rows = 1, .cols = count, .row_stride = count};
-  }
+  static View vector(std::int64_t count, DType dtype) { return dense(nullptr, dtype, 1, count); }
 
   const DevicePlan& device_;
   const Perturbations& perturbations_;

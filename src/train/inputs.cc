@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
@@ -116,6 +115,14 @@ void check_own_devices(Exchange& exchange, const Placement& placement, Patience 
   }
 }
 
+Placement place_together(const RuntimeConfig& config, Exchange& exchange, Patience patience) {
+  Placement placement;
+  const int threads = threads_of_rank(exchange, patience);
+  together(exchange, patience, [&] { placement = place(config, exchange, threads); });
+  check_own_devices(exchange, placement, patience);
+  return placement;
+}
+
 Placement plan_placement(const RuntimeConfig& config, int local_ranks) {
   Placement placement;
   switch (config.device) {
@@ -155,7 +162,8 @@ std::int64_t max_length_of(const DataConfig& config, const Description& descript
 
 WorkInputs::WorkInputs(const Description& description, const Config& config, ConfigUse use,
                        const std::string& saved_adapter)
-    : tokenizer(load_tokenizer(config.model.path, description.vocabulary)),
+    : tokenizer(load_tokenizer(config.model.path, description.vocabulary,
+                               use == ConfigUse::train ? &tokenizer_hash : nullptr)),
       task(config.data.task, *tokenizer, max_length_of(config.data, description)),
       objective(make_likelihood(task.loss())) {
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);

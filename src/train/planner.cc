@@ -6,12 +6,6 @@
 
 namespace mezzo {
 
-namespace {
-
-std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
-
 std::int64_t choose_group(const GroupLimits& limits, const std::function<std::size_t(std::int64_t)>& bytes) {
   // bytes() grows with the group: the largest that fits, by bisection.
   if (bytes(1) > limits.memory) {
@@ -90,10 +84,10 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
       static_cast<std::uint64_t>(config.gradient_accumulation_steps * config.batch_size);
   BatchShape largest;
   if (steps > most_visits / step_examples) {
-    const std::int64_t slice = (config.batch_size + config.batch_slices - 1) / config.batch_slices;
+    const std::int64_t slice = divided_up(config.batch_size, config.batch_slices);
     // Of each epoch that a slice reaches into it may hold an example once.
     const auto count = std::ssize(examples);
-    const std::int64_t epochs = 1 + (slice - 1 + count - 1) / count;
+    const std::int64_t epochs = 1 + divided_up(slice - 1, count);
     const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
       std::vector<std::int64_t> sizes;
       for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <filesystem>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -14,21 +15,7 @@ namespace mezzo {
 
 namespace {
 
-/// The newest good snapshot behind `step`, of the run that `header` identifies unless null.
-std::optional<Snapshot> newest_snapshot(const RunFolder& folder, const RunHeader* header, std::uint64_t step,
-                                        const Warn& warn) {
-  for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
-    if (file.step <= step) break;
-    try {
-      if (header != nullptr) return read_own_snapshot(file.path, *header, file.step);
-      Snapshot snapshot = read_snapshot(file.path);
-      return read_own_snapshot(file.path, snapshot.header, file.step);
-    } catch (const Error& error) {
-      warn(fmt::format("a snapshot is passed over: {}", error.what()));
-    }
-  }
-  return std::nullopt;
-}
+constexpr std::uint64_t any_later_step = std::numeric_limits<std::uint64_t>::max();
 
 /// Copies a file, durably. Not a link: what it is a copy of may still be cut.
 void copy_durably(const std::string& from, const std::string& to) {
@@ -89,14 +76,15 @@ RunContent examine_run(const RunFolder& folder, const Warn& warn) {
                        .damage = std::move(scan.end.reason)};
     if (scan.end.kind != RecordEnd::Kind::corrupt) return content;
     content.trajectory = Trajectory::damaged;
-    if (auto snapshot = newest_snapshot(folder, &content.header, content.step, warn)) {
+    if (auto snapshot =
+            newest_good_snapshot(folder, &content.header, content.step + 1, any_later_step, warn)) {
       content.step = snapshot->state.step;
       content.valid_bytes = 0;
       content.snapshot = std::move(snapshot->state);
     }
     return content;
   } catch (const DamagedHeader& error) {
-    auto snapshot = newest_snapshot(folder, nullptr, 0, warn);
+    auto snapshot = newest_good_snapshot(folder, nullptr, 1, any_later_step, warn);
     if (!snapshot) throw InputError("{}; no snapshot in {} is good", error.what(), folder.snapshots());
     const std::uint64_t step = snapshot->state.step;
     return {.header = std::move(snapshot->header),

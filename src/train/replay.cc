@@ -6,7 +6,6 @@
 
 #include "mezzo/backend/devices.h"
 #include "mezzo/core/error.h"
-#include "mezzo/io/hdf5_file.h"
 
 namespace mezzo {
 
@@ -45,7 +44,7 @@ TrajectoryScan scan_trajectory(const std::string& path, std::optional<std::uint6
 RunState start_state(const RunFolder& folder, const RunHeader& header) {
   if (header.start_step > 0) {
     const std::string path = folder.path + "/" + header.start_snapshot;
-    return read_own_snapshot(path, header, header.start_step).state;
+    return read_own_snapshot(path, &header, header.start_step).state;
   }
   const auto elements = static_cast<std::uint64_t>(element_count(header.trainables()));
   if (const std::uint64_t memory = physical_memory(); elements > memory / sizeof(float)) {
@@ -104,17 +103,25 @@ RunState replayed(const std::string& trajectory, const RunHeader& header, const 
   return read_state(*backend, state, last_step);
 }
 
-RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
-                       const Warn& warn) {
+std::optional<Snapshot> newest_good_snapshot(const RunFolder& folder, const RunHeader* header,
+                                             std::uint64_t first_step, std::uint64_t last_step,
+                                             const Warn& warn) {
   for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
-    if (file.step > step) continue;
+    if (file.step > last_step) continue;
+    if (file.step < first_step) break;
     try {
-      return std::move(read_own_snapshot(file.path, header, file.step).state);
+      return read_own_snapshot(file.path, header, file.step);
     } catch (const Error& error) {
       warn(fmt::format("a snapshot is passed over: {}", error.what()));
     }
   }
-  return start_state(folder, header);
+  return std::nullopt;
+}
+
+RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
+                       const Warn& warn) {
+  auto snapshot = newest_good_snapshot(folder, &header, 0, step, warn);
+  return snapshot ? std::move(snapshot->state) : start_state(folder, header);
 }
 
 }  // namespace mezzo

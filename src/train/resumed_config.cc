@@ -1,10 +1,10 @@
 #include "mezzo/train/resumed_config.h"
 
+#include <algorithm>
 #include <map>
 
 #include "mezzo/backend/devices.h"
 #include "mezzo/core/error.h"
-#include "mezzo/io/files.h"
 #include "mezzo/train/replay.h"
 #include "mezzo/train/snapshots.h"
 
@@ -88,19 +88,17 @@ Config resumed_config(const Config& config, const RunHeader& run) {
 }
 
 std::string taken_over(const Config& config, const Config& resumed) {
-  std::map<std::string, std::string> before;
-  const auto each = [](const Config& of, const auto& visit) {
-    for (const auto& entries : {identity(of), settings(of)}) {
-      for (const IdentityEntry& entry : entries) visit(entry);
-    }
+  const auto entries_of = [](const Config& of) {
+    std::vector<IdentityEntry> entries = identity(of);
+    for (IdentityEntry& entry : settings(of)) entries.push_back(std::move(entry));
+    return entries;
   };
-  each(config, [&](const IdentityEntry& entry) { before[entry.key] = entry.value; });
+  const std::vector<IdentityEntry> before = entries_of(config);
   std::string text;
-  each(resumed, [&](const IdentityEntry& entry) {
-    const auto found = before.find(entry.key);
-    if (found != before.end() && found->second == entry.value) return;
+  for (const IdentityEntry& entry : entries_of(resumed)) {
+    if (std::ranges::find(before, entry) != before.end()) continue;
     text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", entry.key, entry.value);
-  });
+  }
   return text;
 }
 

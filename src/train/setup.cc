@@ -80,12 +80,11 @@ void Setup::open() {
 void Setup::make_header() {
   // One rank a host reads the weights; their hashes must agree.
   std::string hash;
-  std::string tokenizer;
+  const std::string& tokenizer = run_.inputs->tokenizer_hash;
   std::string train_hash;
   std::string validation_hash;  // empty without data.validation
   together(exchange_, patience_, [&] {
     if (exchange_.local_rank() == 0) hash = run_.inputs->files.hash(run_.placement.threads);
-    tokenizer = tokenizer_hash(config_.model.path);
     train_hash = sha256_of_file(*config_.data.train);
     if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
@@ -144,8 +143,7 @@ void Setup::look_at_folder() {
     std::filesystem::create_directories(run_.folder.path, error);
     if (error) throw IoError("train.output_dir: cannot create {}: {}", run_.folder.path, error.message());
     run_.lock.emplace(run_.folder.path);
-    start = start_run(config_, *run_.inputs, run_.folder, overwrite_, run_.header,
-                      [&](const std::string& text) { log_.warning("{}", text); });
+    start = start_run(config_, *run_.inputs, run_.folder, overwrite_, run_.header, warn_to(log_));
   });
   run_.start = RunStart::from_text(agree(exchange_, leads() ? start.text() : "", patience_)[0]);
 }
@@ -162,7 +160,7 @@ void Setup::choose_algorithms(const std::map<std::string, std::string>& recorded
 
 /// The trainables of the step that the run goes on from, and the weights.
 void Setup::load() {
-  const Warn warn = [&](const std::string& text) { log_.warning("{}", text); };
+  const Warn warn = warn_to(log_);
   const std::string trajectory = run_.folder.trajectory();
   // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
   run_.header = scan_trajectory(trajectory, 0).header;

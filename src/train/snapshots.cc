@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "mezzo/core/error.h"
+#include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
 
@@ -58,27 +59,12 @@ std::vector<float> read_group(const Hdf5Reader& reader, const std::string& path,
   return values;
 }
 
-/// N of "step-N.h5" + `ending`, written as snapshot_name() writes it.
-std::optional<std::uint64_t> step_of(std::string_view name, std::string_view ending) {
-  std::uint64_t step = 0;
-  if (!name.starts_with(snapshot_prefix)) return std::nullopt;
-  const char* digits = name.data() + snapshot_prefix.size();
-  if (std::from_chars(digits, name.data() + name.size(), step).ec != std::errc()) return std::nullopt;
-  if (name != snapshot_name(step) + std::string(ending)) return std::nullopt;
-  return step;
-}
-
 /// The files of a folder whose names carry a step, newest first.
-std::vector<SnapshotFile> files_with_step(const std::string& directory, std::string_view ending) {
+std::vector<SnapshotFile> files_with_step(const std::string& directory, const std::string& ending) {
   std::vector<SnapshotFile> files;
-  if (!file_exists(directory)) return files;
-  try {
-    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-      if (const auto step = step_of(entry.path().filename().string(), ending))
-        files.push_back({*step, entry.path().string()});
-    }
-  } catch (const std::filesystem::filesystem_error& error) {
-    throw io_error("list the folder", directory, error.code().value());
+  for (const std::string& name : list_folder(directory)) {
+    if (const auto step = number_in_name(name, snapshot_prefix, std::string(snapshot_suffix) + ending))
+      files.push_back({*step, (std::filesystem::path(directory) / name).string()});
   }
   std::ranges::sort(files, std::ranges::greater{}, &SnapshotFile::step);
   return files;
@@ -125,12 +111,14 @@ Snapshot read_snapshot(const std::string& path) {
   return snapshot;
 }
 
-Snapshot read_own_snapshot(const std::string& path, const RunHeader& header, std::uint64_t step) {
+Snapshot read_own_snapshot(const std::string& path, const RunHeader* header, std::uint64_t step) {
   Snapshot snapshot = read_snapshot(path);
-  check_identity(header, snapshot.header, path);
-  if (snapshot.header.trainables() != header.trainables() ||
-      snapshot.header.optimizer_state() != header.optimizer_state())
-    throw InputError("{}: the snapshot's tensors are not those of the run", path);
+  if (header != nullptr) {
+    check_identity(*header, snapshot.header, path);
+    if (snapshot.header.trainables() != header->trainables() ||
+        snapshot.header.optimizer_state() != header->optimizer_state())
+      throw InputError("{}: the snapshot's tensors are not those of the run", path);
+  }
   if (snapshot.state.step != step)
     throw InputError("{}: holds step {}, expected step {}", path, snapshot.state.step, step);
   return snapshot;
@@ -144,6 +132,14 @@ std::string snapshot_name(std::uint64_t step) {
 
 std::vector<SnapshotFile> list_snapshots(const std::string& directory) {
   return files_with_step(directory, "");
+}
+
+void remove_snapshots(const std::string& directory, std::optional<std::uint64_t> step) {
+  for (const SnapshotFile& file : list_snapshots(directory)) {
+    if (step && file.step <= *step) continue;
+    remove_file(file.path);
+    remove_file(sha256_sidecar_path(file.path));
+  }
 }
 
 std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
-#include "mezzo/io/hdf5_file.h"
 #include "mezzo/train/recovery.h"
 
 namespace mezzo {
@@ -51,15 +51,6 @@ bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t
     return state.step == step && header.space->read_adapter(folder.adapter()) == state.values;
   } catch (const Error&) {
     return false;  // the run goes on from what is whole, and says there what is not
-  }
-}
-
-/// Removes the snapshots behind `step`, with the checksums beside them.
-void remove_later_snapshots(const RunFolder& folder, std::uint64_t step) {
-  for (const SnapshotFile& file : list_snapshots(folder.snapshots())) {
-    if (file.step <= step) continue;
-    remove_file(file.path);
-    remove_file(sha256_sidecar_path(file.path));
   }
 }
 
@@ -161,7 +152,7 @@ RunStart Opening::go_on_from(const std::string& snapshot_path) {
     throw InputError("{}: ends at step {}, before the snapshot's step {}", folder_.trajectory(), content.step,
                      step);
   }
-  remove_later_snapshots(folder_, step);
+  remove_snapshots(folder_.snapshots(), step);
   header_ = content.header;
   return {.resume = true, .finished = false, .step = step, .valid_bytes = content.valid_bytes};
 }

@@ -28,9 +28,7 @@ StepRule step_rule(const Config& config) {
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
                          std::span<const float> values, const Optimizer& optimizer) {
   const std::vector<TrainableSpec> specs = optimizer.state(trainables);
-  std::int64_t count = 0;
-  for (const TrainableSpec& spec : specs) count += spec.count();
-  const std::vector<float> zeros(static_cast<std::size_t>(count), 0.0f);
+  const std::vector<float> zeros(static_cast<std::size_t>(element_count(specs)), 0.0f);
   return {.trainables = make_trainables(backend, trainables, values),
           .optimizer = make_trainables(backend, specs, zeros)};
 }
@@ -79,11 +77,7 @@ StepResult Step::take(const StepCall& call) {
   StepResult result;
   result.units = units_of(objective_, call.slices, probe_count_, rule_.paired());
   result.shares = share_out(result.units, exchange_.size());
-  evaluate({.step = call.step,
-            .probes = of_step,
-            .slices = call.slices,
-            .noise = rule_.noise.noise,
-            .paired = rule_.paired()},
+  evaluate({.step = call.step, .probes = of_step, .slices = call.slices, .noise = rule_.noise.noise},
            result.units, result.shares[rank]);
   if (call.hash) {
     const Clock::time_point start = Clock::now();

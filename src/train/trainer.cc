@@ -1,7 +1,5 @@
 #include "mezzo/train/trainer.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -55,9 +53,6 @@ class Trainer {
     return {.silence = silence,
             .work = longest > Seconds(0) ? silence + straggler_factor * longest : patience_.work};
   }
-  Warn warn() {
-    return [this](const std::string& text) { log_.warning("{}", text); };
-  }
 
   void open_files();
   void recall();
@@ -101,7 +96,7 @@ void Trainer::open_files() {
     write_file_atomically(run_.folder.config(), to_yaml(config_));
     trajectory_.emplace(RecordWriter(run_.folder.trajectory(), run_.start.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
-    const std::vector<PastEvaluation> past = cut_metrics(run_.folder.metrics(), step, warn());
+    const std::vector<PastEvaluation> past = cut_metrics(run_.folder.metrics(), step, warn_to(log_));
     metrics_.emplace(run_.folder.metrics());
     for (PastEvaluation one : past) {
       one.evaluation.examples = std::ssize(run_.inputs->validation);
@@ -111,22 +106,23 @@ void Trainer::open_files() {
         std::ranges::any_of(past, [&](const PastEvaluation& one) { return one.steps_done == step; });
     evaluation_due_ = !evaluated && (step % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 ||
                                      step >= max_steps());
+    if (run_.start.resume) recall();
   });
   evaluation_due_ = !agree(exchange_, evaluation_due_ ? "due" : "", patience_)[0].empty();
+  // Every rank ends alike when there are too many.
+  dropped_steps_ = std::stoull(agree(exchange_, std::to_string(dropped_steps_), patience_)[0]);
 }
 
-/// What the run's earlier processes saw of its losses.
+/// What the run's earlier processes saw of its losses. Rank 0 alone warns, and reads the trajectory for all.
 void Trainer::recall() {
-  together(exchange_, patience_, [&] {
-    const std::string path = run_.folder.trajectory();
-    RecordReader reader(path);
-    for (auto payload = reader.next(); payload; payload = reader.next()) {
-      const StepRecord record = decode(*payload, run_.header.records, path);
-      if (record.step >= run_.start.step) break;
-      static_cast<void>(see_loss(record.step + 1, record.loss, std::isnan(record.loss)));
-    }
-    divergence_.rearm();
-  });
+  const std::string path = run_.folder.trajectory();
+  RecordReader reader(path);
+  for (auto payload = reader.next(); payload; payload = reader.next()) {
+    const StepRecord record = decode(*payload, run_.header.records, path);
+    if (record.step >= run_.start.step) break;
+    static_cast<void>(see_loss(record.step + 1, record.loss, std::isnan(record.loss)));
+  }
+  divergence_.rearm();
 }
 
 void Trainer::print_start() {
@@ -175,7 +171,7 @@ bool Trainer::do_step(std::uint64_t step) {
   return result.stop;
 }
 
-/// A warning, where the loss of a step gives one. Every rank sees the same.
+/// A warning, where the loss of a step gives one.
 std::optional<std::string> Trainer::see_loss(std::uint64_t steps_done, double loss, bool all_dropped) {
   dropped_steps_ = all_dropped ? dropped_steps_ + 1 : 0;
   return divergence_.see_step(steps_done, loss);
@@ -286,7 +282,6 @@ TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
 
 TrainResult Trainer::run() {
   open_files();
-  if (run_.start.resume) recall();
   print_start();
   began_ = Clock::now();
   std::uint64_t done = run_.start.step;
@@ -331,8 +326,7 @@ TrainResult train(const Config& written, const TrainOptions& options, Exchange& 
   RunSetup run = run_setup(config, options.overwrite, exchange, log);
   if (!run.start.finished) return Trainer(config, exchange, stop, log, run).run();
   together(exchange, loading_patience(config.runtime), [&] {
-    const Warn warn = [&](const std::string& text) { log.warning("{}", text); };
-    if (exchange.rank() == 0) cut_metrics(run.folder.metrics(), run.start.step, warn);
+    if (exchange.rank() == 0) cut_metrics(run.folder.metrics(), run.start.step, warn_to(log));
   });
   log.info("{}: the run has finished its {} steps", run.folder.path, run.start.step);
   return TrainResult::already_finished;

@@ -9,8 +9,6 @@ namespace mezzo {
 
 namespace {
 
-std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 /// Things in a row, by the load before each and behind the last: [n + 1], ascending from 0.
 using Loads = std::vector<std::int64_t>;
 

@@ -117,8 +117,4 @@ std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon) {
   throw Error("the estimator {} is not built", static_cast<int>(kind));
 }
 
-std::unique_ptr<Estimator> configure_estimator(const ZoConfig& config) {
-  return make_estimator(config.estimator, config.epsilon);
-}
-
 }  // namespace mezzo

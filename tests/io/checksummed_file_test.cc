@@ -11,13 +11,11 @@ namespace mezzo {
 namespace {
 
 using test::message_of;
+using test::names_in;
 using test::read_all;
 using test::ScratchFolder;
 
-std::size_t count_files(const std::string& folder) {
-  return static_cast<std::size_t>(
-      std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()));
-}
+std::size_t count_files(const std::string& folder) { return names_in(folder).size(); }
 
 TEST(ChecksummedFile, AppearsWithItsChecksumOnceItIsVerified) {
   const ScratchFolder folder;

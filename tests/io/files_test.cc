@@ -18,16 +18,9 @@ namespace mezzo {
 namespace {
 
 using test::message_of;
+using test::names_in;
 using test::read_all;
 using test::ScratchFolder;
-
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 TEST(AtomicFile, AppearsOnlyWithCommit) {
   const ScratchFolder folder;

@@ -17,6 +17,7 @@
 
 #include "file_size_limit.h"
 #include "mezzo/core/error.h"
+#include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/sha256.h"
 #include "scratch.h"
@@ -25,6 +26,7 @@ namespace mezzo {
 namespace {
 
 using test::message_of;
+using test::names_in;
 using test::read_all;
 using test::ScratchFolder;
 using Shape = std::vector<std::int64_t>;
@@ -34,14 +36,6 @@ std::vector<std::byte> random_bytes(std::size_t size, unsigned seed) {
   std::vector<std::byte> bytes(size);
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
   return bytes;
-}
-
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 /// A snapshot in small: two trainables, an optimizer without state, a step.

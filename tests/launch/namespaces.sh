@@ -43,7 +43,7 @@ up() { # HOSTS
   done
 }
 
-on() { # HOST COMMAND, words that a shell loss_rows, as ssh has it
+on() { # HOST COMMAND, words that a shell reads, as ssh has it
   local host="$1"
   shift
   # Shared memory of its own: MPI names what it has there by host name and rank.

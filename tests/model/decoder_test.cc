@@ -165,9 +165,8 @@ TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
   EXPECT_THROW(decoder.evaluate({}, {}), Error);
 }
 
-// A forward that leaves rows unread holds the others beside all of them, one that reads all does not.
-TEST_P(DecoderGoldens, MemoryForTheLargestShapeSufficesForEach) {
-  const Golden golden = golden_of(GetParam());
+/// Shapes that read all rows and such that do not.
+std::vector<BatchShape> shapes_of_memory() {
   const auto shape = [](std::int64_t tokens, std::int64_t loss_rows) {
     return BatchShape{.tokens = tokens,
                       .sequences = 2,
@@ -175,7 +174,13 @@ TEST_P(DecoderGoldens, MemoryForTheLargestShapeSufficesForEach) {
                       .targets = loss_rows,
                       .longest = tokens - 1};
   };
-  const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
+  return {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
+}
+
+// A forward that leaves rows unread holds the others beside all of them, one that reads all does not.
+TEST_P(DecoderGoldens, MemoryForTheLargestShapeSufficesForEach) {
+  const Golden golden = golden_of(GetParam());
+  const std::vector<BatchShape> shapes = shapes_of_memory();
   for (const std::int64_t probes : {1, 5}) {
     for (const BatchShape& a : shapes) {
       for (const BatchShape& b : shapes) {
@@ -247,14 +252,7 @@ TEST(Decoder, PerturbationsThatAreNotItsOwnAreErrors) {
 // Which operations come first for a probe decides what is shared, and with it where buffers lie.
 TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
   const auto backend = make_backend({.device = DeviceKind::reference});
-  const auto shape = [](std::int64_t tokens, std::int64_t loss_rows) {
-    return BatchShape{.tokens = tokens,
-                      .sequences = 2,
-                      .loss_rows = loss_rows,
-                      .targets = loss_rows,
-                      .longest = tokens - 1};
-  };
-  const std::vector<BatchShape> shapes = {shape(40, 40), shape(40, 39), shape(39, 37), shape(31, 1)};
+  const std::vector<BatchShape> shapes = shapes_of_memory();
   for (const char* model : {"llama", "llama_grouped", "llama_tied"}) {
     const Description description = read_description(model_directory(model));
     const auto bytes_of = [&](const std::vector<std::string>& targets, const BatchShape& of,

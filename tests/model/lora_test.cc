@@ -241,6 +241,9 @@ TEST_F(BadAdapter, PatternsAndExclusionsAreHeldAgainstTheTensors) {
       {{{"target_modules", "(q_proj"}}, "adapter_config.json: target_modules is no regular expression"},
       {{{"target_modules", "a)(b"}}, "adapter_config.json: target_modules is no regular expression"},
       {{{"target_modules", "((.+)+)+[!]"}}, "cannot be matched"},
+      // Before any tokenizer has been read, too: the default depth would take more stack than there may be.
+      {{{"target_modules", std::string(4000, '(') + "q_proj" + std::string(4000, ')')}},
+       "adapter_config.json: target_modules is no regular expression"},
       {{{"exclude_modules", 3}}, "adapter_config.json: exclude_modules is 3"},
       {{{"layers_pattern", "layers"}}, "adapter_config.json: layers_pattern"},
       {{{"target_modules", ".*"}, {"layers_to_transform", {0}}}, "adapter_config.json: layers_to_transform"},

@@ -20,8 +20,7 @@ inline RunHeader small_header(std::int64_t layers = 2) {
 /// Other values at each step.
 inline RunState small_state(const RunHeader& header, std::uint64_t step) {
   RunState state{.step = step, .values = {}};
-  std::size_t count = 0;
-  for (const TrainableSpec& spec : header.trainables()) count += static_cast<std::size_t>(spec.count());
+  const auto count = static_cast<std::size_t>(element_count(header.trainables()));
   for (std::size_t i = 0; i < count; ++i)
     state.values.push_back(static_cast<float>(step) + 0.25f * static_cast<float>(i));
   return state;

@@ -11,6 +11,7 @@
 
 #include "io/killed_child.h"
 #include "mezzo/core/error.h"
+#include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/hdf5_file.h"
 #include "scratch.h"
@@ -19,17 +20,10 @@
 namespace mezzo {
 namespace {
 
+using test::names_in;
 using test::ScratchFolder;
 using test::small_header;
 using test::small_state;
-
-std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 TEST(Snapshots, ListsNewestFirstAndOnlyItsOwnNames) {
   const ScratchFolder folder;

@@ -70,6 +70,8 @@ struct AttentionShape {
   std::int64_t kv_heads = 0;  ///< divides heads; query head i reads kv head i / (heads / kv_heads)
   std::int64_t head_dim = 0;
   float scale = 1.0f;  ///< of q.k before the softmax
+
+  bool operator==(const AttentionShape&) const = default;
 };
 
 /// A product and what is asked of it.

@@ -17,6 +17,10 @@ namespace mezzo {
 /// machine has left.
 std::size_t available_memory(int sharers, const std::string& root = "/");
 
+/// OpenBLAS maps a buffer of this size for each thread that multiplies, and tries for ever where the system
+/// refuses.
+inline constexpr std::size_t blas_buffer_bytes = std::size_t{128} << 20;
+
 /// Processors' worth of time that the control groups' quotas leave (cpu.max; cpu.cfs_quota_us), rounded down,
 /// at least 1: the least on the way from the process's own group to the root. None without a quota.
 std::optional<int> processor_quota(const std::string& root = "/");

@@ -34,9 +34,11 @@ class Tokenizer {
 /// Reads a model's directory: its tokenizer.json, with what tokenizer_config.json adds to it
 /// (docs/tokenizers.md); or a tokenizer.json by itself. What this version does not serve is an InputError
 /// that names the file and the field. With `model_vocabulary`, the number of ids that the model has, encode()
-/// and this function throw an InputError for an id beyond it.
+/// and this function throw an InputError for an id beyond it. `hash`, unless null, gets the tokenizer_hash()
+/// of what was read.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
-                                          std::optional<std::int64_t> model_vocabulary = std::nullopt);
+                                          std::optional<std::int64_t> model_vocabulary = std::nullopt,
+                                          std::string* hash = nullptr);
 
 /// SHA-256, in hexadecimal, of what decides the ids of the tokenizer that load_tokenizer() reads from there:
 /// tokenizer.json without `truncation` and `padding`, as tokenizer_config.json changes it. The layout of the

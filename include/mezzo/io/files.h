@@ -10,9 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace mezzo {
 
@@ -81,6 +83,13 @@ void rename_durably(const std::string& from, const std::string& to);
 /// Removes the temporaries that killed writers left in a folder (not below it); returns how many. Call it
 /// under the folder's lock: a living writer's temporary looks the same.
 std::size_t remove_temporary_files(const std::string& directory);
+
+/// Names of what is in a folder, sorted; none of a missing one.
+std::vector<std::string> list_folder(const std::string& directory);
+
+/// N where `name` is `prefix`, N as std::to_string writes it, and `suffix`.
+std::optional<std::uint64_t> number_in_name(std::string_view name, std::string_view prefix,
+                                            std::string_view suffix);
 
 /// The exclusive lock of a folder: flock on its file `.lock`, which stays there, unlocked, when the owner
 /// ends, however it ends. Throws IoError that names the folder and the holder when somebody else has it, and

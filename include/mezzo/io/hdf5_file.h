@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "mezzo/core/types.h"
-#include "mezzo/io/checksummed_file.h"
 
 namespace mezzo {
 

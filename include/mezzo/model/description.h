@@ -21,6 +21,8 @@ struct RopeDescription {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   double original_max_positions = 0.0;
+
+  bool operator==(const RopeDescription&) const = default;
 };
 
 /// Names of the modules of a family as transformers' ...ForCausalLM has them (PEFT's names are these,

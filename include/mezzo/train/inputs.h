@@ -41,6 +41,8 @@ int threads_of_rank(Exchange& exchange, Patience patience);
 Placement place(const RuntimeConfig& config, const Exchange& exchange, int threads);
 /// Throws JobFailed on all ranks when two of them have taken the same card.
 void check_own_devices(Exchange& exchange, const Placement& placement, Patience patience);
+/// All of it for a verb, on all ranks together.
+Placement place_together(const RuntimeConfig& config, Exchange& exchange, Patience patience);
 /// The same for a plan, with `local_ranks` ranks on each host: a device that is asked for need not be there.
 Placement plan_placement(const RuntimeConfig& config, int local_ranks);
 
@@ -55,6 +57,7 @@ class WorkInputs {
   WorkInputs(const WorkInputs&) = delete;
   WorkInputs& operator=(const WorkInputs&) = delete;
 
+  std::string tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read
   std::unique_ptr<Tokenizer> tokenizer;
   Task task;
   std::optional<ExampleStream> train;

@@ -23,7 +23,6 @@ struct StepWork {
   std::span<const Probe> probes;
   const Slices& slices;
   NoiseKind noise = NoiseKind::gaussian;
-  bool paired = true;  ///< two_sided: probes 2k and 2k + 1 share their noise
 };
 
 /// Over the examples of one slice. A step's value is the sum of all values over the sum of all weights; it is

@@ -44,6 +44,12 @@ void replay_records(const std::string& trajectory, const RunHeader& header, std:
 RunState replayed(const std::string& trajectory, const RunHeader& header, const RunState& from,
                   std::uint64_t last_step);
 
+/// The newest good snapshot of steps [first_step, last_step], of the run that `header` identifies unless
+/// null. Bad ones are named and passed over.
+std::optional<Snapshot> newest_good_snapshot(const RunFolder& folder, const RunHeader* header,
+                                             std::uint64_t first_step, std::uint64_t last_step,
+                                             const Warn& warn);
+
 /// The newest valid snapshot at or before `step`, else the start. Bad snapshots are named and passed over.
 RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
                        const Warn& warn);

@@ -6,10 +6,16 @@
 #include <optional>
 #include <string>
 
+#include "mezzo/core/log.h"
+
 namespace mezzo {
 
 /// Where a warning goes: one sentence.
 using Warn = std::function<void(const std::string&)>;
+/// To a log, which has to outlive it.
+inline Warn warn_to(Logger& log) {
+  return [&log](const std::string& text) { log.warning("{}", text); };
+}
 
 struct RunFolder {
   std::string path;
@@ -40,10 +46,6 @@ enum class RunProgress {
 /// The path of something in the folder that a run which has come so far has not written; nothing where all is
 /// its own. Removes temporaries that killed writers left. Call it under the folder's lock.
 std::optional<std::string> find_foreign(const RunFolder& folder, RunProgress progress);
-
-/// Removes the two files of an adapter, and its folder unless something else is in it. Of a link only the
-/// link goes. A missing one is no error.
-void remove_adapter(const std::string& path);
 
 /// Removes what a run has written into a folder, but for config.yaml, trajectory and what `keep` says of a
 /// path.

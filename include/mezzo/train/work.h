@@ -6,6 +6,9 @@
 
 namespace mezzo {
 
+/// a / b, rounded up.
+inline std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 /// What a step has to share out, in units: one probe on one slice, which fills one slot. Units are in the
 /// order of slices, then probes.
 struct StepUnits {

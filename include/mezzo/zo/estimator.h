@@ -42,6 +42,5 @@ class Estimator {
 /// two_sided: g_k = (L(+eps z_k) - L(-eps z_k)) / 2 eps (SPSA: Spall 1992, eq. 2.2; MeZO: Malladi et al.
 /// 2023, def. 1); one_sided: g_k = (L(+eps z_k) - L(0)) / eps, one shared probe more.
 std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon);
-std::unique_ptr<Estimator> configure_estimator(const ZoConfig& config);
 
 }  // namespace mezzo
