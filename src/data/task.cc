@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
+#include "mezzo/data/records.h"
 #include "mezzo/io/json_file.h"
-#include "mezzo/io/line_reader.h"
 
 namespace mezzo {
 
@@ -63,7 +63,7 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
   for (const Verbalizer& verbalizer : config.verbalizers) {
     labels_.push_back(verbalizer.label);
     option_texts_.push_back(verbalizer.option);
-    options_.push_back(tokenizer.encode(verbalizer.option, false));
+    options_.push_back(tokenizer.encode_continuation(verbalizer.option));
     if (options_.back().empty()) {
       throw UsageError("data.task.verbalizers: option {} of label {} has no tokens", quote(verbalizer.option),
                        quote(verbalizer.label));
@@ -96,11 +96,7 @@ std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, s
   return ids;
 }
 
-Example Task::encode(std::string_view json_line, const std::string& path, std::size_t line) const {
-  const std::string where = fmt::format("{}:{}", path, line);
-  const nlohmann::json record = parse_json(json_line, path, line);
-  if (!record.is_object())
-    throw InputError("{}: found {}, expected a JSON object", where, record.type_name());
+Example Task::encode(const nlohmann::json& record, const std::string& where) const {
   std::vector<std::string> values;
   for (const std::string& field : template_.fields()) values.push_back(string_field(record, field, where));
 
@@ -119,7 +115,8 @@ Example Task::encode(std::string_view json_line, const std::string& path, std::s
     example.prompt = encode_prompt(std::move(values), longest_option_, where);
   } else {
     const std::string text = string_field(record, target_field_, where);
-    std::vector<std::int32_t> completion = ids_at(where, [&] { return tokenizer_.encode(text, false); });
+    std::vector<std::int32_t> completion =
+        ids_at(where, [&] { return tokenizer_.encode_continuation(text); });
     if (completion.empty()) throw InputError("{}: field {} has no tokens", where, quote(target_field_));
     example.prompt = encode_prompt(std::move(values), length(completion), where);
     example.options.push_back(std::move(completion));
@@ -128,16 +125,10 @@ Example Task::encode(std::string_view json_line, const std::string& path, std::s
 }
 
 std::vector<Example> Task::read(const std::string& path) const {
-  LineReader lines(path);
   std::vector<Example> examples;
-  std::string line;
-  while (lines.next(line)) {
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (line.empty())
-      throw InputError("{}:{}: the line is empty, expected a JSON object", path, lines.number());
-    examples.push_back(encode(line, path, lines.number()));
-  }
-  if (examples.empty()) throw InputError("{}: the file is empty, expected one JSON object a line", path);
+  read_records(path, [&](const nlohmann::json& record, const std::string& where) {
+    examples.push_back(encode(record, where));
+  });
   return examples;
 }
 

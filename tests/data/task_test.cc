@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/data/stream.h"
@@ -51,7 +52,8 @@ TaskConfig classification() {
 TEST(Task, EncodesTemplateAndOptions) {
   const WordTokenizer tokenizer(true);
   const Task task(classification(), tokenizer, 100);
-  const Example example = task.encode(R"({"sentence": "a fine film", "label": 1, "other": [1]})", "f", 3);
+  const Example example =
+      task.encode(nlohmann::json::parse(R"({"sentence": "a fine film", "label": 1, "other": [1]})"), "f:3");
   EXPECT_EQ(tokenizer.decode(std::span(example.prompt).subspan(1)), "Review: a fine film It was");
   EXPECT_EQ(example.prompt[0], 0);
   EXPECT_EQ(example.label, 1);
@@ -62,7 +64,7 @@ TEST(Task, EncodesTemplateAndOptions) {
 /// What is left of a prompt in `max_length` tokens, behind its start token.
 std::string truncated(const WordTokenizer& tokenizer, const TaskConfig& config, std::int64_t max_length,
                       const std::string& line) {
-  const Example example = Task(config, tokenizer, max_length).encode(line, "f", 1);
+  const Example example = Task(config, tokenizer, max_length).encode(nlohmann::json::parse(line), "f:1");
   EXPECT_EQ(example.prompt[0], 0);
   return tokenizer.decode(std::span(example.prompt).subspan(1));
 }
@@ -92,7 +94,8 @@ TEST(Task, SecondFieldLosesAfterTheFirst) {
   config.prompt_template = "{a}|{b}|";
   config.verbalizers = {{"0", " x"}, {"1", " y"}};
   const Task task(config, tokenizer, 4);
-  const Example example = task.encode(R"({"a": "1 2 3", "b": " 4 5 6", "label": 0})", "f", 1);
+  const Example example =
+      task.encode(nlohmann::json::parse(R"({"a": "1 2 3", "b": " 4 5 6", "label": 0})"), "f:1");
   EXPECT_LE(example.prompt.size() + 1, 4u);
   EXPECT_EQ(tokenizer.decode(example.prompt), "| 5 6|");
 }
@@ -102,7 +105,7 @@ TEST(Task, ErrorsNameFileLineAndField) {
   const Task task(classification(), tokenizer, 100);
   const auto message = [&](const char* line) {
     try {
-      task.encode(line, "data.jsonl", 12);
+      task.encode(nlohmann::json::parse(line), "data.jsonl:12");
     } catch (const InputError& error) {
       return std::string(error.what());
     }
@@ -115,8 +118,6 @@ TEST(Task, ErrorsNameFileLineAndField) {
   EXPECT_NE(message(R"({"sentence": "x"})").find("label"), std::string::npos);
   EXPECT_NE(message(R"({"sentence": "x", "label": 2})").find("0, 1"), std::string::npos);
   EXPECT_NE(message(R"({"sentence": "x", "label": 1.5})").find("label"), std::string::npos);
-  EXPECT_NE(message("[1]").find("object"), std::string::npos);
-  EXPECT_NE(message("{\"sentence\": \"x\", \"label\": 1").find("data.jsonl:12"), std::string::npos);
 }
 
 TEST(Task, CompletionRecords) {
@@ -125,12 +126,15 @@ TEST(Task, CompletionRecords) {
   config.type = TaskType::completion;
   config.loss = TaskLoss::language_model;
   const Task task(config, tokenizer, 4);
-  const Example example = task.encode(R"({"prompt": "a b c d", "completion": " e f"})", "f", 1);
+  const Example example =
+      task.encode(nlohmann::json::parse(R"({"prompt": "a b c d", "completion": " e f"})"), "f:1");
   EXPECT_EQ(tokenizer.decode(example.prompt), " c d");
   EXPECT_EQ(example.options.size(), 1u);
-  EXPECT_THROW(task.encode(R"({"prompt": "", "completion": " e"})", "f", 1), InputError);  // no start token
-  EXPECT_THROW(task.encode(R"({"prompt": "a", "completion": ""})", "f", 1), InputError);
-  EXPECT_THROW(task.encode(R"({"prompt": "a", "completion": " b c d e f"})", "f", 1), InputError);
+  EXPECT_THROW(task.encode(nlohmann::json::parse(R"({"prompt": "", "completion": " e"})"), "f:1"),
+               InputError);  // no start token
+  EXPECT_THROW(task.encode(nlohmann::json::parse(R"({"prompt": "a", "completion": ""})"), "f:1"), InputError);
+  EXPECT_THROW(task.encode(nlohmann::json::parse(R"({"prompt": "a", "completion": " b c d e f"})"), "f:1"),
+               InputError);
 }
 
 Example example_of(std::vector<std::int32_t> prompt, std::vector<std::vector<std::int32_t>> options,

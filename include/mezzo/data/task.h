@@ -1,6 +1,7 @@
 #pragma once
 // Tasks: how a line of a data file becomes token ids, and how log-probabilities become a loss.
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,10 +29,10 @@ class Task {
   /// own words and the longest option. `tokenizer` must outlive the task.
   Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length);
 
-  /// All lines of a JSON-lines file, each checked. InputError naming file, line and field.
+  /// All records of a data file, each checked. InputError naming file, line and field.
   std::vector<Example> read(const std::string& path) const;
-  /// One line; `path` and `line` say in errors where it stands.
-  Example encode(std::string_view json_line, const std::string& path, std::size_t line) const;
+  /// One record; `where` says in errors where it stands.
+  Example encode(const nlohmann::json& record, const std::string& where) const;
 
   TaskLoss loss() const { return loss_; }
   bool classifies() const { return type_ == TaskType::classification; }

@@ -20,6 +20,12 @@ class Tokenizer {
   /// are recognised either way, as Hugging Face does.
   virtual std::vector<std::int32_t> encode(std::string_view text, bool with_special) const = 0;
 
+  /// The ids of a text that goes on where another ended: without special tokens, and without the space mark
+  /// that some tokenizers put before a text.
+  virtual std::vector<std::int32_t> encode_continuation(std::string_view text) const {
+    return encode(text, false);
+  }
+
   /// The bytes that the ids stand for, nothing added, dropped or cleaned: special tokens are their text, and
   /// ids that cut a character give a part of it. InputError for an id that is not in the vocabulary.
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
