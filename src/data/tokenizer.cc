@@ -59,7 +59,8 @@ class ByteLevelTokenizer final : public Tokenizer {
     return parts_.prefix.empty() ? std::nullopt : std::optional(parts_.prefix.front());
   }
 
-  std::int64_t vocabulary_size() const override { return parts_.vocabulary_size; }
+  std::optional<NamedToken> bos_token() const override { return parts_.bos; }
+  std::optional<NamedToken> eos_token() const override { return parts_.eos; }
 
  private:
   void check(std::span<const std::int32_t> ids) const {
@@ -83,7 +84,18 @@ struct Source {
   Json document;     ///< as transformers reads it beside the other files
   std::string config_file;
   Json config = Json::object();  ///< tokenizer_config.json; empty without one
+  std::optional<std::string> bos{};
+  std::optional<std::string> eos{};
 };
+
+/// The added token with this text.
+std::optional<NamedToken> added_token(const Json& document, const std::optional<std::string>& text) {
+  if (!text) return std::nullopt;
+  for (const Json& entry : document["added_tokens"]) {
+    if (entry["content"] == *text) return NamedToken{entry["id"].get<std::int32_t>(), *text};
+  }
+  return std::nullopt;
+}
 
 Source read_source(const std::string& path) {
   std::error_code ignored;  // what cannot be looked at is reported when it is opened
@@ -103,13 +115,20 @@ Source read_source(const std::string& path) {
   if (!is_directory) return source;
   if (is_there(source.config_file)) {
     source.config = read_json_file(source.config_file);
-    apply_tokenizer_config(JsonCursor(source.config, source.config_file), source.document, source.file);
+    const JsonCursor config(source.config, source.config_file);
+    apply_tokenizer_config(config, source.document, source.file);
+    source.bos = named_token(config, "bos_token");
+    source.eos = named_token(config, "eos_token");
   }
   for (const char* name : {"added_tokens.json", "special_tokens_map.json"}) {
     const std::string file = in_directory(name);
     if (source.config.contains("added_tokens_decoder") || !is_there(file)) continue;
     const Json names = read_json_file(file);
-    check_older_file(JsonCursor(names, file), source.document);
+    const JsonCursor cursor(names, file);
+    check_older_file(cursor, source.document);
+    if (name != std::string_view("special_tokens_map.json")) continue;
+    if (!source.bos) source.bos = named_token(cursor, "bos_token");
+    if (!source.eos) source.eos = named_token(cursor, "eos_token");
   }
   return source;
 }
@@ -127,6 +146,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
   Source source = read_source(path);
   TokenizerParts parts = read_tokenizer_json(source.document, source.file);
   check_start_and_end(JsonCursor(source.config, source.config_file), parts, source.file);
+  parts.bos = added_token(source.document, source.bos);
+  parts.eos = added_token(source.document, source.eos);
   if (hash != nullptr) *hash = hash_of(std::move(source.document));
   return std::make_unique<ByteLevelTokenizer>(std::move(parts), model_vocabulary);
 }

@@ -128,13 +128,12 @@ void add_tokens(const JsonCursor& config, AddedTokenList& tokens) {
     tokens.put(entry_of(entry, /*is_special=*/false));
   }
   for (const std::string_view name : named_tokens) {
-    const JsonCursor token = config[name];
-    if (!token.is_unset()) tokens.add_special(token);
-    const bool has_default = name == "bos_token" || name == "eos_token" || name == "unk_token";
-    if (token.missing() && has_default && is_gpt2(config)) {
-      static const Json fallback = "<|endoftext|>";
+    if (const JsonCursor token = config[name]; !token.is_unset()) {
+      tokens.add_special(token);
+    } else if (const auto fallback = named_token(config, name)) {
+      const Json content = *fallback;
       static const std::string place = "GPT2Tokenizer";
-      tokens.add_special(JsonCursor(fallback, place));
+      tokens.add_special(JsonCursor(content, place));
     }
   }
   // transformers 5 renamed the key.
@@ -218,6 +217,14 @@ void apply_tokenizer_config(const JsonCursor& config, Json& document, const std:
   AddedTokenList tokens(document, file);
   add_tokens(config, tokens);
   set_prefix_space(config, document, file);
+}
+
+std::optional<std::string> named_token(const JsonCursor& names, std::string_view name) {
+  const JsonCursor token = names[name];
+  const bool has_default = name == "bos_token" || name == "eos_token" || name == "unk_token";
+  if (token.missing() && has_default && is_gpt2(names)) return "<|endoftext|>";
+  if (token.is_unset() || content_of(token).empty()) return std::nullopt;
+  return content_of(token);
 }
 
 void check_older_file(const JsonCursor& names, const nlohmann::json& document) {

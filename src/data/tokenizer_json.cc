@@ -312,16 +312,14 @@ TokenizerParts read_tokenizer_json(const Json& document, const std::string& file
   const Json::object_t& vocabulary = read_vocabulary(model);
   std::vector<AddedToken> added_tokens = read_added_tokens(root["added_tokens"], vocabulary);
   auto bytes_of_id = table_of_bytes(vocabulary, added_tokens, root["added_tokens"]);
-  std::int64_t vocabulary_size = 0;
-  for (const auto& [token, id] : vocabulary)
-    vocabulary_size = std::max(vocabulary_size, id.get<std::int64_t>() + 1);
   TokenizerParts parts{.bytes_of_id = std::move(bytes_of_id),
-                       .vocabulary_size = vocabulary_size,
                        .added_tokens = AddedTokens(std::move(added_tokens)),
                        .pre_tokenizer = PreTokenizer(std::move(steps)),
                        .model = read_model(model, vocabulary),
                        .prefix = {},
-                       .suffix = {}};
+                       .suffix = {},
+                       .bos = {},
+                       .eos = {}};
   read_post_processor(root["post_processor"], parts);
   return parts;
 }

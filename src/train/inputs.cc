@@ -12,13 +12,6 @@ namespace mezzo {
 
 namespace {
 
-void check_tokens(const Tokenizer& tokenizer, const Description& description, const std::string& directory) {
-  if (tokenizer.vocabulary_size() > description.vocabulary) {
-    throw InputError("{}: tokenizer.json's vocabulary has ids up to {}, but config.json's vocab_size is {}",
-                     directory, tokenizer.vocabulary_size() - 1, description.vocabulary);
-  }
-}
-
 /// Where the XDG base directory specification puts what can be made again; "" without a home.
 std::string algorithm_store() {
   const auto set = [](const char* name) {
@@ -169,7 +162,6 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);
-  check_tokens(*tokenizer, description, config.model.path);
   if (use == ConfigUse::train) {
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));

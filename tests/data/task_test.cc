@@ -35,7 +35,6 @@ class WordTokenizer final : public Tokenizer {
   std::optional<std::int32_t> start_token() const override {
     return start_ ? std::optional(0) : std::nullopt;
   }
-  std::int64_t vocabulary_size() const override { return 1 << 20; }
 
  private:
   bool start_;

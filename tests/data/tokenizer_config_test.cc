@@ -233,7 +233,6 @@ TEST(Tokenizer, ATokenBeyondTheModelsVocabularyIsAnErrorWhereItStands) {
   model.config({{"pad_token", "<pad>"}});
   const auto tokenizer = load_tokenizer(model.path(), 258);
   EXPECT_EQ(tokenizer->encode("x</s>", false).size(), 2u);
-  EXPECT_EQ(tokenizer->vocabulary_size(), 258);
   EXPECT_THAT(message_of([&] { tokenizer->encode("x<pad>", false); }),
               HasSubstr("the token \"<pad>\" has the id 258, but the model's vocab_size is 258"));
   model.tokenizer()["post_processor"] = {
@@ -241,6 +240,32 @@ TEST(Tokenizer, ATokenBeyondTheModelsVocabularyIsAnErrorWhereItStands) {
   model.write_tokenizer();
   EXPECT_THAT(message_of([&] { load_tokenizer(model.path(), 257); }),
               HasSubstr("the token \"</s>\" has the id 257"));
+}
+
+TEST(Tokenizer, IdsBeyondTheModelsVocabularyAreAnErrorOnlyWhereATextUsesThem) {
+  Directory model;
+  const auto tokenizer = load_tokenizer(model.path(), 100);  // of 258
+  EXPECT_EQ(tokenizer->encode("0", false).size(), 1u);
+  EXPECT_THAT(message_of([&] { tokenizer->encode("0</s>", false); }),
+              HasSubstr("the token \"</s>\" has the id 257, but the model's vocab_size is 100"));
+}
+
+TEST(Tokenizer, StartAndEndAreNamedByTheFilesBesideIt) {
+  Directory model;
+  EXPECT_EQ(load_tokenizer(model.path())->bos_token(), std::nullopt);
+  EXPECT_EQ(load_tokenizer(model.path())->end_token(), std::nullopt);
+  model.config({{"bos_token", token("<s>")}, {"eos_token", "</s>"}});
+  EXPECT_EQ(load_tokenizer(model.path())->bos_token(), (NamedToken{256, "<s>"}));
+  EXPECT_EQ(load_tokenizer(model.path())->eos_token(), (NamedToken{257, "</s>"}));
+  EXPECT_EQ(load_tokenizer(model.path())->end_token(), 257);
+  EXPECT_EQ(load_tokenizer(model.path() + "/tokenizer.json")->end_token(), std::nullopt);
+  model.config({{"eos_token", "<new>"}});
+  EXPECT_EQ(load_tokenizer(model.path())->end_token(), 258);
+  model.config({{"tokenizer_class", "GPT2Tokenizer"}});
+  EXPECT_EQ(load_tokenizer(model.path())->eos_token(), (NamedToken{258, "<|endoftext|>"}));
+  model.config({{"eos_token", nullptr}});
+  model.write("special_tokens_map.json", {{"eos_token", "</s>"}});
+  EXPECT_EQ(load_tokenizer(model.path())->end_token(), 257);
 }
 
 // ---- hash ---------------------------------------------------------------------------------------------

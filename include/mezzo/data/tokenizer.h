@@ -10,6 +10,13 @@
 
 namespace mezzo {
 
+/// A token that plays a part: its id and its text.
+struct NamedToken {
+  std::int32_t id;
+  std::string text;
+  bool operator==(const NamedToken&) const = default;
+};
+
 /// A model's tokenizer. Immutable: one may serve several threads.
 class Tokenizer {
  public:
@@ -33,8 +40,17 @@ class Tokenizer {
   /// The token that the post-processor puts first, if it puts one there.
   virtual std::optional<std::int32_t> start_token() const = 0;
 
-  /// One more than the largest id, added tokens apart.
-  virtual std::int64_t vocabulary_size() const = 0;
+  /// The tokens that tokenizer_config.json, or an older special_tokens_map.json, calls bos_token and
+  /// eos_token: what chat templates know by these names. Nothing where no file beside the tokenizer names
+  /// one.
+  virtual std::optional<NamedToken> bos_token() const { return std::nullopt; }
+  virtual std::optional<NamedToken> eos_token() const { return std::nullopt; }
+
+  /// The id of eos_token().
+  std::optional<std::int32_t> end_token() const {
+    const std::optional<NamedToken> token = eos_token();
+    return token ? std::optional(token->id) : std::nullopt;
+  }
 };
 
 /// Reads a model's directory: its tokenizer.json, with what tokenizer_config.json adds to it

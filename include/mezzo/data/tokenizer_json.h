@@ -9,6 +9,7 @@
 #include "mezzo/data/added_tokens.h"
 #include "mezzo/data/byte_pair_encoding.h"
 #include "mezzo/data/pre_tokenizer.h"
+#include "mezzo/data/tokenizer.h"
 
 namespace mezzo {
 
@@ -18,12 +19,13 @@ inline constexpr std::int32_t max_token_id = (1 << 24) - 1;
 /// What a tokenizer.json amounts to.
 struct TokenizerParts {
   std::vector<std::optional<std::string>> bytes_of_id;  ///< nothing where an id is not used
-  std::int64_t vocabulary_size = 0;                     ///< added tokens apart
   AddedTokens added_tokens;
   PreTokenizer pre_tokenizer;
   BytePairEncoding model;
   std::vector<std::int32_t> prefix;  ///< the post-processor's tokens before a text ...
   std::vector<std::int32_t> suffix;  ///< ... and behind it
+  std::optional<NamedToken> bos;     ///< as the files beside it name them
+  std::optional<NamedToken> eos;
 };
 
 /// Reads `document`, which stands in `file`. InputError, naming file and field, for what this version does
