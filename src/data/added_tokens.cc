@@ -30,9 +30,17 @@ std::size_t white_space_at_start(std::string_view text) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(std::vector<AddedToken> tokens) {
-  std::sort(tokens.begin(), tokens.end(),
-            [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
+std::string sought_text(const AddedToken& token, const Normalizer& normalizer) {
+  if (!token.normalized) return token.content;
+  auto start = PieceStart::text;
+  return normalizer.normalize(token.content, start);
+}
+
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens, Normalizer normalizer)
+    : normalizer_(std::move(normalizer)) {
+  for (AddedToken& token : tokens) token.content = sought_text(token, normalizer_);
+  std::erase_if(tokens, [](const AddedToken& token) { return token.content.empty(); });
+  std::ranges::stable_sort(tokens, {}, &AddedToken::content);
   for (AddedToken& token : tokens) {
     // Hugging Face asks Rust's regular expressions here, whose \w is that of Unicode's UTS 18, annex C.
     // Oniguruma's has no joiners and some numerals.
@@ -73,9 +81,11 @@ bool AddedTokens::touches_word(std::string_view before, std::string_view after) 
          (!after.empty() && is_word(after.substr(0, first_code_point(after).size)));
 }
 
-void AddedTokens::split(const Pass& pass, std::string_view text,
-                        const std::function<void(std::string_view)>& on_text,
-                        const std::function<void(std::int32_t)>& on_token) const {
+void AddedTokens::split(const Pass& pass, std::string_view text, PieceStart start, const OnText& on_text,
+                        const OnToken& on_token) const {
+  const auto give = [&](std::size_t begin, std::size_t end) {
+    if (begin < end) on_text(text.substr(begin, end - begin), begin == 0 ? start : PieceStart::middle);
+  };
   std::size_t taken = 0;  // the text up to here is given away
   std::size_t space_end =
       0;  // end of the last run of white space that rstrip went over: a run is walked once
@@ -94,17 +104,22 @@ void AddedTokens::split(const Pass& pass, std::string_view text,
       if (end >= space_end) space_end = end + white_space_at_start(text.substr(end));
       end = space_end;
     }
-    if (taken < begin) on_text(text.substr(taken, begin - taken));
+    give(taken, begin);
     on_token(token->id);
     taken = end;
   }
-  if (taken < text.size()) on_text(text.substr(taken));
+  give(taken, text.size());
 }
 
-void AddedTokens::split(std::string_view text, const std::function<void(std::string_view)>& on_text,
-                        const std::function<void(std::int32_t)>& on_token) const {
+void AddedTokens::split(std::string_view text, PieceStart start, const OnText& on_text,
+                        const OnToken& on_token) const {
   split(
-      verbatim_, text, [&](std::string_view piece) { split(normalized_, piece, on_text, on_token); },
+      verbatim_, text, start,
+      [&](std::string_view piece, PieceStart place) {
+        if (normalizer_.empty()) return split(normalized_, piece, place, on_text, on_token);
+        const std::string normal = normalizer_.normalize(piece, place);
+        split(normalized_, normal, place, on_text, on_token);
+      },
       on_token);
 }
 

@@ -45,6 +45,14 @@ Pattern::Pattern(std::string_view source, std::string where)
 Pattern Pattern::literal(std::string_view text, std::string where) {
   return Pattern(std::make_unique<Compiled>(text, ONIG_SYNTAX_ASIS, std::move(where)));
 }
+Pattern Pattern::read(const JsonCursor& field) {
+  const JsonCursor regex = field["Regex"];
+  const JsonCursor text = field["String"];
+  if (regex.is_unset() == text.is_unset()) field.fail("either Regex or String in it");
+  const JsonCursor& source = regex.is_unset() ? text : regex;
+  if (source.text().empty()) source.fail("a pattern that is not empty");
+  return regex.is_unset() ? literal(source.text(), source.where()) : Pattern(source.text(), source.where());
+}
 Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
@@ -102,6 +110,16 @@ bool PatternSearch::next() {
     return true;
   }
   return false;
+}
+
+std::string replace(const Pattern& pattern, std::string_view text, std::string_view content) {
+  std::string replaced;
+  std::size_t end = 0;
+  for (PatternSearch search(pattern, text); search.next(); end = search.end()) {
+    replaced += text.substr(end, search.begin() - end);
+    replaced += content;
+  }
+  return replaced += text.substr(end);
 }
 
 }  // namespace mezzo

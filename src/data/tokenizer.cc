@@ -18,64 +18,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-class ByteLevelTokenizer final : public Tokenizer {
- public:
-  ByteLevelTokenizer(TokenizerParts parts, std::optional<std::int64_t> model_vocabulary)
-      : parts_(std::move(parts)), model_vocabulary_(model_vocabulary) {
-    check(parts_.prefix);
-    check(parts_.suffix);
-  }
-
-  std::vector<std::int32_t> encode(std::string_view text, bool with_special) const override {
-    if (const auto bad = find_invalid_utf8(text)) {
-      throw InputError("the text is not valid UTF-8 at byte {} (0x{:02X})", *bad,
-                       static_cast<unsigned char>(text[*bad]));
-    }
-    std::vector<std::int32_t> ids;
-    if (with_special) ids = parts_.prefix;
-    BytePairEncoding::Workspace workspace;
-    const auto encode_piece = [&](std::string_view piece) { parts_.model.encode(piece, workspace, ids); };
-    parts_.added_tokens.split(
-        text, [&](std::string_view plain) { parts_.pre_tokenizer.split(plain, encode_piece); },
-        [&](std::int32_t id) { ids.push_back(id); });
-    check(ids);
-    if (with_special) ids.insert(ids.end(), parts_.suffix.begin(), parts_.suffix.end());
-    return ids;
-  }
-
-  std::string decode(std::span<const std::int32_t> ids) const override {
-    std::string bytes;
-    for (const std::int32_t id : ids) {
-      const auto& table = parts_.bytes_of_id;
-      if (id < 0 || static_cast<std::size_t>(id) >= table.size() || !table[static_cast<std::size_t>(id)]) {
-        throw InputError("the id {} is not in the vocabulary, whose ids end at {}", id, table.size() - 1);
-      }
-      bytes += *table[static_cast<std::size_t>(id)];
-    }
-    return bytes;
-  }
-
-  std::optional<std::int32_t> start_token() const override {
-    return parts_.prefix.empty() ? std::nullopt : std::optional(parts_.prefix.front());
-  }
-
-  std::optional<NamedToken> bos_token() const override { return parts_.bos; }
-  std::optional<NamedToken> eos_token() const override { return parts_.eos; }
-
- private:
-  void check(std::span<const std::int32_t> ids) const {
-    if (!model_vocabulary_) return;
-    for (const std::int32_t id : ids) {
-      if (id < *model_vocabulary_) continue;
-      throw InputError("the token {} has the id {}, but the model's vocab_size is {}",
-                       quote(*parts_.bytes_of_id[static_cast<std::size_t>(id)]), id, *model_vocabulary_);
-    }
-  }
-
-  TokenizerParts parts_;
-  std::optional<std::int64_t> model_vocabulary_;
-};
-
 namespace fs = std::filesystem;
 
 /// The files of a tokenizer, read and put together.
@@ -144,12 +86,12 @@ std::string hash_of(Json document) {
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path,
                                           std::optional<std::int64_t> model_vocabulary, std::string* hash) {
   Source source = read_source(path);
-  TokenizerParts parts = read_tokenizer_json(source.document, source.file);
+  PipelineParts parts = read_tokenizer_json(source.document, source.file);
   check_start_and_end(JsonCursor(source.config, source.config_file), parts, source.file);
   parts.bos = added_token(source.document, source.bos);
   parts.eos = added_token(source.document, source.eos);
   if (hash != nullptr) *hash = hash_of(std::move(source.document));
-  return std::make_unique<ByteLevelTokenizer>(std::move(parts), model_vocabulary);
+  return std::make_unique<PipelineTokenizer>(std::move(parts), model_vocabulary);
 }
 
 std::string tokenizer_hash(const std::string& path) { return hash_of(read_source(path).document); }

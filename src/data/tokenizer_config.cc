@@ -51,12 +51,10 @@ Json entry_of(const JsonCursor& token, bool is_special) {
 /// reader checks all of them behind.
 class AddedTokenList {
  public:
-  AddedTokenList(Json& document, const std::string& file) {
+  AddedTokenList(Json& document, const std::string& file)
+      : vocabulary_(Vocabulary::read(JsonCursor(document, file)["model"])) {
     const JsonCursor root(document, file);
-    const JsonCursor vocabulary = root["model"]["vocab"];
-    if (!vocabulary.is_object()) vocabulary.fail("an object of tokens and their ids");
-    vocabulary_ = &vocabulary.value();
-    next_id_ = static_cast<std::int64_t>(vocabulary_->size());
+    next_id_ = static_cast<std::int64_t>(vocabulary_.ids().size());
     Json& entries = document["added_tokens"];
     if (entries.is_null()) entries = Json::array();
     entries_ = &entries;
@@ -72,8 +70,8 @@ class AddedTokenList {
     if (const auto added = index_.find(content); added != index_.end()) {
       return (*entries_)[added->second]["id"].get<std::int64_t>();
     }
-    const auto known = vocabulary_->find(content);
-    return known != vocabulary_->end() && known->is_number_integer() ? known->get<std::int64_t>() : next_id_;
+    const auto known = vocabulary_.find(content);
+    return known ? *known : next_id_;
   }
   /// Adds a token, or sets the flags of one that is there.
   void put(Json entry) {
@@ -94,7 +92,7 @@ class AddedTokenList {
   }
 
  private:
-  const Json* vocabulary_ = nullptr;
+  Vocabulary vocabulary_;
   Json* entries_ = nullptr;
   std::unordered_map<std::string, std::size_t> index_;  ///< into entries_, by content
   std::int64_t next_id_ = 0;
@@ -255,9 +253,10 @@ void check_older_file(const JsonCursor& names, const nlohmann::json& document) {
   }
 }
 
-void check_start_and_end(const JsonCursor& config, const TokenizerParts& parts, const std::string& file) {
+void check_start_and_end(const JsonCursor& config, const PipelineParts& parts, const std::string& file) {
   const auto content = [&](const std::vector<std::int32_t>& ids, auto which) {
-    return ids.empty() ? std::nullopt : parts.bytes_of_id[static_cast<std::size_t>(which(ids))];
+    return ids.empty() ? std::nullopt
+                       : std::optional(parts.tokens[static_cast<std::size_t>(which(ids))]->text);
   };
   const auto first = [](const auto& ids) { return ids.front(); };
   const auto last = [](const auto& ids) { return ids.back(); };

@@ -17,9 +17,22 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
+struct Token {
+  std::string bytes;
+  std::int32_t id;
+};
+
+BytePairEncoding encoding_of(const std::vector<Token>& tokens,
+                             const std::vector<BytePairEncoding::Merge>& merges,
+                             BytePairEncoding::Options options = {}) {
+  Vocabulary::Ids ids;
+  for (const Token& token : tokens) ids.emplace(token.bytes, token.id);
+  return {Vocabulary(std::move(ids), "here"), merges, std::move(options)};
+}
+
 /// Tokens of the first letters, and random merges of whatever there is to at most `longest` bytes.
 struct Model {
-  std::vector<BytePairEncoding::Token> tokens;
+  std::vector<Token> tokens;
   std::vector<BytePairEncoding::Merge> merges;
 
   Model(std::uint32_t seed, std::size_t count, std::size_t letters = 8,
@@ -66,7 +79,7 @@ TEST(BytePairEncoding, FollowsTheDefinition) {
   BytePairEncoding::Workspace workspace;
   for (std::uint32_t seed = 0; seed < 60; ++seed) {
     const Model model(seed, 1 + 3 * seed);
-    const BytePairEncoding encoding(model.tokens, model.merges, false, "here");
+    const BytePairEncoding encoding = encoding_of(model.tokens, model.merges);
     for (const std::size_t size : {0, 1, 2, 3, 7, 31, 33, 257}) {
       std::string piece(size, 'a');
       for (char& c : piece) c = static_cast<char>('a' + random() % (1 + seed % 8));
@@ -85,7 +98,7 @@ TEST(BytePairEncoding, PairsThatAreGoneDoNotMergeTheirSuccessors) {
   for (std::uint32_t seed = 0; seed < 400; ++seed) {
     const std::size_t letters = 1 + seed % 4;
     const Model model(seed, 2 + random() % 40, letters, 5);
-    const BytePairEncoding encoding(model.tokens, model.merges, false, "here");
+    const BytePairEncoding encoding = encoding_of(model.tokens, model.merges);
     for (int text = 0; text < 50; ++text) {
       std::string piece(2 + random() % 30, 'a');
       for (char& c : piece) c = static_cast<char>('a' + random() % letters);
@@ -99,13 +112,13 @@ TEST(BytePairEncoding, PairsThatAreGoneDoNotMergeTheirSuccessors) {
 TEST(BytePairEncoding, StepsGrowLinearly) {
   // aa, aaaa, aaaaaaaa, ...: at most one entry a pair of bytes, and two for each of at most n - 1 merges.
   for (const std::size_t size : {1'000u, 1'000'000u}) {
-    std::vector<BytePairEncoding::Token> tokens = {{"a", 0}};
+    std::vector<Token> tokens = {{"a", 0}};
     std::vector<BytePairEncoding::Merge> merges;
     for (std::int32_t i = 0; i < 12; ++i) {
       tokens.push_back({tokens.back().bytes + tokens.back().bytes, i + 1});
       merges.push_back({i, i, i + 1});
     }
-    const BytePairEncoding encoding(tokens, merges, false, "here");
+    const BytePairEncoding encoding = encoding_of(tokens, merges);
     BytePairEncoding::Workspace workspace;
     Ids ids;
     encoding.encode(std::string(size, 'a'), workspace, ids);
@@ -116,11 +129,11 @@ TEST(BytePairEncoding, StepsGrowLinearly) {
 }
 
 TEST(BytePairEncoding, AWholePieceCountsBeforeMergesOnlyWhenAsked) {
-  const std::vector<BytePairEncoding::Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"aba", 3}};
+  const std::vector<Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"aba", 3}};
   const std::vector<BytePairEncoding::Merge> merges = {{0, 1, 2}};
   BytePairEncoding::Workspace workspace;
   for (const bool ignore_merges : {false, true}) {
-    const BytePairEncoding encoding(tokens, merges, ignore_merges, "here");
+    const BytePairEncoding encoding = encoding_of(tokens, merges, {.ignore_merges = ignore_merges});
     Ids ids;
     encoding.encode("aba", workspace, ids);
     EXPECT_EQ(ids, ignore_merges ? Ids{3} : (Ids{2, 0}));
@@ -130,8 +143,8 @@ TEST(BytePairEncoding, AWholePieceCountsBeforeMergesOnlyWhenAsked) {
 }
 
 TEST(BytePairEncoding, TheLaterOfTwoMergesOfAPairCounts) {
-  const std::vector<BytePairEncoding::Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"bb", 3}};
-  const BytePairEncoding encoding(tokens, {{0, 1, 2}, {1, 1, 3}, {0, 1, 2}}, false, "here");
+  const std::vector<Token> tokens = {{"a", 0}, {"b", 1}, {"ab", 2}, {"bb", 3}};
+  const BytePairEncoding encoding = encoding_of(tokens, {{0, 1, 2}, {1, 1, 3}, {0, 1, 2}});
   BytePairEncoding::Workspace workspace;
   Ids ids;
   encoding.encode("abb", workspace, ids);

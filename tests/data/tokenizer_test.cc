@@ -211,7 +211,7 @@ TEST(Tokenizer, AByteWithoutATokenIsAnErrorOnlyWhereItStands) {
   const auto tokenizer = tokenizer_of(document);
   EXPECT_EQ(tokenizer->encode("xy", false).size(), 2u);
   EXPECT_THAT(message_of([&] { tokenizer->encode("xyz", false); }),
-              AllOf(HasSubstr("tokenizer.json: model.vocab"), HasSubstr("0x7A")));
+              AllOf(HasSubstr("tokenizer.json: model.vocab"), HasSubstr("character \"z\" (U+007A)")));
 }
 
 // ---- what is refused ----------------------------------------------------------------------------------
@@ -228,12 +228,20 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
         << pointer << value;
   };
   refuses("/version", "2.0", "version is \"2.0\"");
-  refuses("/normalizer", {{"type", "NFC"}}, "normalizer is of the type \"NFC\", which is not served");
-  refuses("/model/type", "Unigram", "model.type is \"Unigram\"");
-  refuses("/model/byte_fallback", true, "model.byte_fallback is true");
+  refuses("/normalizer", {{"type", "Nmt"}}, "normalizer is of the type \"Nmt\", which is not served");
+  refuses("/normalizer", {{"type", "Precompiled"}, {"precompiled_charsmap", "AAA"}},
+          "has 2 bytes and no trie");
+  refuses("/normalizer", {{"type", "Precompiled"}, {"precompiled_charsmap", "CAAAAA"}},
+          "precompiled_charsmap: the trie has 8 bytes; expected a multiple of 4 up to 0");
+  refuses("/normalizer", {{"type", "Precompiled"}, {"precompiled_charsmap", "*"}}, "is not in base64 code");
+  refuses("/normalizer", {{"type", "Strip"}, {"strip_left", true}}, "normalizer.strip_right is missing");
+  refuses("/normalizer", {{"type", "Replace"}, {"pattern", {{"String", ""}}}, {"content", "x"}},
+          "normalizer.pattern.String is \"\"");
+  refuses("/model/type", "WordLevel", "model.type is \"WordLevel\"");
+  refuses("/model/type", "Unigram", "model.vocab is an object");
+  refuses("/model/type", "WordPiece", "model.unk_token is null");
+  refuses("/model/byte_fallback", 1, "model.byte_fallback is 1");
   refuses("/model/dropout", 0.1, "model.dropout is 0.1");
-  refuses("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix is \"##\"");
-  refuses("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix is \"</w>\"");
   refuses("/model/ignore_merges", 1, "model.ignore_merges is 1");
   refuses("/model/vocab", Json::array(), "model.vocab is a list of 0");
   refuses("/model/vocab/a", "0", "model.vocab, token \"a\": the id is \"0\"");
@@ -246,14 +254,16 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
   refuses("/model/merges", Json::array({{"a", "b", "c"}}), "model.merges[0] is no merge");
   refuses("/model/merges", Json::array({{"a", "zz"}}), "model.merges[0] needs the token \"zz\"");
   refuses("/model/merges", Json::array({{"z", "q"}}), "model.merges[0] needs the token \"zq\"");
-  refuses("/pre_tokenizer", nullptr, "pre_tokenizer is null");
-  refuses("/pre_tokenizer", {{"type", "Metaspace"}}, "pre_tokenizer is of the type \"Metaspace\"");
-  refuses("/pre_tokenizer", {{"type", "Digits"}, {"individual_digits", true}},
-          "pre_tokenizer is of the type \"Digits\"");
+  refuses("/pre_tokenizer", {{"type", "UnicodeScripts"}}, "pre_tokenizer is of the type \"UnicodeScripts\"");
+  refuses("/pre_tokenizer", {{"type", "Metaspace"}}, "pre_tokenizer.replacement is missing");
+  refuses("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "last"}},
+          "pre_tokenizer.prepend_scheme is \"last\"");
+  refuses(
+      "/pre_tokenizer",
+      {{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "first"}, {"add_prefix_space", false}},
+      "pre_tokenizer.add_prefix_space is false");
   refuses("/pre_tokenizer/add_prefix_space", nullptr, "pre_tokenizer.add_prefix_space is null");
   const Json byte_level = small_document()["pre_tokenizer"];
-  refuses("/pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {byte_level, byte_level}}},
-          "pre_tokenizer.pretokenizers[1] is of the type \"ByteLevel\"");
   const auto split = [&](const Json& pattern, const char* behavior) {
     return Json{
         {"type", "Sequence"},
@@ -267,16 +277,19 @@ TEST(Tokenizer, RefusesByNameWhatIsNotServed) {
           "pretokenizers[0].pattern.Regex: the pattern does not compile: end pattern with unmatched");
   refuses("/pre_tokenizer", split({{"String", ""}}, "Isolated"), "pattern.String is \"\"");
   Json many = split({{"Regex", "a"}}, "Isolated");
-  many["pretokenizers"].insert(many["pretokenizers"].begin(), 64, many["pretokenizers"][0]);
+  many["pretokenizers"].insert(many["pretokenizers"].begin(), 63, many["pretokenizers"][0]);
   refuses("/pre_tokenizer", many, "pre_tokenizer has 65 steps");
   refuses("/decoder", nullptr, "decoder is null");
-  refuses("/decoder", {{"type", "Metaspace"}}, "decoder is of the type \"Metaspace\"");
+  refuses("/decoder", {{"type", "CTC"}}, "decoder is of the type \"CTC\"");
+  refuses("/decoder", {{"type", "Metaspace"}}, "decoder.replacement is missing");
+  refuses("/decoder", {{"type", "Strip"}, {"content", " "}, {"start", -1}, {"stop", 0}},
+          "decoder.start is -1");
   refuses("/post_processor", {{"type", "Truncation"}}, "post_processor is of the type \"Truncation\"");
   refuses("/post_processor", {{"type", "RobertaProcessing"}}, "post_processor.cls is missing");
   refuses("/post_processor", {{"type", "BertProcessing"}, {"cls", {"a", 0}}, {"sep", {"x", 99999}}},
           "post_processor.sep[1] is 99999");
-  refuses("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}}}},
-          "normalizer.normalizers[0] is of the type \"NFC\"");
+  refuses("/normalizer", {{"type", "Sequence"}, {"normalizers", {{{"type", "Nmt"}}}}},
+          "normalizer.normalizers[0] is of the type \"Nmt\"");
   const auto processing = [](const Json& single) {
     const Json bos = {{"id", "x"}, {"ids", {3}}, {"tokens", {"x"}}};
     const Json far = {{"id", "y"}, {"ids", {99999}}, {"tokens", {"y"}}};
@@ -328,13 +341,17 @@ TEST(Tokenizer, RefusesAddedTokensThatHuggingFaceWouldReadInAnotherWay) {
   EXPECT_THAT(with(Json::array({unmarked})), HasSubstr("added_tokens[0].lstrip is missing"));
 }
 
-TEST(Tokenizer, AnUnknownTokenMattersOnlyWhereSomethingCanBeUnknown) {
+TEST(Tokenizer, AnUnknownTokenStandsForWhatHasNone) {
   Json document = small_document();
-  document["model"]["unk_token"] = "a";
-  document["model"]["fuse_unk"] = true;
-  EXPECT_EQ(refusal_of(document), "nothing");
   document["model"]["vocab"].erase("z");
-  EXPECT_THAT(refusal_of(document), AllOf(HasSubstr("model.unk_token is \"a\""), HasSubstr("0x7A")));
+  const auto ids = [&](const char* text) { return tokenizer_of(document)->encode(text, false); };
+  EXPECT_THROW(ids("zz"), InputError);
+  document["model"]["unk_token"] = "<none>";  // which the vocabulary has not
+  EXPECT_THROW(ids("zz"), InputError);
+  document["model"]["unk_token"] = "a";
+  EXPECT_EQ(ids("zz"), ids("aa"));
+  document["model"]["fuse_unk"] = true;
+  EXPECT_EQ(ids("zz"), ids("a"));
 }
 
 TEST(Tokenizer, BrokenJsonIsNamedWithItsPlace) {
@@ -365,9 +382,11 @@ TEST(AddedTokens, WalkOverARunOfWhiteSpaceOnce) {
   newline.content = "\n";
   newline.lstrip = newline.rstrip = true;
   std::size_t count = 0;
-  AddedTokens({newline}).split(
-      std::string(1 << 20, '\n'), [](std::string_view) { FAIL() << "nothing is left of the text"; },
-      [&](std::int32_t) { ++count; });
+  AddedTokens({newline}, Normalizer())
+      .split(
+          std::string(1 << 20, '\n'), PieceStart::text,
+          [](std::string_view, PieceStart) { FAIL() << "nothing is left of the text"; },
+          [&](std::int32_t) { ++count; });
   EXPECT_EQ(count, std::size_t{1} << 20);
 }
 
@@ -376,11 +395,12 @@ TEST(AddedTokens, AWordCharacterIsWhatRustTakesForOne) {
   mask.id = 7;
   mask.content = "<mask>";
   mask.single_word = true;
-  const AddedTokens tokens({mask});
+  const AddedTokens tokens({mask}, Normalizer());
   const auto found_behind = [&](const std::string& before) {
     bool found = false;
     tokens.split(
-        before + "<mask>", [](std::string_view) {}, [&](std::int32_t) { found = true; });
+        before + "<mask>", PieceStart::text, [](std::string_view, PieceStart) {},
+        [&](std::int32_t) { found = true; });
     return found;
   };
   for (const char* other : {"-", " ", "\u00B2", "\u00BD", "\u2460"})

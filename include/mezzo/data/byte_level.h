@@ -12,4 +12,7 @@ namespace mezzo {
 /// is not in the alphabet.
 std::optional<std::string> byte_level_bytes(std::string_view token);
 
+/// The other way: the characters that stand for `bytes`.
+std::string byte_level_text(std::string_view bytes);
+
 }  // namespace mezzo

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "mezzo/io/json_cursor.h"
+
 namespace mezzo {
 
 /// The name and version of the library that runs patterns, such as "Oniguruma 6.9.8".
@@ -20,6 +22,8 @@ class Pattern {
   Pattern(std::string_view source, std::string where);
   /// Matches `text` as it stands.
   static Pattern literal(std::string_view text, std::string where);
+  /// What stands at `field` of a tokenizer.json: {"Regex": ...} or {"String": ...}.
+  static Pattern read(const JsonCursor& field);
   Pattern(Pattern&&) noexcept;
   Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();
@@ -54,5 +58,8 @@ class PatternSearch {
   std::size_t end_ = 0;
   bool matched_ = false;  ///< whether there was a match before, ending at end_
 };
+
+/// `text` with all matches of the pattern replaced.
+std::string replace(const Pattern& pattern, std::string_view text, std::string_view content);
 
 }  // namespace mezzo

@@ -1,18 +1,23 @@
 #pragma once
-// Pre-tokenizers: how a text is cut before byte-pair encoding merges within the pieces, and never across
-// them.
-#include <cstddef>
+// Pre-tokenizers: how a text is cut before the model encodes each piece by itself.
 #include <functional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "mezzo/data/pattern.h"
+#include "mezzo/data/piece.h"
+#include "mezzo/io/json_cursor.h"
 
 namespace mezzo {
 
 /// Puts a space before a piece that does not start with one.
 struct PrefixSpace {};
+
+/// Writes each byte as a character of the byte-level alphabet (byte_level.h).
+struct ByteAlphabet {};
 
 /// Cuts at the matches of a pattern.
 struct Split {
@@ -29,19 +34,34 @@ struct Split {
   bool invert = false;
 };
 
-/// Steps that each cut all pieces of the step before.
+/// SentencePiece's space mark: spaces become marks.
+struct Metaspace {
+  enum class Prepend {
+    always,  ///< a mark before each piece without one
+    first,   ///< before the one where the text begins
+    never,
+  };
+  std::string mark;
+  Prepend prepend = Prepend::always;
+  bool split = true;  ///< every mark starts a piece
+};
+
+/// Steps that each cut all pieces of the step before. Without steps the text is one piece.
 class PreTokenizer {
  public:
-  using Step = std::variant<PrefixSpace, Split>;
+  using Step = std::variant<PrefixSpace, ByteAlphabet, Split, Metaspace>;
   using Sink = std::function<void(std::string_view)>;
 
   explicit PreTokenizer(std::vector<Step> steps) : steps_(std::move(steps)) {}
+  /// What stands at `pre_tokenizer` of a tokenizer.json. InputError for what is not served.
+  static PreTokenizer read(const JsonCursor& field);
 
   /// Gives the pieces of `text` (valid UTF-8) to `sink` in order. None is empty, and none outlives the call.
-  void split(std::string_view text, const Sink& sink) const { run(0, text, sink); }
+  /// Nothing is put before the piece where a continuation begins.
+  void split(std::string_view text, PieceStart start, const Sink& sink) const { run(0, text, start, sink); }
 
  private:
-  void run(std::size_t step, std::string_view piece, const Sink& sink) const;
+  void run(std::size_t step, std::string_view piece, PieceStart start, const Sink& sink) const;
 
   std::vector<Step> steps_;
 };

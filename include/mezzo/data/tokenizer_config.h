@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "mezzo/data/tokenizer_json.h"
+#include "mezzo/data/pipeline.h"
 #include "mezzo/io/json_cursor.h"
 
 namespace mezzo {
@@ -27,6 +27,6 @@ std::optional<std::string> named_token(const JsonCursor& names, std::string_view
 
 /// InputError where `config` says of the start or end token another thing than the post-processor in `file`
 /// does, out of which `parts` were read.
-void check_start_and_end(const JsonCursor& config, const TokenizerParts& parts, const std::string& file);
+void check_start_and_end(const JsonCursor& config, const PipelineParts& parts, const std::string& file);
 
 }  // namespace mezzo
