@@ -39,7 +39,7 @@ VerbAction add_tokenize(CLI::App& verb) {
     bool special = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("model", arguments->model, "model folder, or a tokenizer.json")->required();
+  verb.add_option("model", arguments->model, "model folder, tokenizer.json or tokenizer.model")->required();
   auto* decode = verb.add_flag("--decode", arguments->decode, "ids to text, raw bytes");
   verb.add_flag("--special", arguments->special, "add the post-processor's tokens")->excludes(decode);
   verb.footer("Example: printf 'a fine film' | mezzo tokenize configs/quickstart/llama2m --special");

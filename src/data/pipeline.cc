@@ -23,9 +23,14 @@ void PipelineTokenizer::append(std::string_view text, PieceStart start,
   }
   std::visit(
       [&](const auto& model) {
-        typename std::decay_t<decltype(model)>::Workspace workspace;
-        const PreTokenizer::Sink encode = [&](std::string_view piece) {
-          model.encode(piece, workspace, ids);
+        using Model = std::decay_t<decltype(model)>;
+        typename Model::Workspace workspace;
+        const PreTokenizer::Sink encode = [&](std::string_view piece, [[maybe_unused]] PieceStart place) {
+          if constexpr (std::is_same_v<Model, SentencePieceModel>) {
+            model.encode(piece, place, workspace, ids);
+          } else {
+            model.encode(piece, workspace, ids);
+          }
         };
         parts_.added_tokens.split(
             text, start,

@@ -203,7 +203,7 @@ PreTokenizer PreTokenizer::read(const JsonCursor& field) {
 }
 
 void PreTokenizer::run(std::size_t step, std::string_view piece, PieceStart start, const Sink& sink) const {
-  if (step == steps_.size()) return sink(piece);
+  if (step == steps_.size()) return sink(piece, start);
   const PieceSink next = [&](std::string_view part, bool is_first) {
     run(step + 1, part, is_first ? start : PieceStart::middle, sink);
   };

@@ -148,13 +148,14 @@ bool read_post_processor(const JsonCursor& field, PipelineParts& parts) {
 
 }  // namespace
 
-PipelineParts read_tokenizer_json(const Json& document, const std::string& file) {
+PipelineParts read_tokenizer_json(const Json& document, const std::string& file,
+                                  std::optional<SentencePieceModel> sentencepiece) {
   const JsonCursor root(document, file);
   if (const JsonCursor version = root["version"]; !version.is_unset() && version.text() != "1.0") {
     version.refuse("\"1.0\"");
   }
   const JsonCursor model = root["model"];
-  const std::string type = read_model_type(model);
+  const std::string type = sentencepiece ? "" : read_model_type(model);
   Normalizer normalizer = Normalizer::read(root["normalizer"]);
   PreTokenizer pre_tokenizer = PreTokenizer::read(root["pre_tokenizer"]);
   TokenDecoder decoder = TokenDecoder::read(root["decoder"]);
@@ -170,7 +171,8 @@ PipelineParts read_tokenizer_json(const Json& document, const std::string& file)
                       .normalized_tokens = std::move(normalized_tokens),
                       .added_tokens = AddedTokens(std::move(added_tokens), std::move(normalizer)),
                       .pre_tokenizer = std::move(pre_tokenizer),
-                      .model = read_model(model, type, std::move(vocabulary)),
+                      .model = sentencepiece ? TokenModel(std::move(*sentencepiece))
+                                             : read_model(model, type, std::move(vocabulary)),
                       .decoder = std::move(decoder),
                       .prefix = {},
                       .suffix = {}};

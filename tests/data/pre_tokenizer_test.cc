@@ -20,7 +20,8 @@ using testing::HasSubstr;
 
 Pieces pieces_of(const PreTokenizer& pre_tokenizer, std::string_view text) {
   Pieces pieces;
-  pre_tokenizer.split(text, PieceStart::text, [&](std::string_view piece) { pieces.emplace_back(piece); });
+  pre_tokenizer.split(text, PieceStart::text,
+                      [&](std::string_view piece, PieceStart) { pieces.emplace_back(piece); });
   return pieces;
 }
 

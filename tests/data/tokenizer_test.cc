@@ -368,9 +368,7 @@ TEST(Tokenizer, BrokenJsonIsNamedWithItsPlace) {
 TEST(Tokenizer, FindsTheFileInAModelsDirectory) {
   const test::ScratchFolder directory;
   EXPECT_THROW(load_tokenizer(directory.path()), Error);
-  directory.write("tokenizer.model", "");
-  EXPECT_THAT(message_of([&] { load_tokenizer(directory.path()); }),
-              AllOf(HasSubstr("/tokenizer.model: "), HasSubstr("SentencePiece tokenizer is not served yet")));
+  directory.write("tokenizer.model", "not read beside a tokenizer.json");
   directory.write("tokenizer.json", small_document().dump());
   EXPECT_EQ(load_tokenizer(directory.path())->encode("ab", true).size(), 2u);
 }

@@ -11,6 +11,7 @@
 #include "mezzo/data/added_tokens.h"
 #include "mezzo/data/byte_pair_encoding.h"
 #include "mezzo/data/pre_tokenizer.h"
+#include "mezzo/data/sentencepiece_model.h"
 #include "mezzo/data/token_decoder.h"
 #include "mezzo/data/tokenizer.h"
 #include "mezzo/data/unigram.h"
@@ -18,7 +19,7 @@
 
 namespace mezzo {
 
-using TokenModel = std::variant<BytePairEncoding, Unigram, WordPiece>;
+using TokenModel = std::variant<BytePairEncoding, Unigram, WordPiece, SentencePieceModel>;
 
 struct PipelineParts {
   /// The texts of tokens, as the vocabulary writes them, by id; nothing where an id is not used.

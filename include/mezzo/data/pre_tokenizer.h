@@ -50,14 +50,14 @@ struct Metaspace {
 class PreTokenizer {
  public:
   using Step = std::variant<PrefixSpace, ByteAlphabet, Split, Metaspace>;
-  using Sink = std::function<void(std::string_view)>;
+  using Sink = std::function<void(std::string_view, PieceStart)>;
 
   explicit PreTokenizer(std::vector<Step> steps) : steps_(std::move(steps)) {}
   /// What stands at `pre_tokenizer` of a tokenizer.json. InputError for what is not served.
   static PreTokenizer read(const JsonCursor& field);
 
-  /// Gives the pieces of `text` (valid UTF-8) to `sink` in order. None is empty, and none outlives the call.
-  /// Nothing is put before the piece where a continuation begins.
+  /// Gives the pieces of `text` (valid UTF-8) to `sink` in order, and how each begins. None is empty, and
+  /// none outlives the call. Nothing is put before the piece where a continuation begins.
   void split(std::string_view text, PieceStart start, const Sink& sink) const { run(0, text, start, sink); }
 
  private:
