@@ -24,6 +24,8 @@ struct VerbEntry {
   bool shared = false;  ///< the work of all ranks; else of one
 };
 
+VerbAction add_help(CLI::App& verb);
+
 constexpr VerbEntry verbs[] = {
     {"train", "fine-tune a model, or go on with a run", add_train, true},
     {"eval", "accuracy and loss on the validation file", add_eval, true},
@@ -39,7 +41,33 @@ constexpr VerbEntry verbs[] = {
     {"bench", "the benchmark table: steps of models with random weights", add_bench, true},
     {"config-keys", "the configuration reference", add_config_keys},
     {"completion", "shell completion for bash", add_completion},
+    {"help", "what a verb does and takes", add_help},
 };
+
+[[noreturn]] void fail_unknown_verb(const std::string& name) {
+  std::vector<std::string> names;
+  for (const VerbEntry& entry : verbs) names.emplace_back(entry.name);
+  const std::string near = nearest(name, names);
+  throw UsageError("unknown verb '{}'; {}", name,
+                   near.empty() ? "see mezzo --help" : fmt::format("the nearest known verb is '{}'", near));
+}
+
+VerbAction add_help(CLI::App& verb) {
+  auto name = std::make_shared<std::string>();
+  verb.add_option("verb", *name, "the verb (default: a list of all)");
+  verb.footer("Example: mezzo help train");
+  return [name](VerbContext& context) {
+    const CLI::App* about = name->empty() ? &context.app : nullptr;
+    for (const CLI::App* each : context.app.get_subcommands([](const CLI::App*) { return true; })) {
+      if (each->get_name() == *name) about = each;
+    }
+    if (about == nullptr) fail_unknown_verb(*name);
+    // App::help() would be that of the verb that was given: this one.
+    const std::string title = about == &context.app ? "mezzo" : "mezzo " + *name;
+    std::cout << about->get_formatter()->make_help(about, title, CLI::AppFormatMode::Normal);
+    return ExitCode::done;
+  };
+}
 
 /// CLI11's exception as a usage error; help and version are printed and are no error.
 ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank, int argc, char** argv) {
@@ -48,11 +76,7 @@ ExitCode report_parse(CLI::App& app, const CLI::ParseError& error, int rank, int
     return ExitCode::done;
   }
   if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-') {
-    std::vector<std::string> names;
-    for (const VerbEntry& entry : verbs) names.emplace_back(entry.name);
-    const std::string near = nearest(argv[1], names);
-    throw UsageError("unknown verb '{}'; {}", argv[1],
-                     near.empty() ? "see mezzo --help" : fmt::format("the nearest known verb is '{}'", near));
+    fail_unknown_verb(argv[1]);
   }
   const CLI::App* chosen = &app;
   for (const CLI::App* verb : app.get_subcommands()) chosen = verb;
@@ -73,17 +97,22 @@ class CommandLine {
   int argc_;
   char** argv_;
   CLI::App app_{"Fine-tuning of language models with forward passes alone.", "mezzo"};
+  bool quiet_ = false;
+  bool verbose_ = false;
   std::vector<std::pair<CLI::App*, VerbAction>> actions_;
   std::exception_ptr failure_;  // of the parse: help is one too
 };
 
 CommandLine::CommandLine(int argc, char** argv) : argc_(argc), argv_(argv) {
-  app_.set_version_flag("--version", std::string("mezzo ") + MEZZO_VERSION);
+  app_.set_version_flag("-V,--version", std::string("mezzo ") + MEZZO_VERSION);
   app_.require_subcommand(1);
   app_.footer("Each verb has --help with an example. A first run: mezzo train configs/quickstart.yaml");
   for (const VerbEntry& entry : verbs) {
     CLI::App* verb = app_.add_subcommand(entry.name, entry.description);
     actions_.emplace_back(verb, entry.add(*verb));
+    auto* quiet = verb->add_flag("-q,--quiet", quiet_, "of the messages warnings and errors alone");
+    verb->add_flag("-v,--verbose", verbose_, "more messages: each step's times and what is written")
+        ->excludes(quiet);
   }
   try {
     app_.parse(argc, argv);
@@ -110,7 +139,8 @@ Seconds CommandLine::start_timeout() const {
 }
 
 ExitCode CommandLine::run(Exchange& exchange) {
-  Logger log({.rank = exchange.rank(), .host = exchange.host()});
+  const LogLevel level = quiet_ ? LogLevel::warning : verbose_ ? LogLevel::debug : LogLevel::info;
+  Logger log({.rank = exchange.rank(), .host = exchange.host(), .level = level});
   std::optional<ExitCode> printed;
   together(exchange, starting_patience, [&] {
     try {

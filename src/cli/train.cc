@@ -16,6 +16,8 @@ VerbAction add_train(CLI::App& verb) {
   verb.add_option("config", arguments->config, "YAML config")->required();
   verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
   verb.add_flag("--overwrite", arguments->options.overwrite, "replace the run that output_dir holds");
+  verb.add_flag("--show-config", arguments->options.show_config,
+                "print the whole resolved config, not only what differs from the defaults");
   verb.footer("Example: mpirun -np 2 mezzo train configs/quickstart.yaml train.max_steps=100");
   return [arguments](VerbContext& context) {
     Config config;

@@ -242,6 +242,19 @@ std::string to_yaml(const Config& config) {
   return text;
 }
 
+std::vector<IdentityEntry> changed_from_defaults(const Config& config) {
+  const Config fresh;
+  std::vector<IdentityEntry> entries;
+  for (const Key& row : config::table()) {
+    if (!config.written.contains(row.info.name) || !row.is_used_by(config.data.task.type)) continue;
+    // What has to be written has no default, and be it equal to what a fresh Config holds.
+    const bool required = row.info.default_value.starts_with("required");
+    std::string value = row.write(config);
+    if (required || value != row.write(fresh)) entries.push_back({row.info.name, std::move(value)});
+  }
+  return entries;
+}
+
 namespace {
 
 /// The keys of one kind, with their values in `config`.

@@ -36,6 +36,18 @@ std::vector<KeyInfo> config_keys() {
   return keys;
 }
 
+std::vector<std::string> words_of(const KeyInfo& key) {
+  std::vector<std::string> words;
+  std::size_t open = 0;
+  while ((open = key.range.find('`', open)) != std::string::npos) {
+    const std::size_t close = key.range.find('`', open + 1);
+    if (close == std::string::npos) break;
+    words.push_back(key.range.substr(open + 1, close - open - 1));
+    open = close + 1;
+  }
+  return words;
+}
+
 std::string config_reference_markdown() {
   std::string text = R"(# Configuration reference
 

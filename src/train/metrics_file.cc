@@ -38,6 +38,17 @@ std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t s
   return evaluations;
 }
 
+double total_seconds_in(const std::string& path) {
+  double seconds = 0.0;
+  truncate_json_lines(path, [&](const nlohmann::json& line) {
+    for (const char* key : {"seconds", "total_seconds"}) {
+      if (line.contains(key) && line[key].is_number()) seconds = line[key].get<double>();
+    }
+    return true;
+  });
+  return seconds;
+}
+
 void MetricsFile::append(const StepMetrics& metrics) {
   nlohmann::ordered_json line = {{"step", metrics.step},
                                  {"loss", metrics.loss},
@@ -45,6 +56,7 @@ void MetricsFile::append(const StepMetrics& metrics) {
                                  {"learning_rate", metrics.learning_rate},
                                  {"tokens_per_second", metrics.tokens_per_second},
                                  {"seconds", metrics.seconds},
+                                 {"total_seconds", metrics.total_seconds},
                                  {"work_seconds_min", metrics.work_seconds_min},
                                  {"work_seconds_max", metrics.work_seconds_max},
                                  {"exchange_seconds", metrics.exchange_seconds}};

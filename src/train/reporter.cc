@@ -16,6 +16,26 @@ std::string duration(double seconds) {
 
 }  // namespace
 
+std::string progress_bar(double part, const std::vector<std::string>& fields, std::size_t columns) {
+  constexpr std::size_t narrowest = 8;
+  constexpr std::size_t widest = 24;
+  constexpr std::size_t frame = 3;  // [, ] and a blank
+  constexpr std::size_t gap = 2;
+  std::string text;
+  for (const std::string& field : fields) {
+    // The first two come before the bar, and the bar before the others.
+    const bool needs_bar = &field - fields.data() >= 2;
+    const std::size_t reserved = needs_bar ? narrowest + frame : 0;
+    const std::size_t width = text.empty() ? field.size() : text.size() + gap + field.size();
+    if (width + reserved > columns) break;
+    text += (text.empty() ? "" : "  ") + field;
+  }
+  if (text.size() + frame + narrowest > columns) return text;
+  const std::size_t width = std::min(widest, columns - text.size() - frame);
+  const auto filled = static_cast<std::size_t>(part * static_cast<double>(width));
+  return fmt::format("[{:<{}}] {}", std::string(filled, '='), width, text);
+}
+
 Reporter::Reporter(Logger& log, std::uint64_t first_step, std::uint64_t max_steps)
     : log_(log), first_step_(first_step), max_steps_(max_steps) {}
 
@@ -48,18 +68,17 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
   const double done = static_cast<double>(metrics.step - first_step_);
   const double left =
       done > 0 ? metrics.seconds / done * static_cast<double>(max_steps_ - metrics.step) : 0.0;
-  const auto line = [&] {
-    return fmt::format("step {}/{}  loss {:.4f}  |g| {:.3g}  lr {:.3g}  {:.0f} tokens/s  {} left",
-                       metrics.step, max_steps_, metrics.loss, metrics.projected_gradient_norm,
-                       metrics.learning_rate, metrics.tokens_per_second, duration(left));
-  };
-  if (log_.has_status()) {
-    constexpr std::uint64_t width = 24;
-    const std::uint64_t filled = max_steps_ == 0 ? width : width * metrics.step / max_steps_;
-    log_.status(fmt::format("[{:<{}}] {}", std::string(filled, '='), width, line()));
-  } else if (log_line) {
-    log_.info("{}", line());
-  }
+  const std::string where = fmt::format("step {}/{}", metrics.step, max_steps_);
+  const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
+  const std::string gradient = fmt::format("|g| {:.3g}", metrics.projected_gradient_norm);
+  const std::string rate = fmt::format("lr {:.3g}", metrics.learning_rate);
+  const std::string speed = fmt::format("{:.0f} tokens/s", metrics.tokens_per_second);
+  const std::string time = fmt::format("{} left", duration(left));
+  if (log_line) log_.info("{}  {}  {}  {}  {}  {}", where, loss, gradient, rate, speed, time);
+  const double part =
+      max_steps_ == 0 ? 1.0 : static_cast<double>(metrics.step) / static_cast<double>(max_steps_);
+  if (const std::size_t columns = log_.status_columns(); columns > 0)
+    log_.status(progress_bar(part, {where, loss, time, speed, gradient, rate}, columns));
 }
 
 void Reporter::evaluation(std::uint64_t step, const Evaluation& evaluation) {

@@ -24,9 +24,9 @@ constexpr const char* patterns_key = "tokenizer_patterns";
 
 class Setup {
  public:
-  Setup(const Config& config, bool overwrite, Exchange& exchange, Logger& log)
+  Setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log)
       : config_(config),
-        overwrite_(overwrite),
+        options_(options),
         exchange_(exchange),
         log_(log),
         patience_(loading_patience(config.runtime)) {
@@ -41,6 +41,7 @@ class Setup {
   void open();
   void make_header();
   void look_at_folder();
+  void show_config();
   void choose_algorithms(const std::map<std::string, std::string>& recorded);
   void load();
   void plan_forwards();
@@ -48,7 +49,7 @@ class Setup {
   void connect();
 
   const Config& config_;
-  const bool overwrite_;
+  const TrainOptions& options_;
   Exchange& exchange_;
   Logger& log_;
   const Patience patience_;
@@ -143,9 +144,20 @@ void Setup::look_at_folder() {
     std::filesystem::create_directories(run_.folder.path, error);
     if (error) throw IoError("train.output_dir: cannot create {}: {}", run_.folder.path, error.message());
     run_.lock.emplace(run_.folder.path);
-    start = start_run(config_, *run_.inputs, run_.folder, overwrite_, run_.header, warn_to(log_));
+    start = start_run(config_, *run_.inputs, run_.folder, options_.overwrite, run_.header, warn_to(log_));
   });
   run_.start = RunStart::from_text(agree(exchange_, leads() ? start.text() : "", patience_)[0]);
+}
+
+void Setup::show_config() {
+  if (options_.show_config) {
+    std::istringstream resolved(to_yaml(config_));
+    for (std::string line; std::getline(resolved, line);) log_.info("{}", line);
+    return;
+  }
+  log_.info("config, but for defaults (--show-config for all):");
+  for (const IdentityEntry& entry : changed_from_defaults(config_))
+    log_.info("  {}: {}", entry.key, entry.value);
 }
 
 // ---- the weights and the work ---------------------------------------------------------------------------
@@ -252,8 +264,7 @@ RunSetup Setup::make() {
   look_at_folder();
   if (run_.start.finished) return std::move(run_);
 
-  std::istringstream resolved(to_yaml(config_));
-  for (std::string line; std::getline(resolved, line);) log_.info("{}", line);
+  show_config();
   exchange_.doing(Phase::loading, 0);
   if (run_.start.resume) choose_algorithms(run_.header.fingerprint);  // rank 0 has read the record
   together(exchange_, patience_, [&] {
@@ -268,8 +279,8 @@ RunSetup Setup::make() {
 
 }  // namespace
 
-RunSetup run_setup(const Config& config, bool overwrite, Exchange& exchange, Logger& log) {
-  return Setup(config, overwrite, exchange, log).make();
+RunSetup run_setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log) {
+  return Setup(config, options, exchange, log).make();
 }
 
 }  // namespace mezzo

@@ -64,6 +64,7 @@ class Trainer {
   void require_losses(std::uint64_t steps_done, std::uint64_t most_dropped) const;
   void evaluate(std::uint64_t steps_done);
   void save(std::uint64_t steps_done);
+  std::string what_was_done(std::uint64_t steps_done) const;
   TrainResult finish(std::uint64_t steps_done, bool stopped);
 
   const Config& config_;
@@ -79,7 +80,8 @@ class Trainer {
   DivergenceWatch divergence_;
   SpeedWatch speed_;  // rank 0
   Clock::time_point began_;
-  Seconds longest_step_{0};  ///< any rank's work in one
+  double earlier_seconds_ = 0.0;  ///< of the run's earlier processes; rank 0
+  Seconds longest_step_{0};       ///< any rank's work in one
   Seconds longest_evaluation_{0};
   std::uint64_t saved_step_ = ~std::uint64_t{0};
   bool dropped_ = false;             ///< directions in the last step
@@ -97,6 +99,7 @@ void Trainer::open_files() {
     trajectory_.emplace(RecordWriter(run_.folder.trajectory(), run_.start.valid_bytes),
                         static_cast<std::uint64_t>(config_.train.trajectory_sync_steps));
     const std::vector<PastEvaluation> past = cut_metrics(run_.folder.metrics(), step, warn_to(log_));
+    earlier_seconds_ = total_seconds_in(run_.folder.metrics());
     metrics_.emplace(run_.folder.metrics());
     for (PastEvaluation one : past) {
       one.evaluation.examples = std::ssize(run_.inputs->validation);
@@ -196,12 +199,13 @@ void Trainer::report(const StepResult& result, double seconds) {
                             .learning_rate = static_cast<double>(result.record.learning_rate),
                             .tokens_per_second = static_cast<double>(result.tokens()) / seconds,
                             .seconds = seconds_since(began_),
+                            .total_seconds = earlier_seconds_ + seconds_since(began_),
                             .work_seconds_min = std::ranges::min(work),
                             .work_seconds_max = std::ranges::max(work),
                             .exchange_seconds = result.exchange_seconds,
                             .dropped_directions = result.estimate.dropped};
   const bool log_line = metrics.step % static_cast<std::uint64_t>(config_.train.logging_steps) == 0 ||
-                        metrics.step == max_steps();
+                        metrics.step == max_steps() || result.stop;
   if (metrics.dropped_directions > 0 && (log_line || !dropped_)) {
     log_.warning("step {}: {} of {} directions were dropped, because a loss was not finite", metrics.step,
                  metrics.dropped_directions, config_.zo.directions);
@@ -213,6 +217,9 @@ void Trainer::report(const StepResult& result, double seconds) {
   if (!leads()) return;
   watch_speed(result);
   reporter_.step(metrics, log_line);
+  log_.debug("  step {}: {:.3f} s, of which forwards {:.3f} to {:.3f} s and the exchange {:.4f} s",
+             metrics.step, seconds, metrics.work_seconds_min, metrics.work_seconds_max,
+             metrics.exchange_seconds);
   if (log_line) metrics_->append(metrics);
   // Last: a resumed run cuts metrics to the steps that are committed.
   trajectory_->append(encode(result.record));
@@ -250,9 +257,18 @@ void Trainer::save(std::uint64_t steps_done) {
   trajectory_->flush();  // the trajectory is on disk through the step before its snapshot is
   write_snapshot(run_.folder.snapshot(steps_done), run_.header,
                  read_state(*run_.backend, run_.model->state, steps_done));
+  log_.debug("  wrote {}", run_.folder.snapshot(steps_done));
   prune_snapshots(run_.folder.snapshots(), static_cast<std::size_t>(config_.train.save_total_limit),
                   steps_done);
   saved_step_ = steps_done;
+}
+
+/// "40 steps in 4.4 s", and of a run that went on also what it comes to in all.
+std::string Trainer::what_was_done(std::uint64_t steps_done) const {
+  const double seconds = seconds_since(began_);
+  const std::string here = fmt::format("{} steps in {:.1f} s", steps_done - run_.start.step, seconds);
+  if (run_.start.step == 0) return here;
+  return fmt::format("{} ({} in all, {:.1f} s)", here, steps_done, earlier_seconds_ + seconds);
 }
 
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
@@ -272,11 +288,11 @@ TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
   });
   if (leads()) reporter_.end_bar();
   if (goes_on) {
-    log_.info("stopped after step {}; the same command goes on from there", steps_done);
+    log_.info("stopped after step {}: {}; the same command goes on from there", steps_done,
+              what_was_done(steps_done));
     return TrainResult::stopped;
   }
-  log_.info("done: {} steps in {:.1f} s; the adapter is in {}", steps_done, seconds_since(began_),
-            run_.folder.adapter());
+  log_.info("done: {}; the adapter is in {}", what_was_done(steps_done), run_.folder.adapter());
   return TrainResult::finished;
 }
 
@@ -323,7 +339,7 @@ Config config_to_run(const Config& written, bool overwrite, Exchange& exchange, 
 TrainResult train(const Config& written, const TrainOptions& options, Exchange& exchange,
                   const StopSignal& stop, Logger& log) {
   const Config config = config_to_run(written, options.overwrite, exchange, log);
-  RunSetup run = run_setup(config, options.overwrite, exchange, log);
+  RunSetup run = run_setup(config, options, exchange, log);
   if (!run.start.finished) return Trainer(config, exchange, stop, log, run).run();
   together(exchange, loading_patience(config.runtime), [&] {
     if (exchange.rank() == 0) cut_metrics(run.folder.metrics(), run.start.step, warn_to(log));

@@ -47,6 +47,24 @@ TEST_F(InputTest, CommandLine) {
   expect_error(run(scratch_, "info " + (scratch_ / "nowhere")), 1, {"nowhere", "adapter_config.json"});
   EXPECT_EQ(run(scratch_, "--help").status, 0);
   EXPECT_EQ(run(scratch_, "train --help").status, 0);
+  EXPECT_TRUE(run(scratch_, "-V").out.starts_with("mezzo "));
+  EXPECT_EQ(run(scratch_, "help train").out, run(scratch_, "train --help").out);
+  EXPECT_NE(run(scratch_, "help").out.find("config-keys"), std::string::npos);
+  expect_error(run(scratch_, "help trian"), 2, {"trian", "train"});
+  expect_error(run(scratch_, "train configs/quickstart.yaml --quiet --verbose"), 2, {"--quiet", "--verbose"});
+}
+
+TEST_F(InputTest, SaysAsMuchAsItIsAsked) {
+  const std::string less = " data.validation=null data.max_train_examples=40 --overwrite ";
+  const Outcome plain = run(scratch_, train(less));
+  EXPECT_EQ(plain.status, 0) << plain.err;
+  EXPECT_NE(plain.err.find("\n  train.max_steps: 2\n"), std::string::npos) << plain.err;
+  EXPECT_EQ(plain.err.find("hash_steps"), std::string::npos) << "a default: " << plain.err;
+  EXPECT_NE(plain.err.find("done: 2 steps in "), std::string::npos) << plain.err;
+  EXPECT_EQ(plain.err.find("in all"), std::string::npos) << plain.err;
+  EXPECT_NE(run(scratch_, train(less + "--show-config")).err.find("\n  hash_steps: 50\n"), std::string::npos);
+  EXPECT_NE(run(scratch_, train(less + "-v")).err.find("the exchange"), std::string::npos);
+  EXPECT_EQ(run(scratch_, train(less + "-q")).err, "");
 }
 
 TEST_F(InputTest, Config) {

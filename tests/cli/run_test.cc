@@ -372,6 +372,18 @@ TEST_F(RunTest, TermEndsAfterTheStep) {
   const auto step = info(scratch_, scratch_ / "run").at("step").get<int>();
   EXPECT_GT(step, 0);
   EXPECT_TRUE(std::filesystem::exists(scratch_ / fmt::format("run/snapshots/step-{}.h5", step)));
+  // The run that goes on says what was this time and what in all.
+  const std::regex before(fmt::format("stopped after step {}: {} steps in ([0-9.]+) s;", step, step));
+  std::smatch was;
+  ASSERT_TRUE(std::regex_search(stopped.err, was, before)) << stopped.err;
+  const std::string first(command, 0, command.find("train.max_steps=100000"));
+  const std::string others(command, command.find("data.validation"));
+  const Outcome done = run(scratch_, fmt::format("{} train.max_steps={} {}", first, step + 2, others));
+  EXPECT_EQ(done.status, 0) << done.err;
+  const std::regex after(fmt::format("done: 2 steps in ([0-9.]+) s \\({} in all, ([0-9.]+) s\\);", step + 2));
+  std::smatch is;
+  ASSERT_TRUE(std::regex_search(done.err, is, after)) << done.err;
+  EXPECT_NEAR(std::stod(is[2]), std::stod(is[1]) + std::stod(was[1]), 0.2) << stopped.err << done.err;
 }
 
 // Killed in its last evaluation a run has all of its steps, but neither their evaluation nor a snapshot.

@@ -173,6 +173,9 @@ struct IdentityEntry {
   bool operator==(const IdentityEntry&) const = default;
 };
 
+/// The keys that a config sets to something else than a fresh Config holds, in the order of the reference.
+std::vector<IdentityEntry> changed_from_defaults(const Config& config);
+
 /// What of `config` decides a run's bits and so must be the same when it is resumed: data, task, lora, zo but
 /// for probes_per_forward, optimizer, batch, slices, seeds, and max_steps where the schedule depends on it.
 /// The model's hash and the device and dtype chosen belong to it too; the caller knows them. Lists that are
@@ -212,6 +215,8 @@ struct KeyInfo {
 
 /// All keys, in the order of the reference.
 std::vector<KeyInfo> config_keys();
+/// The words that a key may have as its value, as its range names them.
+std::vector<std::string> words_of(const KeyInfo& key);
 
 /// The configuration reference, docs/configuration.md.
 std::string config_reference_markdown();

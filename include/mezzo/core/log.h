@@ -3,6 +3,7 @@
 // error: ...". A Logger is passed by reference; there is no global one.
 #include <fmt/format.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -30,6 +31,7 @@ class Logger {
   Logger& operator=(const Logger&) = delete;
 
   int rank() const;
+  const LoggerOptions& options() const;
 
   // What holds for the whole job: rank 0 writes it, other ranks do not.
   template <typename... Args>
@@ -56,10 +58,12 @@ class Logger {
   void error(const std::string& message);
 
   /// Keeps `text` as the last line of a terminal, under whatever is written meanwhile; "" takes it away. Rank
-  /// 0 only, and without effect where the stream is no terminal.
+  /// 0 only, and without effect where there is no room for it. It is cut to the window's width as that is
+  /// when the line is drawn, so that it never wraps.
   void status(const std::string& text);
-  /// Whether status() shows anything.
-  bool has_status() const;
+  /// Columns that status() has now: 0 where it shows nothing, because the stream is no terminal or the level
+  /// is above info.
+  std::size_t status_columns() const;
 
  private:
   void write(LogLevel level, const std::string& message);

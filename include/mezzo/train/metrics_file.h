@@ -19,6 +19,10 @@ struct PastEvaluation {
 /// in order. A file that is not there is empty.
 std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t steps_done, const Warn& warn);
 
+/// How long the run has trained by the last step that the file holds, in all its processes together. A line
+/// of a version that did not count them has its own process's time.
+double total_seconds_in(const std::string& path);
+
 class MetricsFile {
  public:
   explicit MetricsFile(const std::string& path) : writer_(path) {}

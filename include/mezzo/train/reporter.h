@@ -1,6 +1,7 @@
 #pragma once
-// What a person sees of a training run. Rank 0 writes; on a terminal a bar, else plain lines.
+// What a person sees of a training run. Rank 0 writes: plain lines, and on a terminal a bar below them.
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,11 +20,16 @@ struct StepMetrics {
   double learning_rate = 0.0;
   double tokens_per_second = 0.0;  ///< through forwards: tokens of the batch times probes
   double seconds = 0.0;            ///< since training began in this process
+  double total_seconds = 0.0;      ///< the same, with those of the run's earlier processes
   double work_seconds_min = 0.0;   ///< of the ranks that had work, their forwards
   double work_seconds_max = 0.0;
   double exchange_seconds = 0.0;  ///< rank 0's
   std::int64_t dropped_directions = 0;
 };
+
+/// A bar of which `part`, 0 to 1, is filled, and behind it as many of the fields, ASCII in the order of their
+/// weight, as fit into `columns`; without the bar where there is no room for it.
+std::string progress_bar(double part, const std::vector<std::string>& fields, std::size_t columns);
 
 class Reporter {
  public:
@@ -33,7 +39,7 @@ class Reporter {
   void table(const std::vector<std::vector<std::string>>& rows);
   /// An example's tokens; those that the loss reads are marked.
   void first_example(const Task& task, const Tokenizer& tokenizer, const Example& example);
-  /// Every step: the bar. `log_line`: a plain line too, where there is no bar.
+  /// Every step: the bar, where there is a terminal. `log_line`: a line that stays, too.
   void step(const StepMetrics& metrics, bool log_line);
   void evaluation(std::uint64_t step, const Evaluation& evaluation);
   void end_bar();

@@ -14,6 +14,7 @@
 #include "mezzo/train/replay.h"
 #include "mezzo/train/start.h"
 #include "mezzo/train/step.h"
+#include "mezzo/train/train_options.h"
 
 namespace mezzo {
 
@@ -36,8 +37,7 @@ struct RunSetup {
 };
 
 /// Opens and checks what `config` names, looks at the folder, loads the model and plans its forwards, on all
-/// ranks together. `overwrite`: a run in the folder may be replaced. Errors that all ranks share are
-/// JobFailed.
-RunSetup run_setup(const Config& config, bool overwrite, Exchange& exchange, Logger& log);
+/// ranks together. Errors that all ranks share are JobFailed.
+RunSetup run_setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log);
 
 }  // namespace mezzo

@@ -3,14 +3,11 @@
 #include "mezzo/core/config.h"
 #include "mezzo/core/log.h"
 #include "mezzo/core/stop_signal.h"
+#include "mezzo/train/train_options.h"
 
 namespace mezzo {
 
 enum class TrainResult { finished, already_finished, stopped };
-
-struct TrainOptions {
-  bool overwrite = false;  ///< a run in the folder may be replaced
-};
 
 /// Runs `config` on all ranks of `exchange`, from its start or from where its folder says that it stopped,
 /// and leaves the run's folder as docs/file-formats.md says. Returns the same on every rank. Errors that all
