@@ -36,6 +36,8 @@ void sort_marks(std::vector<utf8proc_int32_t>& characters) {
 
 }  // namespace
 
+std::string unicode_library() { return fmt::format("utf8proc {}", utf8proc_version()); }
+
 std::string normal_form(std::string_view text, NormalForm form) {
   if (is_ascii(text)) return std::string(text);
   const bool compatible = form == NormalForm::nfkc || form == NormalForm::nfkd;

@@ -10,6 +10,7 @@
 #include "mezzo/core/error.h"
 #include "mezzo/core/limits.h"
 #include "mezzo/data/pattern.h"
+#include "mezzo/data/unicode.h"
 #include "mezzo/io/sha256.h"
 #include "mezzo/train/ranks.h"
 
@@ -19,8 +20,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// The library of the tokenizer's patterns, in a run's fingerprint.
-constexpr const char* patterns_key = "tokenizer_patterns";
+/// The libraries that say what a character is to a tokenizer, by their keys in a run's fingerprint.
+std::map<std::string, std::string> tokenizer_libraries() {
+  return {{"tokenizer_patterns", pattern_library()}, {"tokenizer_normal_forms", unicode_library()}};
+}
 
 class Setup {
  public:
@@ -74,7 +77,8 @@ void Setup::open() {
   std::string binary;
   together(exchange_, patience_, [&] { binary = sha256_of_file("/proc/self/exe"); });
   check_same(exchange_, "the SHA-256 of the mezzo executable", binary, patience_);
-  check_same(exchange_, "the library of the tokenizer's patterns", pattern_library(), patience_);
+  check_same(exchange_, "the tokenizer's libraries", nlohmann::json(tokenizer_libraries()).dump(1),
+             patience_);
   check_same(exchange_, "the MPI library", exchange_.library(), patience_);
 }
 
@@ -214,12 +218,14 @@ void Setup::plan_forwards() {
 /// Holds what can change bits against the other ranks and against what the run was begun with.
 void Setup::compare_fingerprint() {
   const std::map<std::string, std::string> fingerprint = run_.backend->fingerprint();
-  const auto patterns = run_.header.fingerprint.find(patterns_key);
-  if (patterns != run_.header.fingerprint.end() && patterns->second != pattern_library()) {
+  for (const auto& [key, library] : tokenizer_libraries()) {
+    const auto before = run_.header.fingerprint.find(key);
+    if (before == run_.header.fingerprint.end() || before->second == library) continue;
     log_.warning(
-        "the tokenizer's patterns ran in {} when the run began and run in {} now: characters that only the "
-        "newer of the two knows may have other ids",
-        patterns->second, pattern_library());
+        "the tokenizer ran with {} when the run began and runs with {} now: characters that only the newer "
+        "of "
+        "the two knows may have other ids",
+        before->second, library);
   }
   check_same(exchange_, "the backend", nlohmann::json(fingerprint).dump(1), patience_);
   const auto recorded = [&](const std::string& key) {
@@ -260,7 +266,7 @@ RunSetup Setup::make() {
   together(exchange_, patience_, [&] { run_.backend = make_backend(run_.placement.backend_options()); });
   choose_algorithms({});
   run_.header.fingerprint = run_.backend->fingerprint();
-  run_.header.fingerprint[patterns_key] = pattern_library();
+  run_.header.fingerprint.merge(tokenizer_libraries());
   look_at_folder();
   if (run_.start.finished) return std::move(run_);
 

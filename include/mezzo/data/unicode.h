@@ -7,6 +7,9 @@
 
 namespace mezzo {
 
+/// The name and version of the library, such as "utf8proc 2.8.0".
+std::string unicode_library();
+
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 
 /// The text in a normal form, in O(n log n) for any run of combining marks.
