@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mezzo/cli/common.h"
+#include "mezzo/cli/sweep_grid.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/comm/together.h"
 #include "mezzo/core/config.h"
@@ -28,6 +29,7 @@ VerbAction add_help(CLI::App& verb);
 
 constexpr VerbEntry verbs[] = {
     {"train", "fine-tune a model, or go on with a run", add_train, true},
+    {"sweep", "train a grid of runs one after another, and compare them", add_sweep, true},
     {"eval", "accuracy and loss on the validation file", add_eval, true},
     {"export", "a PEFT adapter or a whole Hugging Face model from a run or snapshot", add_export},
     {"replay", "rebuild a run's trainables from its trajectory, without a forward", add_replay},
@@ -129,10 +131,12 @@ Seconds CommandLine::start_timeout() const {
   const CLI::Option* overrides = verb->get_option_no_throw("overrides");
   if (config == nullptr || overrides == nullptr) return otherwise;
   const auto path = config->as<std::string>();
+  std::vector<std::string> values = overrides->results();
   std::error_code none;
   if (!std::filesystem::is_regular_file(path, none)) return otherwise;  // a pipe can be read only once
   try {
-    return Seconds(load_config(path, overrides->results(), ConfigUse::inspect).runtime.start_timeout_s);
+    if (verb->get_name() == "sweep") values = expand_grid(values).fixed;
+    return Seconds(load_config(path, values, ConfigUse::inspect).runtime.start_timeout_s);
   } catch (const Error&) {
     return otherwise;  // the verb reads it again, and says what is wrong once for all ranks
   }

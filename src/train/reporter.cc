@@ -36,22 +36,27 @@ std::string progress_bar(double part, const std::vector<std::string>& fields, st
   return fmt::format("[{:<{}}] {}", std::string(filled, '='), width, text);
 }
 
-Reporter::Reporter(Logger& log, std::uint64_t first_step, std::uint64_t max_steps)
-    : log_(log), first_step_(first_step), max_steps_(max_steps) {}
-
-void Reporter::table(const std::vector<std::vector<std::string>>& rows) {
+std::vector<std::string> aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()), 0);
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
   }
+  std::vector<std::string> lines;
   for (const auto& row : rows) {
-    std::string line;
+    std::string& line = lines.emplace_back();
     for (std::size_t c = 0; c < row.size(); ++c) {
       line += c + 1 == row.size() ? row[c] : fmt::format("{:<{}}  ", row[c], widths[c]);
     }
-    log_.info("{}", line);
   }
+  return lines;
+}
+
+Reporter::Reporter(Logger& log, std::uint64_t first_step, std::uint64_t max_steps)
+    : log_(log), first_step_(first_step), max_steps_(max_steps) {}
+
+void Reporter::table(const std::vector<std::vector<std::string>>& rows) {
+  for (const std::string& line : aligned(rows)) log_.info("{}", line);
 }
 
 void Reporter::first_example(const Task& task, const Tokenizer& tokenizer, const Example& example) {

@@ -17,6 +17,7 @@ struct VerbContext {
 using VerbAction = std::function<ExitCode(VerbContext&)>;
 
 VerbAction add_train(CLI::App& verb);
+VerbAction add_sweep(CLI::App& verb);
 VerbAction add_eval(CLI::App& verb);
 VerbAction add_export(CLI::App& verb);
 VerbAction add_replay(CLI::App& verb);

@@ -31,11 +31,14 @@ struct StepMetrics {
 /// weight, as fit into `columns`; without the bar where there is no room for it.
 std::string progress_bar(double part, const std::vector<std::string>& fields, std::size_t columns);
 
+/// The rows as lines, their columns aligned by the widest cell.
+std::vector<std::string> aligned(const std::vector<std::vector<std::string>>& rows);
+
 class Reporter {
  public:
   Reporter(Logger& log, std::uint64_t first_step, std::uint64_t max_steps);
 
-  /// Columns aligned by the widest cell; the first row is the heading.
+  /// The first row is the heading.
   void table(const std::vector<std::vector<std::string>>& rows);
   /// An example's tokens; those that the loss reads are marked.
   void first_example(const Task& task, const Tokenizer& tokenizer, const Example& example);
