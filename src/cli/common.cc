@@ -12,57 +12,63 @@
 #include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
 #include "mezzo/train/recovery.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
 namespace {
 
-AdapterSource source_of(Adapter adapter) {
+AdapterSource source_of(Adapter adapter, const std::string& directory) {
   return {.kind = "adapter",
           .space = space_of(adapter),
           .base_model = adapter.base_model,
           .state = {.step = 0, .values = std::move(adapter.values)},
-          .run = std::nullopt};
+          .run = std::nullopt,
+          .step = read_trainer_step(directory)};
 }
 
 }  // namespace
 
 AdapterSource AdapterSource::from_adapter(const std::string& directory) {
-  return source_of(read_adapter(directory));
+  return source_of(read_adapter(directory), directory);
 }
 
 AdapterSource AdapterSource::from_adapter(const std::string& directory, const Description& description) {
-  return source_of(read_adapter(directory, description));
+  return source_of(read_adapter(directory, description), directory);
 }
 
 AdapterSource AdapterSource::from_snapshot(const std::string& file) {
   Snapshot snapshot = read_snapshot(file);
+  const std::uint64_t step = snapshot.state.step;
   return {.kind = "snapshot",
           .space = snapshot.header.space,
           .base_model = snapshot.header.base_model,
           .state = std::move(snapshot.state),
-          .run = std::move(snapshot.header)};
+          .run = std::move(snapshot.header),
+          .step = step};
 }
 
-AdapterSource AdapterSource::from_run(const std::string& directory, Logger& log) {
+AdapterSource AdapterSource::from_run(const std::string& directory, OfRun which, Logger& log) {
   const RunFolder folder{directory};
   const Warn warn = warn_to(log);
   RunContent content = examine_run(folder, warn);
   if (!content.damage.empty()) warn(content.damage);
-  const RunHeader& header = content.header;
-  RunState state = content.snapshot
-                       ? std::move(*content.snapshot)
-                       : replayed(folder.trajectory(), header,
-                                  nearest_state(folder, header, content.step, warn), content.step);
+  std::optional<BestStep> best = best_of_run(folder, content.step, warn);
+  const bool takes_best = which == OfRun::result && best;
+  const std::uint64_t step = takes_best ? best->best()->steps_done : content.step;
+  RunState state = content.snapshot && step == content.step ? std::move(*content.snapshot)
+                                                            : state_after(folder, content.header, step, warn);
   return {.kind = "run",
-          .space = header.space,
-          .base_model = header.base_model,
+          .space = content.header.space,
+          .base_model = content.header.base_model,
           .state = std::move(state),
-          .run = header};
+          .run = content.header,
+          .step = step,
+          .best = std::move(best)};
 }
 
-std::optional<AdapterSource> AdapterSource::find(const std::string& path, Logger& log) {
-  if (is_run(path)) return from_run(path, log);
+std::optional<AdapterSource> AdapterSource::find(const std::string& path, OfRun which, Logger& log) {
+  if (is_run(path)) return from_run(path, which, log);
   if (file_exists(path + "/adapter_config.json")) return from_adapter(path);
   if (std::filesystem::is_regular_file(path)) return from_snapshot(path);
   return std::nullopt;

@@ -5,6 +5,7 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/model/family.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
@@ -16,6 +17,12 @@ DType dtype_from(const std::string& name) {
   return DType::f32;
 }
 
+/// That the source is a run's best step, if it is.
+std::optional<BestNote> note_of(const AdapterSource& source) {
+  if (!source.best) return std::nullopt;
+  return BestNote{.metric = source.best->metric(), .value = source.best->best()->value};
+}
+
 }  // namespace
 
 VerbAction add_export(CLI::App& verb) {
@@ -25,7 +32,10 @@ VerbAction add_export(CLI::App& verb) {
     bool overwrite = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("source", arguments->source, "a run's folder, a snapshot or a PEFT adapter")->required();
+  verb.add_option("source", arguments->source,
+                  "a run's folder (its best step where that is its result, else its newest), "
+                  "a snapshot or a PEFT adapter")
+      ->required();
   auto* adapter = verb.add_option("--adapter", arguments->adapter, "folder for a PEFT adapter (F32)");
   auto* merged = verb.add_option("--merged", arguments->merged, "folder for a whole Hugging Face model");
   adapter->excludes(merged);
@@ -40,7 +50,8 @@ VerbAction add_export(CLI::App& verb) {
     const std::string& target = arguments->adapter.empty() ? arguments->merged : arguments->adapter;
     if (target.empty()) throw UsageError("export: give --adapter DIR or --merged DIR");
     check_target(target, arguments->overwrite);
-    std::optional<AdapterSource> source = AdapterSource::find(arguments->source, context.log);
+    std::optional<AdapterSource> source =
+        AdapterSource::find(arguments->source, AdapterSource::OfRun::result, context.log);
     if (!source)
       throw UsageError("{}: expected a run's folder, a snapshot or a PEFT adapter", arguments->source);
     const std::string base = arguments->model.empty() ? source->base_model : arguments->model;
@@ -53,6 +64,8 @@ VerbAction add_export(CLI::App& verb) {
     }
     if (!arguments->adapter.empty()) {
       source->space->write_adapter(target, description, source->state.values, base);
+      if (source->step) write_trainer_state(target, *source->step, note_of(*source));
+      else remove_trainer_state(target);  // of what was here before
     } else {
       std::error_code missing;
       if (std::filesystem::equivalent(base, target, missing)) {
@@ -63,7 +76,7 @@ VerbAction add_export(CLI::App& verb) {
       source->space->write_merged(files, source->state.values, dtype_from(arguments->dtype), target,
                                   arguments->overwrite);
     }
-    context.log.info("{}: written", target);
+    context.log.info("{}: written{}", target, source->step ? fmt::format(", of step {}", *source->step) : "");
     return ExitCode::done;
   };
 }

@@ -16,7 +16,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void add_adapter(Json& json, const AdapterSource& source) {
-  json["step"] = source.run ? Json(source.state.step) : Json(nullptr);
+  json["step"] = source.step ? Json(*source.step) : Json(nullptr);
+  if (source.best) {
+    json["best_step"] = source.best->best()->steps_done;
+    json["best_metric"] = source.best->best()->value;
+    json["metric_for_best_model"] = source.best->metric();
+  }
   json["trainables_sha256"] = trainables_sha256(source.state.values);
   json["trainables"] = source.space->trainables().size();
   json["parameters"] = source.state.values.size();
@@ -69,7 +74,8 @@ VerbAction add_info(CLI::App& verb) {
   return [arguments](VerbContext& context) {
     const std::string& path = arguments->path;
     Json json;
-    if (const std::optional<AdapterSource> source = AdapterSource::find(path, context.log)) {
+    if (const std::optional<AdapterSource> source =
+            AdapterSource::find(path, AdapterSource::OfRun::newest, context.log)) {
       json = {{"kind", source->kind}, {"path", path}};
       add_adapter(json, *source);
     } else if (file_exists(path + "/config.json")) {
@@ -85,7 +91,7 @@ VerbAction add_info(CLI::App& verb) {
     } else {
       for (const auto& [key, value] : json.items()) {
         const std::string text = value.is_string() ? value.get<std::string>() : json_text(value);
-        print_text(fmt::format("{:<20} {}\n", key, printable(text)));
+        print_text(fmt::format("{:<22} {}\n", key, printable(text)));
       }
     }
     return ExitCode::done;

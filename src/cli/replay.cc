@@ -4,6 +4,7 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/model/family.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
@@ -37,6 +38,7 @@ VerbAction add_replay(CLI::App& verb) {
     header.space->check_model(description, base);
     const RunState state = replayed(folder.trajectory(), header, start_state(folder, header), step);
     header.space->write_adapter(arguments->adapter, description, state.values, base);
+    write_trainer_state(arguments->adapter, step, std::nullopt);
     context.log.info("{}: the trainables after step {}, without a forward", arguments->adapter, step);
     return ExitCode::done;
   };

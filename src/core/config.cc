@@ -88,6 +88,15 @@ void check_together(const Given& given, const Config& config) {
     throw UsageError("{}: train.batch_slices: expected at most train.batch_size ({}), found {}",
                      given.at("train.batch_slices").text(), train.batch_size, train.batch_slices);
   }
+  const std::pair<const char*, bool> of_evaluations[] = {
+      {"train.load_best_model_at_end", train.load_best_model_at_end.value_or(false)},
+      {"train.metric_for_best_model", train.metric_for_best_model.has_value()},
+      {"train.early_stopping_patience", train.early_stopping_patience.has_value()}};
+  for (const auto& [key, asked] : of_evaluations) {
+    if (!asked || config.data.validation) continue;
+    throw UsageError("{}: {}: asks for evaluations, but there is no data.validation", given.at(key).text(),
+                     key);
+  }
   const OptimizerConfig& optimizer = config.optimizer;
   if (optimizer.warmup_steps > 0 && optimizer.lr_scheduler_type == LrScheduler::constant) {
     throw UsageError(

@@ -148,6 +148,28 @@ std::vector<Key> make_table() {
           "Snapshots that are kept; older ones are deleted."),
       key("train.logging_steps", MEMBER(train.logging_steps), steps, free,
           "Steps between lines of progress."),
+      key("train.load_best_model_at_end", MEMBER(train.load_best_model_at_end), Optional<Flag>{"null", {}},
+          free,
+          "The adapter is that of the best evaluation, whose snapshot is kept beyond save_total_limit; else "
+          "of "
+          "the last step.")
+          .defaults_to("true with validation data")
+          .before_records("false")
+          .also_called({"save_best", "load_best", "best"}),
+      key("train.metric_for_best_model", MEMBER(train.metric_for_best_model),
+          Optional<Text>{"null", {"the name of a number that evaluations have in metrics.jsonl"}}, free,
+          "What evaluations are compared by: a smaller loss is better, and more of anything else; of equals "
+          "the "
+          "first.")
+          .defaults_to("null, `eval_accuracy` where there is one, else `eval_loss`")
+          .before_records("null")
+          .also_called({"best_metric", "monitor"}),
+      key("train.early_stopping_patience", MEMBER(train.early_stopping_patience),
+          Optional<Whole<std::int64_t>>{"null", count}, free,
+          "The run ends when so many evaluations in a row were no better than the best before them.")
+          .defaults_to("null, it does all steps")
+          .before_records("null")
+          .also_called({"patience", "early_stopping"}),
       key("train.trajectory_sync_steps", MEMBER(train.trajectory_sync_steps), steps, free,
           "Steps between moments when the trajectory is made to reach the disk."),
       key("train.hash_steps", MEMBER(train.hash_steps), steps, free,

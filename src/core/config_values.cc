@@ -175,6 +175,12 @@ std::string Text::parse(const Value& value) const {
   return value.node.text;
 }
 
+bool Flag::parse(const Value& value) const {
+  const bool yes = value.node.kind == Node::Kind::plain && value.node.text == "true";
+  if (!yes && (value.node.kind != Node::Kind::plain || value.node.text != "false")) value.fail();
+  return yes;
+}
+
 std::string Path::parse(const Value& value) const {
   const std::string written = Text{what}.parse(value);
   if (written.find('\0') != written.npos) value.fail(", which holds a NUL");

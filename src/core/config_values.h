@@ -133,6 +133,12 @@ struct Text {
   std::string parse(const Value& value) const;
 };
 
+struct Flag {
+  std::string range() const { return "true or false"; }
+  std::string text(bool value) const { return value ? "true" : "false"; }
+  bool parse(const Value& value) const;
+};
+
 /// A path, made absolute from the working directory.
 struct Path {
   std::string what;

@@ -48,6 +48,16 @@ void JsonLinesWriter::append(const nlohmann::ordered_json& line) {
 
 void JsonLinesWriter::sync() { file_.sync_data(); }
 
+void read_json_lines(const std::string& path, const std::function<void(const nlohmann::json&)>& see) {
+  if (!file_exists(path)) return;
+  LineReader input(path);
+  std::string line;
+  while (input.next(line)) {
+    const auto value = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (input.is_whole() && value.is_object()) see(value);
+  }
+}
+
 JsonLinesCut truncate_json_lines(const std::string& path,
                                  const std::function<bool(const nlohmann::json&)>& keep) {
   JsonLinesCut cut;

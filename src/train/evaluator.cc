@@ -15,6 +15,21 @@ constexpr std::int64_t chunk_tokens = 8192;
 constexpr std::size_t words_a_chunk = 4;  ///< loss sum, weight (both doubles' bits), correct, written
 }  // namespace
 
+std::vector<Metric> Evaluation::metrics() const {
+  std::vector<Metric> all;
+  if (accuracy) all.push_back({"eval_accuracy", *accuracy});
+  all.push_back({"eval_loss", loss});
+  return all;
+}
+
+std::vector<std::string> metrics_of(const Task& task) {
+  Evaluation any;
+  if (task.classifies()) any.accuracy = 0.0;
+  std::vector<std::string> names;
+  for (const Metric& metric : any.metrics()) names.emplace_back(metric.name);
+  return names;
+}
+
 Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
     : classifies_(task.classifies()), examples_(static_cast<std::int64_t>(examples.size())) {
   std::vector<const Example*> chunk;

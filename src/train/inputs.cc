@@ -6,6 +6,7 @@
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/limits.h"
+#include "mezzo/train/best_step.h"
 #include "mezzo/train/capacity.h"
 
 namespace mezzo {
@@ -163,6 +164,7 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
   space = std::move(configured.space);
   start = std::move(configured.start);
   if (use == ConfigUse::train) {
+    check_metric(config.train, task);
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));
     const std::size_t memory = available_memory(1);

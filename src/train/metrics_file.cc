@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 namespace mezzo {
 
@@ -14,22 +15,45 @@ double number_of(const nlohmann::json& value) {
   return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
 
+/// The step of a line of one up to `steps_done`.
+std::optional<std::uint64_t> step_of(const nlohmann::json& line, std::uint64_t steps_done) {
+  if (!line.contains("step") || !line["step"].is_number_unsigned()) return std::nullopt;
+  const auto step = line["step"].get<std::uint64_t>();
+  return step <= steps_done ? std::optional(step) : std::nullopt;
+}
+
+/// Adds the evaluation that a line is, if it is one.
+void collect(const nlohmann::json& line, std::uint64_t step, std::vector<PastEvaluation>& evaluations) {
+  if (!line.contains("eval_loss")) return;
+  PastEvaluation& past = evaluations.emplace_back();
+  past.steps_done = step;
+  past.evaluation.loss = number_of(line["eval_loss"]);
+  if (line.contains("eval_accuracy") && line["eval_accuracy"].is_number())
+    past.evaluation.accuracy = line["eval_accuracy"].get<double>();
+}
+
 }  // namespace
+
+std::vector<PastEvaluation> read_evaluations(const std::string& path, std::uint64_t steps_done) {
+  std::vector<PastEvaluation> evaluations;
+  read_json_lines(path, [&](const nlohmann::json& line) {
+    if (const auto step = step_of(line, steps_done)) collect(line, *step, evaluations);
+  });
+  return evaluations;
+}
+
+BestStep best_of(const std::vector<PastEvaluation>& evaluations, const std::optional<std::string>& metric) {
+  BestStep best(metric);
+  for (const PastEvaluation& one : evaluations) best.see(one.steps_done, one.evaluation);
+  return best;
+}
 
 std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t steps_done, const Warn& warn) {
   std::vector<PastEvaluation> evaluations;
   const JsonLinesCut cut = truncate_json_lines(path, [&](const nlohmann::json& line) {
-    if (!line.is_object() || !line.contains("step") || !line["step"].is_number_unsigned()) return false;
-    const auto step = line["step"].get<std::uint64_t>();
-    if (step > steps_done) return false;
-    if (line.contains("eval_loss")) {
-      PastEvaluation& past = evaluations.emplace_back();
-      past.steps_done = step;
-      past.evaluation.loss = number_of(line["eval_loss"]);
-      if (line.contains("eval_accuracy") && line["eval_accuracy"].is_number())
-        past.evaluation.accuracy = line["eval_accuracy"].get<double>();
-    }
-    return true;
+    const auto step = step_of(line, steps_done);
+    if (step) collect(line, *step, evaluations);
+    return step.has_value();
   });
   if (cut.malformed > 0) {
     warn(fmt::format("{}: {} lines removed that hold no whole JSON object, the first of them line {}", path,
@@ -40,17 +64,17 @@ std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t s
 
 double total_seconds_in(const std::string& path) {
   double seconds = 0.0;
-  truncate_json_lines(path, [&](const nlohmann::json& line) {
+  read_json_lines(path, [&](const nlohmann::json& line) {
     for (const char* key : {"seconds", "total_seconds"}) {
       if (line.contains(key) && line[key].is_number()) seconds = line[key].get<double>();
     }
-    return true;
   });
   return seconds;
 }
 
 void MetricsFile::append(const StepMetrics& metrics) {
   nlohmann::ordered_json line = {{"step", metrics.step},
+                                 {"epoch", metrics.epoch},
                                  {"loss", metrics.loss},
                                  {"projected_gradient_norm", metrics.projected_gradient_norm},
                                  {"learning_rate", metrics.learning_rate},
@@ -64,8 +88,8 @@ void MetricsFile::append(const StepMetrics& metrics) {
   writer_.append(line);
 }
 
-void MetricsFile::append(std::uint64_t steps_done, const Evaluation& evaluation) {
-  nlohmann::ordered_json line = {{"step", steps_done}};
+void MetricsFile::append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation) {
+  nlohmann::ordered_json line = {{"step", steps_done}, {"epoch", epoch}};
   line["eval_accuracy"] =
       evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
   line["eval_loss"] = evaluation.loss;

@@ -10,6 +10,7 @@
 #include "mezzo/core/error.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/sha256.h"
+#include "mezzo/train/metrics_file.h"
 
 namespace mezzo {
 
@@ -94,6 +95,21 @@ RunContent examine_run(const RunFolder& folder, const Warn& warn) {
             .trajectory = Trajectory::useless,
             .damage = error.what()};
   }
+}
+
+std::optional<BestStep> best_of_run(const RunFolder& folder, std::uint64_t steps, const Warn& warn) {
+  if (!file_exists(folder.config())) return std::nullopt;
+  Config config;
+  try {
+    config = load_config(folder.config(), {}, ConfigUse::inspect);
+  } catch (const UsageError& error) {
+    warn(fmt::format("whether the run's best step is its result is not known: {}", error.what()));
+    return std::nullopt;
+  }
+  // A config without the key is of a version that took the last step.
+  if (!config.written.contains("train.load_best_model_at_end") || !takes_best(config)) return std::nullopt;
+  BestStep best = best_of(read_evaluations(folder.metrics(), steps), config.train.metric_for_best_model);
+  return best.best() ? std::optional(std::move(best)) : std::nullopt;
 }
 
 RunContent repair_trajectory(const RunFolder& folder, const RunContent& content, const Warn& warn) {

@@ -124,4 +124,13 @@ RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::ui
   return snapshot ? std::move(snapshot->state) : start_state(folder, header);
 }
 
+RunState state_after(const RunFolder& folder, const RunHeader& header, std::uint64_t step, const Warn& warn) {
+  RunState state = nearest_state(folder, header, step, warn);
+  if (state.step > step) {
+    throw InputError("{}: begins at step {}, and no good snapshot is of step {}", folder.trajectory(),
+                     state.step, step);
+  }
+  return state.step == step ? std::move(state) : replayed(folder.trajectory(), header, state, step);
+}
+
 }  // namespace mezzo

@@ -74,20 +74,22 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
   const double left =
       done > 0 ? metrics.seconds / done * static_cast<double>(max_steps_ - metrics.step) : 0.0;
   const std::string where = fmt::format("step {}/{}", metrics.step, max_steps_);
+  const std::string epoch = fmt::format("epoch {:.2f}", metrics.epoch);
   const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
   const std::string gradient = fmt::format("|g| {:.3g}", metrics.projected_gradient_norm);
   const std::string rate = fmt::format("lr {:.3g}", metrics.learning_rate);
   const std::string speed = fmt::format("{:.0f} tokens/s", metrics.tokens_per_second);
   const std::string time = fmt::format("{} left", duration(left));
-  if (log_line) log_.info("{}  {}  {}  {}  {}  {}", where, loss, gradient, rate, speed, time);
+  if (log_line) log_.info("{}  {}  {}  {}  {}  {}  {}", where, epoch, loss, gradient, rate, speed, time);
   const double part =
       max_steps_ == 0 ? 1.0 : static_cast<double>(metrics.step) / static_cast<double>(max_steps_);
   if (const std::size_t columns = log_.status_columns(); columns > 0)
-    log_.status(progress_bar(part, {where, loss, time, speed, gradient, rate}, columns));
+    log_.status(progress_bar(part, {where, loss, time, speed, gradient, rate, epoch}, columns));
 }
 
-void Reporter::evaluation(std::uint64_t step, const Evaluation& evaluation) {
-  log_.info("step {}/{}  evaluation on {} examples: {}loss {:.4f}", step, max_steps_, evaluation.examples,
+void Reporter::evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation) {
+  log_.info("step {}/{}  epoch {:.2f}  evaluation on {} examples: {}loss {:.4f}", step, max_steps_, epoch,
+            evaluation.examples,
             evaluation.accuracy ? fmt::format("accuracy {:.4f}  ", *evaluation.accuracy) : "",
             evaluation.loss);
 }

@@ -17,7 +17,8 @@ namespace mezzo {
 
 namespace {
 
-constexpr std::string_view adapter_files[] = {"adapter_config.json", "adapter_model.safetensors"};
+constexpr std::string_view adapter_files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                              "trainer_state.json"};
 
 bool is_start_snapshot(std::string_view name) {
   return name == "start.h5" || name == "start.h5.sha256" || number_in_name(name, "start-", ".h5") ||
@@ -38,7 +39,7 @@ bool is_folder(const std::string& path) {
   return std::filesystem::is_directory(path, error);
 }
 
-/// Removes the two files of an adapter, and its folder unless something else is in it. Of a link only the
+/// Removes the files of an adapter, and its folder unless something else is in it. Of a link only the
 /// link goes. A missing one is no error.
 void remove_adapter(const std::string& path) {
   if (is_link(path) || !is_folder(path)) {

@@ -143,7 +143,7 @@ void remove_snapshots(const std::string& directory, std::optional<std::uint64_t>
 }
 
 std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
-                                         std::uint64_t newest_good_step) {
+                                         std::uint64_t newest_good_step, std::optional<std::uint64_t> best) {
   std::vector<std::string> removed;
   std::set<std::uint64_t> left;
   std::size_t kept = 0;
@@ -151,6 +151,10 @@ std::vector<std::string> prune_snapshots(const std::string& directory, std::size
     if (snapshot.step > newest_good_step || kept < std::max<std::size_t>(limit, 1)) {
       left.insert(snapshot.step);
       if (snapshot.step <= newest_good_step) ++kept;
+      continue;
+    }
+    if (snapshot.step == best) {
+      left.insert(snapshot.step);
       continue;
     }
     // The file first: a sidecar without a file is recognised, a file without a sidecar would be called

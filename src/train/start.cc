@@ -11,7 +11,10 @@
 #include "mezzo/core/error.h"
 #include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
+#include "mezzo/train/best_step.h"
+#include "mezzo/train/metrics_file.h"
 #include "mezzo/train/recovery.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
@@ -44,11 +47,20 @@ std::optional<SnapshotFile> own_snapshot(const RunFolder& folder, const std::str
   return std::nullopt;
 }
 
-/// Whether a folder has what the end of a run at `step` leaves: that step's snapshot and adapter, undamaged.
-bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t step) {
+/// Whether a folder has what the end of a run at `step` leaves, undamaged: that step's snapshot, and the
+/// adapter with that of the best step where there is one.
+bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
+                 std::optional<std::uint64_t> best) {
   try {
-    const RunState state = nearest_state(folder, header, step, [](const std::string&) {});
-    return state.step == step && header.space->read_adapter(folder.adapter()) == state.values;
+    const auto state_of = [&](std::uint64_t of) {
+      RunState state = nearest_state(folder, header, of, [](const std::string&) {});
+      if (state.step != of) throw InputError("{}: no state of step {}", folder.path, of);
+      return state;
+    };
+    RunState result = state_of(step);
+    if (best && *best != step) result = state_of(*best);
+    if (best && read_trainer_step(folder.adapter()) != best) return false;
+    return header.space->read_adapter(folder.adapter()) == result.values;
   } catch (const Error&) {
     return false;  // the run goes on from what is whole, and says there what is not
   }
@@ -250,8 +262,14 @@ RunStart start_run(const Config& config, const Inputs& inputs, const RunFolder& 
   if (file_exists(folder.snapshots())) remove_temporary_files(folder.snapshots());
   RunStart start = Opening(config, inputs, folder, overwrite, header, warn).start();
   create_directories(folder.snapshots());
-  start.finished = start.resume && start.step >= static_cast<std::uint64_t>(config.train.max_steps) &&
-                   is_complete(folder, header, start.step);
+  if (!start.resume) return start;
+  const BestStep best =
+      best_of(read_evaluations(folder.metrics(), start.step), config.train.metric_for_best_model);
+  std::optional<std::uint64_t> best_step;
+  if (takes_best(config) && best.best()) best_step = best.best()->steps_done;
+  const bool ended = start.step >= static_cast<std::uint64_t>(config.train.max_steps) ||
+                     best.is_spent(config.train.early_stopping_patience);
+  start.finished = ended && is_complete(folder, header, start.step, best_step);
   return start;
 }
 

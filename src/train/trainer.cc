@@ -7,12 +7,14 @@
 #include "mezzo/core/error.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/record_file.h"
+#include "mezzo/train/best_step.h"
 #include "mezzo/train/divergence_watch.h"
 #include "mezzo/train/metrics_file.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/resumed_config.h"
 #include "mezzo/train/setup.h"
 #include "mezzo/train/speed_watch.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
@@ -28,6 +30,16 @@ constexpr double straggler_factor = 10.0;
 /// So many steps in a row without a finite loss are no accident of their batches.
 constexpr std::uint64_t most_dropped_steps = 10;
 
+/// "the adapter is in runs/a/adapter", and of which step it is. Rank 0 knows.
+std::string where_result(const RunFolder& folder, const Config& config, const BestStep& best) {
+  std::string text = fmt::format("the adapter is in {}", folder.adapter());
+  if (takes_best(config) && best.best()) {
+    text += fmt::format(", of step {}, the best with {} {:.4f}", best.best()->steps_done, best.metric(),
+                        best.best()->value);
+  }
+  return text;
+}
+
 /// The loop: steps, and when to evaluate, save, warn and stop.
 class Trainer {
  public:
@@ -40,7 +52,9 @@ class Trainer {
         patience_(loading_patience(config.runtime)),
         reporter_(log, run.start.step, max_steps()),
         divergence_(chance_of(run.inputs->train->examples(), run.inputs->task),
-                    chance_of(run.inputs->validation, run.inputs->task)) {}
+                    chance_of(run.inputs->validation, run.inputs->task)),
+        takes_best_(takes_best(config)),
+        best_(config.train.metric_for_best_model) {}
 
   TrainResult run();
 
@@ -54,8 +68,20 @@ class Trainer {
             .work = longest > Seconds(0) ? silence + straggler_factor * longest : patience_.work};
   }
 
+  /// How often the examples were seen after `steps_done`.
+  double epoch_of(std::uint64_t steps_done) const {
+    const auto of_step =
+        static_cast<double>(config_.train.batch_size * config_.train.gradient_accumulation_steps);
+    return static_cast<double>(steps_done) * of_step / static_cast<double>(run_.inputs->train->size());
+  }
+  /// The step whose trainables the run's result is. Rank 0 alone knows it.
+  std::uint64_t result_step(std::uint64_t steps_done) const {
+    return takes_best_ && best_.best() ? best_.best()->steps_done : steps_done;
+  }
+
   void open_files();
   void recall();
+  void recall_best(std::vector<PastEvaluation> past);
   void print_start();
   bool do_step(std::uint64_t step);
   void report(const StepResult& result, double seconds);
@@ -63,6 +89,9 @@ class Trainer {
   std::optional<std::string> see_loss(std::uint64_t steps_done, double loss, bool all_dropped);
   void require_losses(std::uint64_t steps_done, std::uint64_t most_dropped) const;
   void evaluate(std::uint64_t steps_done);
+  void agree_on_stopping_early();
+  void keep_rebuildable(std::uint64_t step, const Warn& warn);
+  void write_result(std::uint64_t steps_done);
   void save(std::uint64_t steps_done);
   std::string what_was_done(std::uint64_t steps_done) const;
   TrainResult finish(std::uint64_t steps_done, bool stopped);
@@ -86,7 +115,10 @@ class Trainer {
   std::uint64_t saved_step_ = ~std::uint64_t{0};
   bool dropped_ = false;             ///< directions in the last step
   std::uint64_t dropped_steps_ = 0;  ///< the last ones, of which every direction was dropped
-  bool evaluation_due_ = false;      ///< the step that the run goes on from was to be evaluated and was not
+  const bool takes_best_;
+  BestStep best_;                // rank 0
+  bool stops_early_ = false;     ///< there were enough evaluations without a better one
+  bool evaluation_due_ = false;  ///< the step that the run goes on from was to be evaluated and was not
 };
 
 // ---- the start ------------------------------------------------------------------------------------------
@@ -110,7 +142,9 @@ void Trainer::open_files() {
     evaluation_due_ = !evaluated && (step % static_cast<std::uint64_t>(config_.train.eval_steps) == 0 ||
                                      step >= max_steps());
     if (run_.start.resume) recall();
+    recall_best(past);
   });
+  agree_on_stopping_early();
   evaluation_due_ = !agree(exchange_, evaluation_due_ ? "due" : "", patience_)[0].empty();
   // Every rank ends alike when there are too many.
   dropped_steps_ = std::stoull(agree(exchange_, std::to_string(dropped_steps_), patience_)[0]);
@@ -126,6 +160,31 @@ void Trainer::recall() {
     static_cast<void>(see_loss(record.step + 1, record.loss, std::isnan(record.loss)));
   }
   divergence_.rearm();
+}
+
+/// The best step of before. It has its snapshot, unless the run has gone back since or the file is damaged:
+/// then that is made again. A best step that cannot be rebuilt is none.
+void Trainer::recall_best(std::vector<PastEvaluation> past) {
+  const Warn warn = warn_to(log_);
+  while (true) {
+    best_ = best_of(past, config_.train.metric_for_best_model);
+    if (!takes_best_ || !best_.best()) return;
+    const std::uint64_t step = best_.best()->steps_done;
+    try {
+      keep_rebuildable(step, warn);
+      return;
+    } catch (const InputError& error) {
+      warn(fmt::format("step {} was the best, but cannot be rebuilt: {}", step, error.what()));
+      std::erase_if(past, [&](const PastEvaluation& one) { return one.steps_done == step; });
+    }
+  }
+}
+
+/// Sees to it that a step has a good snapshot, or is the one that the run's own files begin at.
+void Trainer::keep_rebuildable(std::uint64_t step, const Warn& warn) {
+  if (nearest_state(run_.folder, run_.header, step, warn).step == step) return;
+  write_snapshot(run_.folder.snapshot(step), run_.header,
+                 state_after(run_.folder, run_.header, step, [](const std::string&) {}));
 }
 
 void Trainer::print_start() {
@@ -153,7 +212,8 @@ void Trainer::print_start() {
             config_.model.path, layers, layers - decoder.first_perturbed_layer(),
             decoder.first_perturbed_layer(), run_.model->state.trainables.count(),
             run_.model->state.trainables.list.size());
-  log_.info("{} training examples, {} validation examples", inputs.train->size(), inputs.validation.size());
+  log_.info("{} training examples, {} validation examples; {} steps see the examples {:.2f} times",
+            inputs.train->size(), inputs.validation.size(), max_steps(), epoch_of(max_steps()));
   reporter_.first_example(inputs.task, *inputs.tokenizer, *inputs.train->at(0, 1)[0]);
   if (run_.start.step > 0) log_.info("going on from step {}", run_.start.step);
 }
@@ -194,6 +254,7 @@ void Trainer::report(const StepResult& result, double seconds) {
   std::vector<double> work = result.work_seconds;
   work.resize(std::min(work.size(), static_cast<std::size_t>(result.units.count())));  // the others idle
   const StepMetrics metrics{.step = result.record.step + 1,
+                            .epoch = epoch_of(result.record.step + 1),
                             .loss = result.record.loss,
                             .projected_gradient_norm = result.record.gradient_norm,
                             .learning_rate = static_cast<double>(result.record.learning_rate),
@@ -244,10 +305,24 @@ void Trainer::evaluate(std::uint64_t steps_done) {
   const Evaluation evaluation =
       run_.evaluator->run(run_.model->runner, exchange_, patience_for(longest_evaluation_));
   longest_evaluation_ = std::max(longest_evaluation_, Seconds(seconds_since(start)));
-  if (!leads()) return;
-  reporter_.evaluation(steps_done, evaluation);
-  if (const auto warning = divergence_.see_evaluation(steps_done, evaluation)) log_.warning("{}", *warning);
-  metrics_->append(steps_done, evaluation);
+  together(exchange_, patience_, [&] {
+    if (!leads()) return;
+    reporter_.evaluation(steps_done, epoch_of(steps_done), evaluation);
+    if (const auto warning = divergence_.see_evaluation(steps_done, evaluation)) log_.warning("{}", *warning);
+    // Before metrics.jsonl tells of it, so that a best step that is known has its snapshot. The run's other
+    // files begin at its first step, which needs none.
+    const bool better = best_.see(steps_done, evaluation);
+    if (better && takes_best_ && steps_done != run_.header.start_step) save(steps_done);
+    // On disk before the next step is, so that no resumed run has lost an evaluation.
+    metrics_->append(steps_done, epoch_of(steps_done), evaluation);
+    metrics_->sync();
+  });
+  agree_on_stopping_early();
+}
+
+void Trainer::agree_on_stopping_early() {
+  const bool spent = leads() && best_.is_spent(config_.train.early_stopping_patience);
+  stops_early_ = !agree(exchange_, spent ? "spent" : "", patience_)[0].empty();
 }
 
 void Trainer::save(std::uint64_t steps_done) {
@@ -259,7 +334,7 @@ void Trainer::save(std::uint64_t steps_done) {
                  read_state(*run_.backend, run_.model->state, steps_done));
   log_.debug("  wrote {}", run_.folder.snapshot(steps_done));
   prune_snapshots(run_.folder.snapshots(), static_cast<std::size_t>(config_.train.save_total_limit),
-                  steps_done);
+                  steps_done, result_step(steps_done));
   saved_step_ = steps_done;
 }
 
@@ -271,20 +346,28 @@ std::string Trainer::what_was_done(std::uint64_t steps_done) const {
   return fmt::format("{} ({} in all, {:.1f} s)", here, steps_done, earlier_seconds_ + seconds);
 }
 
+void Trainer::write_result(std::uint64_t steps_done) {
+  const std::uint64_t step = result_step(steps_done);
+  const RunState state = step == steps_done ? read_state(*run_.backend, run_.model->state, step)
+                                            : state_after(run_.folder, run_.header, step, warn_to(log_));
+  run_.header.space->write_adapter(run_.folder.adapter(), run_.inputs->files.description, state.values,
+                                   config_.model.path);
+  std::optional<BestNote> best;
+  if (takes_best_ && best_.best()) best = {.metric = best_.metric(), .value = best_.best()->value};
+  write_trainer_state(run_.folder.adapter(), step, best);
+}
+
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
   const std::uint64_t hash = run_.backend->hash(run_.model->state.trainables);
   check_same(exchange_, "the hash of the trainables", fmt::format("{:016x}", hash), patience_,
              ExitCode::error);
-  const bool goes_on = stopped && steps_done < max_steps();
+  const bool goes_on = stopped && steps_done < max_steps() && !stops_early_;
   if (!goes_on) require_losses(steps_done, std::min(most_dropped_steps, steps_done));
   together(exchange_, patience_, [&] {
     save(steps_done);
     if (!leads()) return;
     trajectory_->close();
-    if (goes_on) return;
-    run_.header.space->write_adapter(run_.folder.adapter(), run_.inputs->files.description,
-                                     read_values(*run_.backend, run_.model->state.trainables),
-                                     config_.model.path);
+    if (!goes_on) write_result(steps_done);
   });
   if (leads()) reporter_.end_bar();
   if (goes_on) {
@@ -292,7 +375,11 @@ TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
               what_was_done(steps_done));
     return TrainResult::stopped;
   }
-  log_.info("done: {}; the adapter is in {}", what_was_done(steps_done), run_.folder.adapter());
+  if (stops_early_ && steps_done < max_steps()) {
+    log_.info("step {}: the last {} evaluations were no better than the best before them: the run ends early",
+              steps_done, *config_.train.early_stopping_patience);
+  }
+  log_.info("done: {}; {}", what_was_done(steps_done), where_result(run_.folder, config_, best_));
   return TrainResult::finished;
 }
 
@@ -303,7 +390,7 @@ TrainResult Trainer::run() {
   std::uint64_t done = run_.start.step;
   if (evaluation_due_) evaluate(done);
   bool stopped = false;
-  while (done < max_steps() && !stopped) {
+  while (done < max_steps() && !stopped && !stops_early_) {
     stopped = do_step(done);
     ++done;
     require_losses(done, most_dropped_steps);
@@ -341,10 +428,15 @@ TrainResult train(const Config& written, const TrainOptions& options, Exchange& 
   const Config config = config_to_run(written, options.overwrite, exchange, log);
   RunSetup run = run_setup(config, options, exchange, log);
   if (!run.start.finished) return Trainer(config, exchange, stop, log, run).run();
+  BestStep best(config.train.metric_for_best_model);
   together(exchange, loading_patience(config.runtime), [&] {
-    if (exchange.rank() == 0) cut_metrics(run.folder.metrics(), run.start.step, warn_to(log));
+    if (exchange.rank() != 0) return;
+    best = best_of(cut_metrics(run.folder.metrics(), run.start.step, warn_to(log)),
+                   config.train.metric_for_best_model);
   });
-  log.info("{}: the run has finished its {} steps", run.folder.path, run.start.step);
+  const bool early = run.start.step < static_cast<std::uint64_t>(config.train.max_steps);
+  log.info("{}: the run has finished its {} steps{}; {}", run.folder.path, run.start.step,
+           early ? ", for want of a better evaluation" : "", where_result(run.folder, config, best));
   return TrainResult::already_finished;
 }
 

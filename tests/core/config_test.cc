@@ -154,6 +154,9 @@ train:
   logging_steps: 14
   trajectory_sync_steps: 15
   hash_steps: 16
+  load_best_model_at_end: false
+  metric_for_best_model: eval_loss
+  early_stopping_patience: 17
   resume_from_checkpoint: /runs/all/snapshots/step-5.h5
 runtime: {device: cpu, dtype: bf16, threads: 2, timeout_s: 0.5, start_timeout_s: 600}
 )";
@@ -195,6 +198,9 @@ TEST(Config, ReadsEveryKey) {
              .logging_steps = 14,
              .trajectory_sync_steps = 15,
              .hash_steps = 16,
+             .load_best_model_at_end = false,
+             .metric_for_best_model = "eval_loss",
+             .early_stopping_patience = 17,
              .resume_from_checkpoint = {ResumeFrom::Kind::snapshot, "/runs/all/snapshots/step-5.h5"}};
   e.runtime = {.device = Device::cpu,
                .dtype = Precision::bf16,
@@ -363,6 +369,27 @@ TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
                "found 0 (default: 1)");
   EXPECT_ERROR(override_error("zo.estimator=twosided"), "`two_sided` or `one_sided`, found twosided",
                "did you mean `two_sided`?", "(default: two_sided)");
+}
+
+TEST(Config, TruthValues) {
+  const std::string key = "train.load_best_model_at_end=";
+  EXPECT_EQ(parsed(minimal, {key + "false"}).train.load_best_model_at_end, false);
+  EXPECT_EQ(parsed(minimal, {key + "true", "data.validation=/v"}).train.load_best_model_at_end, true);
+  EXPECT_EQ(parsed(minimal, {key + "null"}).train.load_best_model_at_end, std::nullopt);
+  for (const char* bad : {"yes", "True", "1", "\"true\"", "[true]", "auto"})
+    EXPECT_ERROR(override_error(key + bad), "train.load_best_model_at_end", "expected true or false");
+}
+
+TEST(Config, WhatEvaluationsDecideNeedsValidationData) {
+  for (const char* override_text :
+       {"train.load_best_model_at_end=true", "train.metric_for_best_model=eval_loss",
+        "train.early_stopping_patience=3"}) {
+    const std::string text = override_text;
+    EXPECT_ERROR(override_error(text), text.substr(0, text.find('=')), "there is no data.validation");
+    EXPECT_EQ(error_of(minimal, {text, "data.validation=/v"}), "");
+  }
+  EXPECT_ERROR(error_of(minimal, {"train.early_stopping_patience=0", "data.validation=/v"}),
+               "train.early_stopping_patience", "found 0");
 }
 
 TEST(Config, WholeNumbers) {
@@ -778,6 +805,9 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "train.save_steps",
                                              "train.save_total_limit",
                                              "train.logging_steps",
+                                             "train.load_best_model_at_end",
+                                             "train.metric_for_best_model",
+                                             "train.early_stopping_patience",
                                              "train.trajectory_sync_steps",
                                              "train.hash_steps",
                                              "train.resume_from_checkpoint",
@@ -836,8 +866,8 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
   for (const char* change :
        {"zo.probes_per_forward=3", "train.max_steps=5", "train.eval_steps=5", "train.save_steps=5",
         "train.save_total_limit=5", "train.logging_steps=5", "train.trajectory_sync_steps=5",
-        "train.hash_steps=5", "train.resume_from_checkpoint=never", "runtime.threads=1",
-        "runtime.timeout_s=5", "runtime.start_timeout_s=5", "train.output_dir=/x",
+        "train.hash_steps=5", "train.load_best_model_at_end=false", "train.resume_from_checkpoint=never",
+        "runtime.threads=1", "runtime.timeout_s=5", "runtime.start_timeout_s=5", "train.output_dir=/x",
         // The caller adds the model's hash, and the device and dtype that these led to.
         "model.path=/x", "runtime.device=cpu", "runtime.dtype=fp32"}) {
     EXPECT_EQ(identity_of({change}), base) << change;

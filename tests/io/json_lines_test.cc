@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "file_size_limit.h"
 #include "killed_child.h"
@@ -60,6 +61,18 @@ TEST(JsonLines, CutKeepsTheBytesOfOtherLines) {
   EXPECT_EQ(cut.kept, 2u);
   EXPECT_EQ(cut.removed, 1u);
   EXPECT_EQ(cut.malformed, 0u);
+}
+
+TEST(JsonLines, ReadingShowsWholeObjectsAndChangesNothing) {
+  const ScratchFolder folder;
+  const std::string text = "{\"step\":1}\nno JSON\n[2]\n{\"step\": 3}\n{\"step\":4}";
+  folder.write("m", text);
+  std::vector<int> steps;
+  const auto see = [&](const nlohmann::json& line) { steps.push_back(line.at("step").get<int>()); };
+  read_json_lines(folder / "m", see);
+  read_json_lines(folder / "none", see);
+  EXPECT_EQ(steps, (std::vector<int>{1, 3}));  // the last line is torn, although it parses
+  EXPECT_EQ(read_all(folder / "m"), text);
 }
 
 TEST(JsonLines, CutRemovesAndReportsWhatIsNoObject) {

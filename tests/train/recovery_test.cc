@@ -127,6 +127,19 @@ TEST_F(RecoveryTest, TheTrajectoryBeginsAtTheSnapshotAndKeepsTheRecordsBehindIt)
   }
 }
 
+TEST_F(RecoveryTest, StepsBeforeTheTrajectoryAreThoseOfSnapshots) {
+  flip(20);
+  const RunHeader header = repair().header;
+  const auto values_after = [&](std::uint64_t step) {
+    return state_after(folder_, header, step, [](const std::string&) {}).values;
+  };
+  EXPECT_EQ(values_after(2), state_of(2).values);
+  EXPECT_EQ(values_after(newest), state_of(newest).values);
+  EXPECT_THROW(values_after(3), InputError);
+  EXPECT_THROW(values_after(newest + 1), InputError);
+  EXPECT_NE(message_of<InputError>([&] { values_after(1); }).find("begins at step 5"), std::string::npos);
+}
+
 TEST_F(RecoveryTest, ADamagedHeaderLeavesTheSnapshot) {
   // Magic, version, length, payload, checksum.
   for (const std::size_t at :

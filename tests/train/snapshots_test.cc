@@ -42,7 +42,7 @@ TEST(Snapshots, ListsNewestFirstAndOnlyItsOwnNames) {
 }
 
 std::vector<std::string> after_pruning(const std::vector<std::uint64_t>& steps, std::size_t limit,
-                                       std::uint64_t good) {
+                                       std::uint64_t good, std::optional<std::uint64_t> best = {}) {
   const ScratchFolder folder;
   for (const std::uint64_t step : steps) {
     folder.write(snapshot_name(step), "");
@@ -51,7 +51,7 @@ std::vector<std::string> after_pruning(const std::vector<std::uint64_t>& steps, 
   folder.write("step-1.h5.sha256", "");  // what a crash before the rename leaves
   folder.write("notes", "");
   const std::size_t before = steps.size();
-  const std::vector<std::string> removed = prune_snapshots(folder.path(), limit, good);
+  const std::vector<std::string> removed = prune_snapshots(folder.path(), limit, good, best);
   const std::vector<SnapshotFile> left = list_snapshots(folder.path());
   EXPECT_EQ(removed.size() + left.size(), before);
   EXPECT_EQ(names_in(folder.path()).size(), 2 * left.size() + 1);
@@ -70,6 +70,10 @@ TEST(Snapshots, PruningKeepsTheNewestAndTheGoodOne) {
   // 30 and 40 are damaged, the run went on from 20: they do not push it out.
   EXPECT_EQ(after_pruning({10, 20, 30, 40}, 1, 20), (Names{"step-40.h5", "step-30.h5", "step-20.h5"}));
   EXPECT_EQ(after_pruning({}, 1, 20), (Names{}));
+  // The best one stays besides, and counts where it is among the newest.
+  EXPECT_EQ(after_pruning({10, 20, 30, 40}, 1, 40, 20), (Names{"step-40.h5", "step-20.h5"}));
+  EXPECT_EQ(after_pruning({10, 20, 30, 40}, 2, 40, 30), (Names{"step-40.h5", "step-30.h5"}));
+  EXPECT_EQ(after_pruning({10, 20}, 1, 20, 5), (Names{"step-20.h5"}));
 }
 
 // The names of a large model's trainables alone are more than HDF5's older formats take in an attribute.

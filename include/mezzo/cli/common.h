@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "mezzo/core/log.h"
+#include "mezzo/train/best_step.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/loaded_model.h"
 #include "mezzo/train/replay.h"
@@ -20,17 +21,21 @@ struct AdapterSource {
   std::shared_ptr<const ParameterSpace> space;
   std::string base_model;
   RunState state;
-  std::optional<RunHeader> run;  ///< of a snapshot or a run
+  std::optional<RunHeader> run;       ///< of a snapshot or a run
+  std::optional<std::uint64_t> step;  ///< that the state is of; an adapter may name none
+  std::optional<BestStep> best = {};  ///< of a run whose result is its best step
 
   static AdapterSource from_adapter(const std::string& directory);
   /// The same, checked against the model that it is for.
   static AdapterSource from_adapter(const std::string& directory, const Description& description);
   static AdapterSource from_snapshot(const std::string& file);
-  /// A run's newest step: the nearest snapshot, then the trajectory's records. `log` is told of bad
-  /// snapshots.
-  static AdapterSource from_run(const std::string& directory, Logger& log);
+  /// Which step of a run: its newest, or the one that its adapter/ is of when it ends there (the best one, or
+  /// the newest).
+  enum class OfRun { newest, result };
+  /// The nearest snapshot, then the trajectory's records. `log` is told of bad snapshots.
+  static AdapterSource from_run(const std::string& directory, OfRun which, Logger& log);
   /// Whichever of these `path` is; none when it is none of them.
-  static std::optional<AdapterSource> find(const std::string& path, Logger& log);
+  static std::optional<AdapterSource> find(const std::string& path, OfRun which, Logger& log);
 };
 
 /// Writes a text for people to standard output, its lines as printable() makes them.

@@ -118,6 +118,9 @@ struct TrainConfig {
   std::int64_t logging_steps = 10;
   std::int64_t trajectory_sync_steps = 1;
   std::int64_t hash_steps = 50;
+  std::optional<bool> load_best_model_at_end;           ///< none: true with validation data
+  std::optional<std::string> metric_for_best_model;     ///< none: the first that evaluations have
+  std::optional<std::int64_t> early_stopping_patience;  ///< evaluations; none: never
   ResumeFrom resume_from_checkpoint;
   bool operator==(const TrainConfig&) const = default;
 };

@@ -27,6 +27,9 @@ class JsonLinesWriter {
   std::uint64_t discarded_bytes_ = 0;
 };
 
+/// Shows each line that holds a whole JSON object, and changes nothing; a missing file has none.
+void read_json_lines(const std::string& path, const std::function<void(const nlohmann::json&)>& see);
+
 /// What truncate_json_lines() did.
 struct JsonLinesCut {
   std::uint64_t kept = 0;       ///< lines

@@ -2,6 +2,9 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "mezzo/comm/exchange.h"
 #include "mezzo/data/task.h"
@@ -9,11 +12,22 @@
 
 namespace mezzo {
 
+/// A number of an evaluation, under its name in metrics.jsonl.
+struct Metric {
+  std::string_view name;
+  double value = 0.0;
+};
+
 struct Evaluation {
   std::int64_t examples = 0;
   std::optional<double> accuracy;  ///< of classification tasks
   double loss = 0.0;               ///< sum of losses / sum of weights
+
+  /// What it holds, the best measure of answers first and the loss last.
+  std::vector<Metric> metrics() const;
 };
+/// The names of what the evaluations of a task hold, in the order of Evaluation::metrics().
+std::vector<std::string> metrics_of(const Task& task);
 
 /// Evaluates examples without perturbation. They are cut into chunks by their order and lengths alone; ranks
 /// share the chunks by their tokens, and sums are taken in the order of the chunks, so that the result has

@@ -1,10 +1,12 @@
 #pragma once
 // metrics.jsonl, a line a logged step and a line an evaluation.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "mezzo/io/json_lines.h"
+#include "mezzo/train/best_step.h"
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/run_folder.h"
@@ -15,6 +17,11 @@ struct PastEvaluation {
   std::uint64_t steps_done = 0;
   Evaluation evaluation;  ///< but for the number of examples, which the file does not hold
 };
+/// The evaluations of steps up to `steps_done`, in order; changes nothing. Lines that hold no whole JSON
+/// object are passed over, and a file that is not there is empty.
+std::vector<PastEvaluation> read_evaluations(const std::string& path, std::uint64_t steps_done);
+/// The best step of what was evaluated, with train.metric_for_best_model.
+BestStep best_of(const std::vector<PastEvaluation>& evaluations, const std::optional<std::string>& metric);
 /// Takes out of the file what is torn or of steps after `steps_done`, and returns the evaluations that stay,
 /// in order. A file that is not there is empty.
 std::vector<PastEvaluation> cut_metrics(const std::string& path, std::uint64_t steps_done, const Warn& warn);
@@ -28,7 +35,7 @@ class MetricsFile {
   explicit MetricsFile(const std::string& path) : writer_(path) {}
 
   void append(const StepMetrics& metrics);
-  void append(std::uint64_t steps_done, const Evaluation& evaluation);
+  void append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation);
   void sync() { writer_.sync(); }
 
  private:

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "mezzo/train/best_step.h"
 #include "mezzo/train/replay.h"
 
 namespace mezzo {
@@ -27,6 +28,11 @@ struct RunContent {
 /// Looks at a folder that has a trajectory and changes nothing. Bad snapshots are named and passed over.
 /// InputError when the trajectory's header is damaged and no snapshot is good.
 RunContent examine_run(const RunFolder& folder, const Warn& warn);
+
+/// The best of a run's first `steps` steps, by its metrics.jsonl, where its config.yaml says that the best
+/// step is the result; nothing where the last one is. Changes nothing. A config.yaml that cannot be read is
+/// named, and says nothing.
+std::optional<BestStep> best_of_run(const RunFolder& folder, std::uint64_t steps, const Warn& warn);
 
 /// Puts a trajectory that was damaged in the middle or at its header aside, as trajectory.damaged-N, and in
 /// its place one that goes on: from a copy of `content.snapshot`, with the good records of the steps behind

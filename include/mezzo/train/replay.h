@@ -53,5 +53,8 @@ std::optional<Snapshot> newest_good_snapshot(const RunFolder& folder, const RunH
 /// The newest valid snapshot at or before `step`, else the start. Bad snapshots are named and passed over.
 RunState nearest_state(const RunFolder& folder, const RunHeader& header, std::uint64_t step,
                        const Warn& warn);
+/// The state after `step`: that, and the trajectory's records behind it, on the CPU. InputError where the
+/// trajectory begins later or ends before.
+RunState state_after(const RunFolder& folder, const RunHeader& header, std::uint64_t step, const Warn& warn);
 
 }  // namespace mezzo

@@ -15,6 +15,7 @@ namespace mezzo {
 /// One finished step, as metrics.jsonl has it.
 struct StepMetrics {
   std::uint64_t step = 0;  ///< steps done
+  double epoch = 0.0;      ///< how often the examples were seen by then
   double loss = 0.0;
   double projected_gradient_norm = 0.0;
   double learning_rate = 0.0;
@@ -44,7 +45,7 @@ class Reporter {
   void first_example(const Task& task, const Tokenizer& tokenizer, const Example& example);
   /// Every step: the bar, where there is a terminal. `log_line`: a line that stays, too.
   void step(const StepMetrics& metrics, bool log_line);
-  void evaluation(std::uint64_t step, const Evaluation& evaluation);
+  void evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation);
   void end_bar();
 
  private:

@@ -2,6 +2,7 @@
 // The snapshots of a run: what one holds, what the files are called and which of them stay.
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,9 +41,11 @@ std::vector<SnapshotFile> list_snapshots(const std::string& directory);
 /// Removes the snapshots behind `step` (none: all), with the checksums beside them.
 void remove_snapshots(const std::string& directory, std::optional<std::uint64_t> step = std::nullopt);
 /// Removes the oldest snapshots until `limit` (at least 1) are left of those up to `newest_good_step`, a step
-/// that the caller has just committed or read: that one always stays, and so do later ones. Also removes
-/// sidecars that belong to no file. Returns the paths of the removed snapshots. Call it under the run's lock.
+/// that the caller has just committed or read: that one always stays, and so do later ones, and so does the
+/// one of step `best` beyond the limit. Also removes sidecars that belong to no file. Returns the paths of
+/// the removed snapshots. Call it under the run's lock.
 std::vector<std::string> prune_snapshots(const std::string& directory, std::size_t limit,
-                                         std::uint64_t newest_good_step);
+                                         std::uint64_t newest_good_step,
+                                         std::optional<std::uint64_t> best = std::nullopt);
 
 }  // namespace mezzo
