@@ -80,8 +80,9 @@ void PipelineTokenizer::check(std::span<const std::int32_t> ids) const {
   if (!model_vocabulary_) return;
   for (const std::int32_t id : ids) {
     if (id < *model_vocabulary_) continue;
+    const auto& token = parts_.tokens.at(static_cast<std::size_t>(id));
     throw InputError("the token {} has the id {}, but the model's vocab_size is {}",
-                     quote(parts_.tokens[static_cast<std::size_t>(id)]->text), id, *model_vocabulary_);
+                     quote(token ? token->text : ""), id, *model_vocabulary_);
   }
 }
 

@@ -167,9 +167,40 @@ Json* byte_level_of(Json& pre_tokenizer) {
   return nullptr;
 }
 
+/// Whether `step`, a part of a tokenizer.json that is not read yet, puts a space mark before texts: what a
+/// Metaspace or Prepend in it says. Nothing without one.
+std::optional<bool> puts_mark(const Json& step) {
+  if (!step.is_object()) return std::nullopt;
+  const Json type = step.value("type", Json());
+  if (type == "Prepend") return true;
+  if (type == "Metaspace") {
+    return step.contains("prepend_scheme") ? step["prepend_scheme"] != "never"
+                                           : step.value("add_prefix_space", Json(true)) != false;
+  }
+  for (const char* list : {"pretokenizers", "normalizers"}) {
+    const auto steps = step.find(list);
+    if (type != "Sequence" || steps == step.end()) continue;
+    for (const Json& element : *steps) {
+      if (const auto puts = puts_mark(element)) return puts;
+    }
+  }
+  return std::nullopt;
+}
+
 void set_prefix_space(const JsonCursor& config, Json& document, const std::string& file) {
   constexpr const char* name = "add_prefix_space";
   const JsonCursor field = config[name];
+  const auto contradict = [&](bool in_tokenizer) {
+    throw InputError("{} is {}, but {} says {}; expected the same in both files", field.where(),
+                     field.boolean(), file, in_tokenizer);
+  };
+  if (!field.is_unset()) {
+    for (const char* part : {"pre_tokenizer", "normalizer"}) {
+      if (!document.contains(part)) continue;
+      const std::optional<bool> puts = puts_mark(document[part]);
+      if (puts && *puts != field.boolean()) contradict(*puts);
+    }
+  }
   const auto found = document.find("pre_tokenizer");
   if (found == document.end()) return;
   Json& pre_tokenizer = *found;
@@ -178,8 +209,7 @@ void set_prefix_space(const JsonCursor& config, Json& document, const std::strin
   if (byte_level == &pre_tokenizer && is_gpt2(config) && (field.missing() || !field.is_unset())) {
     byte_level->at(name) = field.boolean_or(false);
   } else if (!field.is_unset() && field.boolean() != byte_level->at(name).get<bool>()) {
-    throw InputError("{} is {}, but {} says {}; expected the same in both files", field.where(),
-                     field.boolean(), file, byte_level->at(name).dump());
+    contradict(byte_level->at(name).get<bool>());
   }
 }
 

@@ -166,6 +166,29 @@ TEST(TokenizerConfig, ThePrefixSpaceIsThatOfTheConfigForGpt2AndElseMustAgree) {
               HasSubstr("add_prefix_space is \"yes\""));
 }
 
+TEST(TokenizerConfig, TheSpaceMarkMustAgreeToo) {
+  Directory model;
+  const auto refusal = [&](const char* part, const Json& step, bool value) {
+    model.tokenizer()[part] = step;
+    model.write_tokenizer();
+    model.config({{"add_prefix_space", value}, {"tokenizer_class", "LlamaTokenizer"}});
+    return model.refusal();
+  };
+  const Json prepend = {{"type", "Sequence"},
+                        {"normalizers", {{{"type", "Prepend"}, {"prepend", "\u2581"}}}}};
+  model.tokenizer()["pre_tokenizer"] = nullptr;
+  EXPECT_EQ(refusal("normalizer", prepend, true), "nothing");
+  EXPECT_THAT(refusal("normalizer", prepend, false),
+              AllOf(HasSubstr("tokenizer_config.json: add_prefix_space is false"), HasSubstr("says true")));
+  model.tokenizer()["normalizer"] = nullptr;
+  const auto metaspace = [](const char* scheme) {
+    return Json{{"type", "Metaspace"}, {"replacement", "\u2581"}, {"prepend_scheme", scheme}};
+  };
+  EXPECT_EQ(refusal("pre_tokenizer", metaspace("first"), true), "nothing");
+  EXPECT_EQ(refusal("pre_tokenizer", metaspace("never"), false), "nothing");
+  EXPECT_THAT(refusal("pre_tokenizer", metaspace("never"), true), HasSubstr("says false"));
+}
+
 TEST(TokenizerConfig, Gpt2HasAnEndTokenByDefault) {
   Directory model;
   model.config({{"tokenizer_class", "GPT2Tokenizer"}});
