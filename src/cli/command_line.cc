@@ -42,7 +42,7 @@ constexpr VerbEntry verbs[] = {
     {"tokenize", "text on standard input to token ids, or back", add_tokenize},
     {"bench", "the benchmark table: steps of models with random weights", add_bench, true},
     {"config-keys", "the configuration reference", add_config_keys},
-    {"completion", "shell completion for bash", add_completion},
+    {"completion", "shell completion for bash, zsh and fish", add_completion},
     {"help", "what a verb does and takes", add_help},
 };
 
