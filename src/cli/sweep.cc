@@ -9,7 +9,8 @@
 #include "mezzo/cli/sweep_grid.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/comm/together.h"
-#include "mezzo/io/line_reader.h"
+#include "mezzo/io/json_lines.h"
+#include "mezzo/train/metrics_file.h"
 #include "mezzo/train/reporter.h"
 #include "mezzo/train/trainer.h"
 
@@ -23,81 +24,110 @@ using Json = nlohmann::ordered_json;
 struct SweepResult {
   const SweepMember* member = nullptr;
   std::string folder;
-  std::string failure;  ///< why it ended, one sentence; empty: it is done
-  std::optional<std::uint64_t> step;
-  std::map<std::string, double> values;  ///< by their names in metrics.jsonl; the last ones
+  std::string failure;                                 ///< why it ended, one sentence; empty: it is done
+  std::optional<std::uint64_t> steps;                  ///< done
+  std::optional<std::uint64_t> of_step;                ///< that the evaluation is of
+  std::string metric;                                  ///< that it is compared by; "": it has no evaluation
+  std::vector<std::pair<std::string, double>> values;  ///< finite, by their names in metrics.jsonl
+
+  std::optional<double> value(std::string_view name) const {
+    for (const auto& [own, number] : values) {
+      if (own == name) return number;
+    }
+    return std::nullopt;
+  }
 };
 
-constexpr const char* numbers[] = {"eval_accuracy", "eval_loss", "loss", "total_seconds"};
-
-void read_metrics(SweepResult& result) {
+/// The evaluation is that of the step that adapter/ is of: the best one, or the last. The loss is that of the
+/// last step.
+void read_metrics(SweepResult& result, const Config& config) {
   const std::string path = RunFolder{result.folder}.metrics();
-  if (!file_exists(path)) return;
-  LineReader lines(path);
-  for (std::string line; lines.next(line);) {
-    const Json json = Json::parse(line, nullptr, false);
-    if (!json.is_object()) continue;
-    if (json.contains("step") && json["step"].is_number_unsigned())
-      result.step = json["step"].get<std::uint64_t>();
-    for (const char* name : numbers) {
-      if (!json.contains(name)) continue;
-      if (json[name].is_number()) result.values[name] = json[name].get<double>();
-      else result.values.erase(name);  // not finite, or not for this task: older ones do not stand for it
+  const auto add = [&](std::string_view name, double value) {
+    if (std::isfinite(value)) result.values.emplace_back(name, value);
+  };
+  std::optional<double> loss;
+  read_json_lines(path, [&](const nlohmann::json& line) {
+    if (line.contains("step") && line["step"].is_number_unsigned())
+      result.steps = line["step"].get<std::uint64_t>();
+    if (line.contains("loss"))
+      loss = line["loss"].is_number() ? std::optional(line["loss"].get<double>()) : std::nullopt;
+  });
+  if (!result.steps) return;
+  const std::vector<PastEvaluation> evaluations = read_evaluations(path, *result.steps);
+  if (!evaluations.empty()) {
+    const BestStep best = best_of(evaluations, config.train.metric_for_best_model);
+    result.metric = best.metric();
+    const PastEvaluation* chosen = &evaluations.back();
+    for (const PastEvaluation& one : evaluations) {
+      if (takes_best(config) && best.best() && one.steps_done == best.best()->steps_done) chosen = &one;
     }
+    result.of_step = chosen->steps_done;
+    for (const Metric& metric : chosen->evaluation.metrics()) add(metric.name, metric.value);
   }
+  if (loss) add("loss", *loss);
+  add("seconds", total_seconds_in(path));
 }
 
-/// The measure that all runs which are done have: of answers where there is one, else a loss.
+/// What runs are compared by: what the first of them with an evaluation is, else the loss of its last step.
 std::string metric_of(const std::vector<SweepResult>& results) {
-  for (const char* name : {"eval_accuracy", "eval_loss"}) {
-    const auto has = [&](const SweepResult& r) { return r.failure.empty() && r.values.contains(name); };
-    if (std::ranges::any_of(results, has)) return name;
+  for (const SweepResult& result : results) {
+    if (result.failure.empty() && !result.metric.empty()) return result.metric;
   }
   return "loss";
 }
 
 /// The best first; those without the metric and those that failed come last, in the order of the grid.
 void sort_by(std::vector<SweepResult>& results, const std::string& metric) {
-  const bool more_is_better = metric == "eval_accuracy";
-  const auto rank = [&](const SweepResult& result) {
-    const auto found = result.values.find(metric);
-    const bool counts = result.failure.empty() && found != result.values.end();
-    return std::pair(!counts, counts ? (more_is_better ? -found->second : found->second) : 0.0);
+  const bool less_is_better = metric.ends_with("loss");
+  const auto place = [&](const SweepResult& result) {
+    const std::optional<double> value = result.failure.empty() ? result.value(metric) : std::nullopt;
+    return std::pair(!value, less_is_better ? value.value_or(0.0) : -value.value_or(0.0));
   };
-  std::ranges::stable_sort(results, {}, rank);
+  std::ranges::stable_sort(results, {}, place);
+}
+
+/// Names of the numbers that any of the runs has.
+std::vector<std::string> names_of(const std::vector<SweepResult>& results) {
+  std::vector<std::string> names;
+  for (const SweepResult& result : results) {
+    for (const auto& [name, number] : result.values) {
+      if (std::ranges::count(names, name) == 0) names.push_back(name);
+    }
+  }
+  return names;
 }
 
 Json to_json(const std::vector<SweepResult>& results, const std::string& metric) {
   Json json = {{"metric", metric}, {"runs", Json::array()}};
+  const auto or_null = [](const auto& value) { return value ? Json(*value) : Json(nullptr); };
   for (const SweepResult& result : results) {
     Json run = {{"name", result.member->name}, {"folder", result.folder}};
     for (const SweepValue& one : result.member->values) run["values"][one.key] = one.value;
     run["status"] = result.failure.empty() ? "finished" : "failed";
     if (!result.failure.empty()) run["error"] = result.failure;
-    run["step"] = result.step ? Json(*result.step) : Json(nullptr);
-    for (const char* name : numbers) {
-      const auto found = result.values.find(name);
-      run[name] = found == result.values.end() ? Json(nullptr) : Json(found->second);
-    }
+    run["step"] = or_null(result.steps);
+    run["of_step"] = or_null(result.of_step);
+    for (const std::string& name : names_of(results)) run[name] = or_null(result.value(name));
     json["runs"].push_back(std::move(run));
   }
   return json;
 }
 
 std::string to_table(const SweepGrid& grid, const std::vector<SweepResult>& results) {
+  const std::vector<std::string> names = names_of(results);
   std::vector<std::vector<std::string>> rows = {grid.keys};
-  for (const char* heading : {"eval_accuracy", "eval_loss", "loss", "seconds", "step", "folder"})
-    rows[0].emplace_back(heading);
+  rows[0].insert(rows[0].end(), names.begin(), names.end());
+  rows[0].insert(rows[0].end(), {"of step", "steps", "folder"});
+  const auto or_dash = [](const auto& value) { return value ? fmt::format("{}", *value) : "-"; };
   for (const SweepResult& result : results) {
     std::vector<std::string>& row = rows.emplace_back();
     for (const SweepValue& one : result.member->values) row.push_back(one.value);
-    for (const char* name : numbers) {
-      const auto found = result.values.find(name);
-      const bool is_time = std::string_view(name) == "total_seconds";
-      row.push_back(found == result.values.end() ? "-"
-                                                 : fmt::format("{:.{}f}", found->second, is_time ? 1 : 4));
+    for (const std::string& name : names) {
+      const std::optional<double> value = result.value(name);
+      row.push_back(value ? fmt::format("{:.{}f}", *value, name == "seconds" ? 1 : 4) : "-");
     }
-    row.push_back(result.step ? std::to_string(*result.step) : "-");
+    row.push_back(or_dash(result.of_step));
+    row.push_back(or_dash(result.steps));
     row.push_back(result.member->name + (result.failure.empty() ? "" : "  (failed)"));
   }
   std::string text;
@@ -181,7 +211,7 @@ bool Sweep::train_member(std::size_t index, const StopSignal& stop) {
     failed(error);
   }
   together(exchange_, loading_patience(config.runtime), [&] {
-    if (exchange_.rank() == 0 && has_begun) read_metrics(result);
+    if (exchange_.rank() == 0 && has_begun) read_metrics(result, config);
   });
   return stopped;
 }

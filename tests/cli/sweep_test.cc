@@ -56,6 +56,8 @@ TEST_F(SweepTest, RunsAreThoseOfTrainAndTheBestIsFirst) {
     EXPECT_EQ(one.at("status"), "finished");
     EXPECT_EQ(one.at("folder"), folder(one.at("name")));
     EXPECT_TRUE(one.at("eval_loss").is_number());
+    // The evaluation is that of the adapter.
+    EXPECT_EQ(one.at("of_step"), info(scratch_, one.at("folder").get<std::string>() + "/adapter").at("step"));
   }
   // Without evaluations by the loss, which the lower one is better of.
   const Outcome by_loss = run(scratch_,
