@@ -57,7 +57,7 @@ std::vector<std::int32_t> PipelineTokenizer::encode_continuation(std::string_vie
   return ids;
 }
 
-std::string PipelineTokenizer::decode(std::span<const std::int32_t> ids) const {
+std::vector<TokenDecoder::Token> PipelineTokenizer::tokens_of(std::span<const std::int32_t> ids) const {
   std::vector<TokenDecoder::Token> tokens;
   tokens.reserve(ids.size());
   for (const std::int32_t id : ids) {
@@ -69,7 +69,18 @@ std::string PipelineTokenizer::decode(std::span<const std::int32_t> ids) const {
     const auto normalized = parts_.normalized_tokens.find(id);
     if (normalized != parts_.normalized_tokens.end()) tokens.back().text = normalized->second;
   }
-  return parts_.decoder.decode(std::move(tokens));
+  return tokens;
+}
+
+std::string PipelineTokenizer::decode(std::span<const std::int32_t> ids) const {
+  return parts_.decoder.decode(tokens_of(ids));
+}
+
+std::string PipelineTokenizer::decode_continuation(std::span<const std::int32_t> ids) const {
+  // Behind a letter nothing is the start of a text.
+  std::vector<TokenDecoder::Token> tokens = tokens_of(ids);
+  tokens.insert(tokens.begin(), {.text = "x", .is_added = true});
+  return parts_.decoder.decode(std::move(tokens)).substr(1);
 }
 
 std::optional<std::int32_t> PipelineTokenizer::start_token() const {

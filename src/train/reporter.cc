@@ -62,7 +62,7 @@ void Reporter::table(const std::vector<std::vector<std::string>>& rows) {
 void Reporter::first_example(const Task& task, const Tokenizer& tokenizer, const Example& example) {
   const auto& option = example.options[static_cast<std::size_t>(example.label)];
   log_.info("first example: {} -> {}", quote(tokenizer.decode(example.prompt)),
-            quote(tokenizer.decode(option)));
+            quote(tokenizer.decode_continuation(option)));
   log_.info("  ids {} | the loss sees {}{}", fmt::join(example.prompt, " "), fmt::join(option, " "),
             task.loss() == TaskLoss::options
                 ? fmt::format(" against the other {} options", example.options.size() - 1)

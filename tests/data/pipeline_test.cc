@@ -60,8 +60,10 @@ TEST_P(Pipelines, AContinuationIsWhatTheWholeTextHasThere) {
   for (const char* option : {" was slow", " film", " (12)", " the film</s>"}) {
     Ids ids = tokenizer->encode("it is (the film)", false);
     const Ids more = tokenizer->encode_continuation(option);
+    const std::string before = tokenizer->decode(ids);
     ids.insert(ids.end(), more.begin(), more.end());
     EXPECT_EQ(ids, tokenizer->encode(std::string("it is (the film)") + option, false)) << option;
+    EXPECT_EQ(before + tokenizer->decode_continuation(more), tokenizer->decode(ids)) << option;
   }
 }
 
@@ -81,6 +83,7 @@ TEST(Pipeline, AContinuationGetsNoSpaceMark) {
     EXPECT_EQ(plain, Ids{marked.back()}) << name;
     EXPECT_NE(plain, marked) << name;
     EXPECT_EQ(tokenizer->encode_continuation(""), Ids{});
+    EXPECT_EQ(tokenizer->decode_continuation(tokenizer->encode_continuation(" film")), " film") << name;
   }
 }
 

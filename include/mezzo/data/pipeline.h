@@ -44,12 +44,14 @@ class PipelineTokenizer final : public Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, bool with_special) const override;
   std::vector<std::int32_t> encode_continuation(std::string_view text) const override;
   std::string decode(std::span<const std::int32_t> ids) const override;
+  std::string decode_continuation(std::span<const std::int32_t> ids) const override;
   std::optional<std::int32_t> start_token() const override;
   std::optional<NamedToken> bos_token() const override { return parts_.bos; }
   std::optional<NamedToken> eos_token() const override { return parts_.eos; }
 
  private:
   void append(std::string_view text, PieceStart start, std::vector<std::int32_t>& ids) const;
+  std::vector<TokenDecoder::Token> tokens_of(std::span<const std::int32_t> ids) const;
   void check(std::span<const std::int32_t> ids) const;
 
   PipelineParts parts_;

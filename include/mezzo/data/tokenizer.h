@@ -37,6 +37,10 @@ class Tokenizer {
   /// ids that cut a character give a part of it. InputError for an id that is not in the vocabulary.
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
 
+  /// The same for ids that go on behind others: a space mark that they start with is a space, where decode()
+  /// drops the one that was put before a text.
+  virtual std::string decode_continuation(std::span<const std::int32_t> ids) const { return decode(ids); }
+
   /// The token that the post-processor puts first, if it puts one there.
   virtual std::optional<std::int32_t> start_token() const = 0;
 
