@@ -9,31 +9,13 @@
 
 #include "jinja_value.h"
 #include "mezzo/core/utf8.h"
+#include "mezzo/data/unicode.h"
 
 namespace mezzo::jinja {
 namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-
-void append_utf8(std::string& out, std::uint32_t c) {
-  const auto put = [&](std::uint32_t byte) { out += static_cast<char>(byte); };
-  if (c < 0x80) {
-    put(c);
-  } else if (c < 0x800) {
-    put(0xC0u | (c >> 6));
-    put(0x80u | (c & 0x3Fu));
-  } else if (c < 0x10000) {
-    put(0xE0u | (c >> 12));
-    put(0x80u | ((c >> 6) & 0x3Fu));
-    put(0x80u | (c & 0x3Fu));
-  } else {
-    put(0xF0u | (c >> 18));
-    put(0x80u | ((c >> 12) & 0x3Fu));
-    put(0x80u | ((c >> 6) & 0x3Fu));
-    put(0x80u | (c & 0x3Fu));
-  }
-}
 
 class Lexer {
  public:

@@ -12,6 +12,7 @@
 #include "mezzo/core/error.h"
 #include "mezzo/data/added_tokens.h"
 #include "mezzo/data/pattern.h"
+#include "mezzo/data/unicode.h"
 #include "mezzo/io/files.h"
 #include "mezzo/io/json_file.h"
 #include "scratch.h"
@@ -125,16 +126,7 @@ TEST(Tokenizer, EveryCharacterComesBack) {
   std::string text;
   for (char32_t c = 0; c <= 0x10FFFF; ++c) {
     if (c >= 0xD800 && c < 0xE000) continue;
-    const auto put = [&](char32_t byte) { text += static_cast<char>(byte); };
-    if (c < 0x80) {
-      put(c);
-    } else if (c < 0x800) {
-      put(0xC0 | c >> 6), put(0x80 | (c & 63));
-    } else if (c < 0x10000) {
-      put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 63)), put(0x80 | (c & 63));
-    } else {
-      put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 63)), put(0x80 | (c >> 6 & 63)), put(0x80 | (c & 63));
-    }
+    append_utf8(text, c);
   }
   EXPECT_TRUE(tokenizer->decode(tokenizer->encode(text, false)) == text);
 }
