@@ -188,7 +188,7 @@ job_await() { # PROCESS
 # Runs a launcher's command to its end. TERM, INT, HUP and USR1 to the script ask the ranks to stop; a second one of TERM
 # or INT ends the job at once. Leaves Mezzo's exit code in `job_code`, the run's folder, if it got that far, in `job_folder`.
 run_job() { # COMMAND ...
-  local launcher filter pipe sweeper='' alive status=0 said=false death='' left='' lost=''
+  local launcher filter pipe tidier='' alive status=0 said=false death='' left='' lost=''
   local asked=0 asked_at='' hurry=0 leave_at=''
   trap 'asked=1; hurry=$((hurry + 1))' INT TERM
   trap 'asked=1' HUP USR1
@@ -199,8 +199,8 @@ run_job() { # COMMAND ...
   filter=$!
   # Whoever may still clean up holds `alive` open: this script, and the launcher.
   if [ -n "${job_uri:-}" ]; then
-    exec {alive}> >(exec setsid "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" "$job_uri" >&2 {pipe}>&- {job_notes}>&- {job_never}>&-)
-    sweeper=$!
+    exec {alive}> >(exec setsid "$(dirname "${BASH_SOURCE[0]}")/tidy.sh" "$job_uri" >&2 {pipe}>&- {job_notes}>&- {job_never}>&-)
+    tidier=$!
   fi
   # A session of its own: the terminal's INT is for this script, which passes on what the ranks need. Should the script
   # be killed, its death is the launcher's signal to bring the ranks down.
@@ -209,7 +209,7 @@ run_job() { # COMMAND ...
   "${shield[@]}" "$@" </dev/null 2>&"$pipe" {pipe}>&- {job_notes}>&- {job_never}>&- &
   launcher=$!
   exec {pipe}>&-
-  if [ -n "$sweeper" ]; then echo "$launcher" >&"$alive"; fi
+  if [ -n "$tidier" ]; then echo "$launcher" >&"$alive"; fi
 
   while kill -0 "$launcher" 2>/dev/null; do
     while job_take_note; do :; done
@@ -243,9 +243,9 @@ run_job() { # COMMAND ...
   done
   job_await "$filter"
   while job_take_note; do :; done
-  if [ -n "$sweeper" ]; then
+  if [ -n "$tidier" ]; then
     exec {alive}>&-
-    job_await "$sweeper"
+    job_await "$tidier"
   fi
   exec {job_notes}>&- {job_never}>&-
   job_conclude "$(basename "$1")"

@@ -80,10 +80,14 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
   const std::string rate = fmt::format("lr {:.3g}", metrics.learning_rate);
   const std::string speed = fmt::format("{:.0f} tokens/s", metrics.tokens_per_second);
   const std::string time = fmt::format("{} left", duration(left));
-  if (log_line) log_.info("{}  {}  {}  {}  {}  {}  {}", where, epoch, loss, gradient, rate, speed, time);
+  const std::size_t columns = log_.status_columns();
+  if (log_line) {  // the bar has the time that is left, and a line without it fits into 80 columns
+    log_.info("{}  {}  {}  {}  {}  {}{}", where, epoch, loss, gradient, rate, speed,
+              columns > 0 ? "" : "  " + time);
+  }
   const double part =
       max_steps_ == 0 ? 1.0 : static_cast<double>(metrics.step) / static_cast<double>(max_steps_);
-  if (const std::size_t columns = log_.status_columns(); columns > 0)
+  if (columns > 0)
     log_.status(progress_bar(part, {where, loss, time, speed, gradient, rate, epoch}, columns));
 }
 

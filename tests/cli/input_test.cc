@@ -1,6 +1,8 @@
 // Bad input: one sentence that names the place, exit status 2 or 1 on all ranks, soon, and nothing lost.
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "program.h"
 
 namespace mezzo::test {
@@ -52,6 +54,21 @@ TEST_F(InputTest, CommandLine) {
   EXPECT_NE(run(scratch_, "help").out.find("config-keys"), std::string::npos);
   expect_error(run(scratch_, "help trian"), 2, {"trian", "train"});
   expect_error(run(scratch_, "train configs/quickstart.yaml --quiet --verbose"), 2, {"--quiet", "--verbose"});
+}
+
+TEST_F(InputTest, EveryVerbHasAnExample) {
+  const std::string list = run(scratch_, "help").out;
+  std::istringstream lines(list.substr(list.find("Subcommands:")));
+  std::string line;
+  std::getline(lines, line);
+  int verbs = 0;
+  while (std::getline(lines, line) && line.starts_with("  ")) {
+    if (line.starts_with("   ")) continue;  // a description goes on
+    const std::string verb = line.substr(2, line.find(' ', 2) - 2);
+    EXPECT_NE(run(scratch_, "help " + verb).out.find("\nExample: "), std::string::npos) << verb;
+    ++verbs;
+  }
+  EXPECT_GE(verbs, 15);
 }
 
 TEST_F(InputTest, SaysAsMuchAsItIsAsked) {

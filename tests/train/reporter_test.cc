@@ -83,6 +83,7 @@ class TerminalTest : public ::testing::TestWithParam<unsigned short> {
 
 StepMetrics metrics_of(std::uint64_t step) {
   return {.step = step,
+          .epoch = 1.5,
           .loss = 0.6931,
           .projected_gradient_norm = 12.34,
           .learning_rate = 0.003,
@@ -109,6 +110,18 @@ TEST_P(TerminalTest, TheBarNeverWrapsAndScrollsNothing) {
   }
   EXPECT_EQ(screen.wraps(), 0);
   EXPECT_EQ(screen.lines(), (std::vector<std::string>{"after 5", "after 10", "after 15", "after 20", ""}));
+}
+
+TEST_P(TerminalTest, LinesThatStayFitInto80Columns) {
+  Screen screen(80);
+  Logger log({.stream = stream_});
+  Reporter reporter(log, 0, 1000);
+  reporter.step(metrics_of(999), true);
+  reporter.end_bar();
+  screen.show(written());
+  EXPECT_EQ(screen.lines().front(),
+            "step 999/1000  epoch 1.50  loss 0.6931  |g| 12.3  lr 0.003  59679 tokens/s");
+  EXPECT_EQ(screen.wraps(), 0);
 }
 
 TEST_P(TerminalTest, WideCharactersAreNotCutAndDoNotWrap) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Removes what an mpirun of Open MPI 4 that was killed has left on this host: its session folder and its ranks' shared memory.
 # run_job (launch/job.sh) starts it beside the job; in a session of its own it outlives what kills the job.
-#   sweep.sh URI_FILE   URI_FILE: what mpirun --report-uri wrote. Standard input: mpirun's process, then nothing; it ends when the
+#   tidy.sh URI_FILE   URI_FILE: what mpirun --report-uri wrote. Standard input: mpirun's process, then nothing; it ends when the
 #                       script and mpirun have ended.
 set -euo pipefail
 trap '' INT TERM HUP USR1
