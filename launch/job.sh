@@ -92,8 +92,8 @@ job_see_line() { # LINE
       job_note said
       ;;
     'mpirun: Forwarding signal '*) return ;;
-    '  output_dir: '*) # of the resolved config, where the path is absolute
-      $folder || job_note folder "${1#  output_dir: }"
+    '  train.output_dir: '* | '  output_dir: '*) # of the config that the run prints, where the path is absolute
+      $folder || job_note folder "${1#*output_dir: }"
       folder=true
       ;;
     'srun: error: '*)

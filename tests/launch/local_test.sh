@@ -47,6 +47,7 @@ case "$1" in
     kill -TERM "$script"
     ended 75
     grep -E '^stopped after step 1: 1 steps in .* s; the same command goes on from there$' "$scratch/err" >/dev/null || fail "the step did not end"
+    grep -x "  train.output_dir: $scratch/run" "$scratch/err" >/dev/null || fail "job_see_line does not learn of the run's folder"
     [ $((SECONDS - began)) -ge 3 ] || fail "a step of $((SECONDS - began)) s shows nothing"
     ;;
   stop_at_start)
