@@ -12,6 +12,7 @@
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/philox.h"
+#include "mezzo/data/chat_template.h"
 #include "mezzo/io/json_cursor.h"
 #include "mezzo/io/json_file.h"
 
@@ -82,6 +83,7 @@ std::vector<std::int32_t> end_tokens(const std::string& directory) {
 VerbAction add_generate(CLI::App& verb) {
   struct Arguments {
     std::string model, prompt, adapter;
+    bool chat = false;
     std::int64_t tokens = 50;
     Sampling sampling;
     DeviceOptions device;
@@ -89,6 +91,8 @@ VerbAction add_generate(CLI::App& verb) {
   auto arguments = std::make_shared<Arguments>();
   verb.add_option("model", arguments->model, "model folder")->required();
   verb.add_option("--prompt", arguments->prompt, "text to go on from")->required();
+  verb.add_flag("--chat", arguments->chat,
+                "the prompt is what a user says, written by the model's chat template");
   verb.add_option("--adapter", arguments->adapter, "PEFT adapter");
   verb.add_option("--max-new-tokens", arguments->tokens, "tokens to add at most")
       ->check(CLI::PositiveNumber)
@@ -114,8 +118,16 @@ VerbAction add_generate(CLI::App& verb) {
     const ModelFiles files(arguments->model);
     const std::unique_ptr<Tokenizer> tokenizer =
         load_tokenizer(arguments->model, files.description.vocabulary);
-    std::vector<std::int32_t> ids = tokenizer->encode(arguments->prompt, false);
-    if (const auto start = tokenizer->start_token()) ids.insert(ids.begin(), *start);
+    std::vector<std::int32_t> ids;
+    if (arguments->chat) {
+      const std::optional<ChatTemplate> chat = ChatTemplate::load(files.directory, *tokenizer);
+      if (!chat) throw UsageError("--chat: {} has no chat template", files.directory);
+      ids =
+          tokenizer->encode(chat->render({{{"role", "user"}, {"content", arguments->prompt}}}, true), false);
+    } else {
+      ids = tokenizer->encode(arguments->prompt, false);
+      if (const auto start = tokenizer->start_token()) ids.insert(ids.begin(), *start);
+    }
     if (ids.empty()) throw UsageError("--prompt: is empty, and this tokenizer puts no start token before it");
     const std::vector<std::int32_t> ends = end_tokens(arguments->model);
     const auto positions = static_cast<std::size_t>(files.description.max_positions);
@@ -164,8 +176,10 @@ VerbAction add_generate(CLI::App& verb) {
       if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
       ids.push_back(id);
     }
-    const std::string text =
-        tokenizer->decode(std::span(ids).subspan(tokenizer->start_token() ? 1 : 0)) + '\n';
+    const std::string text = tokenizer->decode(std::span(ids).subspan(arguments->chat ? prompt_tokens
+                                                                      : tokenizer->start_token() ? 1
+                                                                                                 : 0)) +
+                             '\n';
     // A file or another program gets what the model wrote, a terminal what it can show.
     if (::isatty(STDOUT_FILENO) == 1) print_text(text);
     else std::cout << text;

@@ -70,11 +70,10 @@ void check_task(const Given& given, Config& config) {
     throw UsageError("{}: {}: is not used by a {} task; expected the key to be left out",
                      given.at(row.info.name).text(), row.info.name, name_of(task.type));
   }
-  if (task.type == TaskType::completion) {
+  if (task.type != TaskType::classification) {
     if (given.contains("data.task.loss") && task.loss != TaskLoss::language_model) {
-      throw UsageError(
-          "{}: data.task.loss: expected language_model, the one loss of a completion task, found {}",
-          given.at("data.task.loss").text(), name_of(task.loss));
+      throw UsageError("{}: data.task.loss: expected language_model, the one loss of a {} task, found {}",
+                       given.at("data.task.loss").text(), name_of(task.type), name_of(task.loss));
     }
     task.loss = TaskLoss::language_model;
   } else {

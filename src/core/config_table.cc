@@ -49,7 +49,9 @@ std::vector<Key> make_table() {
           .defaults_to("null, the model's")
           .also_called({"max_seq_length", "block_size", "model_max_length"}),
       key("data.task.type", MEMBER(data.task.type), Choice<decltype(task_types)>{task_types}, fixed,
-          "What an example is: a text and the label of its class, or a prompt and its completion.")
+          "What an example is: a text and the label of its class, a prompt and its completion, or a "
+          "conversation "
+          "(chat.md).")
           .defaults_to("required"),
       key("data.task.template", MEMBER(data.task.prompt_template),
           Optional<Text>{"null", {"a text with at least one {field}"}}, fixed,
@@ -67,8 +69,8 @@ std::vector<Key> make_table() {
           .also_called({"options", "labels", "label_words"}),
       key("data.task.loss", MEMBER(data.task.loss), Choice<decltype(task_losses)>{task_losses}, fixed,
           "Cross entropy over the options' mean token log-probabilities (`options`), or the loss of the "
-          "right option's or the completion's tokens (`language_model`).")
-          .defaults_to("options; language_model for completion"),
+          "right option's, the completion's or the assistant's tokens (`language_model`).")
+          .defaults_to("options; language_model for completion and chat"),
       key("data.task.prompt", MEMBER(data.task.prompt), field, fixed, "The field that holds the prompt.")
           .used_for(For::completion),
       key("data.task.completion", MEMBER(data.task.completion), field, fixed,

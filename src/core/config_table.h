@@ -42,8 +42,8 @@ struct Key {
     return *this;
   }
   bool is_used_by(TaskType type) const {
-    return task == For::every_task ||
-           task == (type == TaskType::classification ? For::classification : For::completion);
+    return task == For::every_task || (task == For::classification && type == TaskType::classification) ||
+           (task == For::completion && type == TaskType::completion);
   }
 };
 

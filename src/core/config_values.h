@@ -30,7 +30,8 @@ struct Word {
   std::string_view name;
 };
 inline constexpr std::array task_types = {Word{TaskType::classification, "classification"},
-                                          Word{TaskType::completion, "completion"}};
+                                          Word{TaskType::completion, "completion"},
+                                          Word{TaskType::chat, "chat"}};
 inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
                                            Word{TaskLoss::language_model, "language_model"}};
 inline constexpr std::array estimators = {Word{EstimatorKind::two_sided, "two_sided"},

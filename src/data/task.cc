@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
+#include "mezzo/data/chat.h"
 #include "mezzo/data/records.h"
 #include "mezzo/io/json_file.h"
 
@@ -31,6 +32,7 @@ std::string string_field(const nlohmann::json& record, const std::string& field,
 }
 
 PromptTemplate template_of(const TaskConfig& config) {
+  if (config.type == TaskType::chat) return PromptTemplate({});
   if (config.type == TaskType::completion) return PromptTemplate({{.is_field = true, .text = config.prompt}});
   return PromptTemplate(parse_template(config.prompt_template.value(), "data.task.template"));
 }
@@ -49,11 +51,13 @@ std::int64_t length(const std::vector<std::int32_t>& ids) { return static_cast<s
 
 }  // namespace
 
-Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length)
+Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length,
+           std::optional<ChatTemplate> chat)
     : type_(config.type),
       loss_(config.loss),
       tokenizer_(tokenizer),
       max_length_(max_length),
+      chat_(std::move(chat)),
       template_(template_of(config)),
       target_field_(config.type == TaskType::classification ? config.label : config.completion) {
   if (!classifies()) {
@@ -96,7 +100,27 @@ std::vector<std::int32_t> Task::encode_prompt(std::vector<std::string> values, s
   return ids;
 }
 
+namespace {
+
+/// The first tokens that count are the beginning of the one option, what is before them is the prompt.
+Example example_of(ChatTokens tokens) {
+  const std::int32_t begin = tokens.counted.front().first;
+  const auto border = tokens.ids.begin() + begin;
+  for (auto& [first, last] : tokens.counted) {
+    first -= begin;
+    last -= begin;
+  }
+  return {.prompt = {tokens.ids.begin(), border},
+          .options = {{border, tokens.ids.end()}},
+          .label = 0,
+          .counted = std::move(tokens.counted)};
+}
+
+}  // namespace
+
 Example Task::encode(const nlohmann::json& record, const std::string& where) const {
+  if (type_ == TaskType::chat)
+    return example_of(chat_tokens(messages_of(record, where), chat_.value(), tokenizer_, max_length_, where));
   std::vector<std::string> values;
   for (const std::string& field : template_.fields()) values.push_back(string_field(record, field, where));
 
@@ -137,7 +161,17 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
   PackedBatch& packed = batch.packed;
   packed.offsets.push_back(0);
 
-  // One sequence: the prompt and all of `option` but its last token. Reads the rows that predict the option.
+  // Indices of the tokens of an option that the loss sees.
+  const auto counted = [](const Example& example, const std::vector<std::int32_t>& option) {
+    std::vector<std::int32_t> indices;
+    const auto add = [&](std::int32_t begin, std::int32_t end) {
+      for (std::int32_t i = begin; i < end; ++i) indices.push_back(i);
+    };
+    for (const auto& [begin, end] : example.counted) add(begin, end);
+    if (example.counted.empty()) add(0, static_cast<std::int32_t>(option.size()));
+    return indices;
+  };
+  // One sequence: the prompt and all of `option` but its last token. Reads the rows that predict what counts.
   const auto add_sequence = [&](const Example& example, const std::vector<std::int32_t>& option) {
     const auto first = static_cast<std::int32_t>(packed.tokens.size());
     packed.tokens.insert(packed.tokens.end(), example.prompt.begin(), example.prompt.end());
@@ -146,8 +180,8 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
     for (std::int32_t t = first; t < end; ++t) packed.positions.push_back(t - first);
     packed.offsets.push_back(end);
     const auto first_loss_row = static_cast<std::int32_t>(packed.loss_rows.size());
-    for (auto t = first + static_cast<std::int32_t>(example.prompt.size()) - 1; t < end; ++t)
-      packed.loss_rows.push_back(t);
+    const std::int32_t first_row = first + static_cast<std::int32_t>(example.prompt.size()) - 1;
+    for (const std::int32_t i : counted(example, option)) packed.loss_rows.push_back(first_row + i);
     return first_loss_row;
   };
 
@@ -172,9 +206,10 @@ LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all
     for (std::size_t o = 0; o < asked.size(); ++o) {
       const auto begin = static_cast<std::int32_t>(packed.target_tokens.size());
       const std::int32_t first_loss_row = asked[o]->size() == 1 ? prompt_loss_row : first_loss_rows[o];
-      for (std::size_t i = 0; i < asked[o]->size(); ++i) {
-        packed.target_rows.push_back(first_loss_row + static_cast<std::int32_t>(i));
-        packed.target_tokens.push_back((*asked[o])[i]);
+      std::int32_t loss_row = first_loss_row;
+      for (const std::int32_t i : counted(*example, *asked[o])) {
+        packed.target_rows.push_back(loss_row++);
+        packed.target_tokens.push_back((*asked[o])[static_cast<std::size_t>(i)]);
       }
       item.options.emplace_back(begin, static_cast<std::int32_t>(packed.target_tokens.size()));
     }

@@ -6,6 +6,8 @@
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/limits.h"
+#include "mezzo/io/files.h"
+#include "mezzo/io/sha256.h"
 #include "mezzo/train/best_step.h"
 #include "mezzo/train/capacity.h"
 
@@ -22,6 +24,18 @@ std::string algorithm_store() {
   std::string cache = set("XDG_CACHE_HOME");
   if (cache.empty() && !set("HOME").empty()) cache = set("HOME") + "/.cache";
   return cache.empty() ? "" : cache + "/mezzo/matrix_products";
+}
+
+/// The template of a chat; nothing for other tasks.
+std::optional<ChatTemplate> chat_template_of(const Config& config, const Tokenizer& tokenizer) {
+  if (config.data.task.type != TaskType::chat) return std::nullopt;
+  std::optional<ChatTemplate> chat = ChatTemplate::load(config.model.path, tokenizer);
+  if (chat) return chat;
+  throw InputError(
+      "{}: has no chat template, which data.task.type: chat needs; expected chat_template.jinja there (that "
+      "of "
+      "the model's chat version, for example), or chat_template in tokenizer_config.json",
+      config.model.path);
 }
 
 }  // namespace
@@ -158,13 +172,16 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
                        const std::string& saved_adapter)
     : tokenizer(load_tokenizer(config.model.path, description.vocabulary,
                                use == ConfigUse::train ? &tokenizer_hash : nullptr)),
-      task(config.data.task, *tokenizer, max_length_of(config.data, description)),
+      task(config.data.task, *tokenizer, max_length_of(config.data, description),
+           chat_template_of(config, *tokenizer)),
       objective(make_likelihood(task.loss())) {
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);
   if (use == ConfigUse::train) {
     check_metric(config.train, task);
+    // The template decides the ids as the tokenizer does.
+    if (task.chat()) tokenizer_hash = sha256_of(bytes_of(tokenizer_hash + task.chat()->source()));
     train.emplace(task.read(config.data.train.value()), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));
     const std::size_t memory = available_memory(1);

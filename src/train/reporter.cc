@@ -61,6 +61,17 @@ void Reporter::table(const std::vector<std::vector<std::string>>& rows) {
 
 void Reporter::first_example(const Task& task, const Tokenizer& tokenizer, const Example& example) {
   const auto& option = example.options[static_cast<std::size_t>(example.label)];
+  if (task.chat()) {
+    std::vector<std::int32_t> ids = example.prompt;
+    ids.insert(ids.end(), option.begin(), option.end());
+    log_.info("first example: {}", quote(tokenizer.decode(ids)));
+    for (const auto& [begin, end] : example.counted) {
+      const std::span counted =
+          std::span(option).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+      log_.info("  the loss sees {}: ids {}", quote(tokenizer.decode(counted)), fmt::join(counted, " "));
+    }
+    return;
+  }
   log_.info("first example: {} -> {}", quote(tokenizer.decode(example.prompt)),
             quote(tokenizer.decode_continuation(option)));
   log_.info("  ids {} | the loss sees {}{}", fmt::join(example.prompt, " "), fmt::join(option, " "),

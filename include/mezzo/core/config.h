@@ -15,7 +15,7 @@
 
 namespace mezzo {
 
-enum class TaskType { classification, completion };
+enum class TaskType { classification, completion, chat };
 enum class TaskLoss { options, language_model };
 enum class EstimatorKind { two_sided, one_sided };
 enum class OptimizerType { sgd };
@@ -40,7 +40,7 @@ struct TaskConfig {
   std::optional<std::string> prompt_template;  ///< `template`; there for classification only
   std::string label = "label";                 ///< name of the label's field
   std::vector<Verbalizer> verbalizers;         ///< in the order written; at least two for classification
-  TaskLoss loss = TaskLoss::options;           ///< language_model for completion
+  TaskLoss loss = TaskLoss::options;           ///< language_model for completion and chat
   std::string prompt = "prompt";               ///< field names of a completion task
   std::string completion = "completion";
   bool operator==(const TaskConfig&) const = default;

@@ -10,6 +10,7 @@
 
 #include "mezzo/core/batch.h"
 #include "mezzo/core/config.h"
+#include "mezzo/data/chat_template.h"
 #include "mezzo/data/prompt_template.h"
 #include "mezzo/data/tokenizer.h"
 
@@ -20,14 +21,18 @@ struct Example {
   std::vector<std::int32_t> prompt;  ///< start token first, where the tokenizer has one; not empty
   std::vector<std::vector<std::int32_t>> options;  ///< none empty
   std::int32_t label = 0;                          ///< index of the right option
+  /// Of a chat, whose turns are one option: ranges [begin, end) of its tokens that the loss sees, in order,
+  /// the first at 0 and the last up to its end. Empty: all.
+  std::vector<std::pair<std::int32_t, std::int32_t>> counted{};
 };
 
 /// Reads lines of a data file as one kind of task.
 class Task {
  public:
   /// `max_length`: tokens an example may have. UsageError when it cannot hold the start token, the template's
-  /// own words and the longest option. `tokenizer` must outlive the task.
-  Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length);
+  /// own words and the longest option. `tokenizer` must outlive the task. `chat`: there for a chat.
+  Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length,
+       std::optional<ChatTemplate> chat = std::nullopt);
 
   /// All records of a data file, each checked. InputError naming file, line and field.
   std::vector<Example> read(const std::string& path) const;
@@ -35,6 +40,7 @@ class Task {
   Example encode(const nlohmann::json& record, const std::string& where) const;
 
   TaskLoss loss() const { return loss_; }
+  const std::optional<ChatTemplate>& chat() const { return chat_; }
   bool classifies() const { return type_ == TaskType::classification; }
   /// An option's text by its index, for printing.
   const std::string& option_text(std::int32_t label) const {
@@ -49,7 +55,8 @@ class Task {
   TaskLoss loss_;
   const Tokenizer& tokenizer_;
   std::int64_t max_length_;
-  PromptTemplate template_;                ///< a completion's is its prompt field alone
+  std::optional<ChatTemplate> chat_;
+  PromptTemplate template_;                ///< a completion's is its prompt field alone; a chat's is empty
   std::string target_field_;               ///< label or completion
   std::vector<std::string> labels_;        ///< classification: labels' texts
   std::vector<std::string> option_texts_;  ///< classification: one a label

@@ -57,7 +57,7 @@ class WorkInputs {
   WorkInputs(const WorkInputs&) = delete;
   WorkInputs& operator=(const WorkInputs&) = delete;
 
-  std::string tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read
+  std::string tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read, with a chat's template
   std::unique_ptr<Tokenizer> tokenizer;
   Task task;
   std::optional<ExampleStream> train;
