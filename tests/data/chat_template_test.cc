@@ -61,15 +61,15 @@ TEST(ChatTemplate, MarksTheTokensThatTransformersMarks) {
   const ChatTemplate chat = template_named("chatml_generation.jinja");
   for (const Json& vector : vectors()["masks"]) {
     const auto tokenizer =
-        load_tokenizer(MEZZO_TEST_DATA "/tokenizers/" + vector["tokenizer"].get<std::string>() + ".json");
+        load_tokenizer(MEZZO_TEST_DATA "/" + vector["tokenizer"].get<std::string>() + ".json");
     const ChatTemplate::Conversation found = chat.conversation(conversation_of(vector));
     const std::vector<std::int32_t> ids = tokenizer->encode(found.text, false);
     EXPECT_EQ(ids, vector["ids"].get<std::vector<std::int32_t>>());
-    std::vector<int> mask(ids.size(), 0);
+    std::string mask(ids.size(), '0');
     for (const auto& [begin, end] : tokens_in(found.spans, found.text, ids, *tokenizer)) {
-      for (auto t = begin; t < end; ++t) mask[static_cast<std::size_t>(t)] = 1;
+      for (auto t = begin; t < end; ++t) mask[static_cast<std::size_t>(t)] = '1';
     }
-    EXPECT_EQ(mask, vector["mask"].get<std::vector<int>>())
+    EXPECT_EQ(mask, vector["mask"].get<std::string>())
         << vector["tokenizer"] << ", conversation " << vector["conversation"];
   }
 }

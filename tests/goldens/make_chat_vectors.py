@@ -5,7 +5,7 @@
 
 The templates are written for these tests, with the constructs of the families that they are named after. Writes
 tests/data/chat/templates.json: for each template and conversation the text without and with the generation prompt (null:
-the template refuses), and for the one with {% generation %} the ids and the mask under a tokenizer of tests/data/tokenizers.
+the template refuses), and for the one with {% generation %} the ids and the mask under tokenizers of tests/data.
 """
 import json
 import pathlib
@@ -53,11 +53,12 @@ def main():
 
     source = (DATA / "chat" / "templates" / "chatml_generation.jinja").read_text(encoding="utf-8")
     masks = []
-    for name in ("qwen2", "llama3"):
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(DATA / "tokenizers" / (name + ".json")))
+    for name in ("tokenizers/qwen2", "tokenizers/llama3", "pipelines/llama", "pipelines/llama_metaspace", "pipelines/mistral",
+                 "pipelines/gemma", "pipelines/phi3", "pipelines/qwen", "pipelines/neox", "pipelines/deepseek"):
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(DATA / (name + ".json")))
         for number, conversation in enumerate(CONVERSATIONS):
             out = tokenizer.apply_chat_template(conversation, chat_template=source, return_dict=True, return_assistant_tokens_mask=True)
-            masks.append({"tokenizer": name, "conversation": number, "ids": out["input_ids"], "mask": out["assistant_masks"]})
+            masks.append({"tokenizer": name, "conversation": number, "ids": out["input_ids"], "mask": "".join(map(str, out["assistant_masks"]))})
 
     document = {"jinja2": jinja2.__version__, "transformers": transformers.__version__, "tokens": TOKENS,
                 "conversations": CONVERSATIONS, "cases": cases, "masks": masks}
