@@ -37,6 +37,7 @@ class Setup {
   }
 
   RunSetup make();
+  RunSetup make_trial();
 
  private:
   bool leads() const { return exchange_.rank() == 0; }
@@ -46,7 +47,10 @@ class Setup {
   void look_at_folder();
   void show_config();
   void choose_algorithms(const std::map<std::string, std::string>& recorded);
-  void load();
+  void open_backend();
+  void load_run();
+  void load_initial();
+  void load_weights();
   void plan_forwards();
   void compare_fingerprint();
   void connect();
@@ -174,8 +178,8 @@ void Setup::choose_algorithms(const std::map<std::string, std::string>& recorded
   choose_together(exchange_, *run_.backend, sizes.workload(largest_, 1), recorded, patience_);
 }
 
-/// The trainables of the step that the run goes on from, and the weights.
-void Setup::load() {
+/// The trainables of the step that the run goes on from.
+void Setup::load_run() {
   const Warn warn = warn_to(log_);
   const std::string trajectory = run_.folder.trajectory();
   // A fresh run's folder holds its start already, so that every start is the one that a replay will take.
@@ -185,6 +189,17 @@ void Setup::load() {
       std::make_unique<LoadedModel>(*run_.backend, run_.inputs->files.description, *run_.header.space,
                                     load_state(*run_.backend, run_.header, state));
   replay_records(trajectory, run_.header, state.step, run_.start.step, *run_.backend, run_.model->state);
+}
+
+/// The trainables that the config begins with.
+void Setup::load_initial() {
+  const std::vector<float> values = run_.inputs->initial_values(config_.train.seed);
+  run_.model = std::make_unique<LoadedModel>(
+      *run_.backend, run_.inputs->files.description, *run_.header.space,
+      begin_state(*run_.backend, run_.header.trainables(), values, *run_.header.optimizer));
+}
+
+void Setup::load_weights() {
   const Clock::time_point loading = Clock::now();
   std::size_t bytes = 0;
   run_.model->decoder.load(run_.inputs->files, [&](std::size_t loaded, std::size_t total) {
@@ -260,13 +275,33 @@ void Setup::connect() {
             exchange_.size(), 1e6 * step.time_exchange(patience_));
 }
 
-RunSetup Setup::make() {
-  open();
-  make_header();
+void Setup::open_backend() {
   together(exchange_, patience_, [&] { run_.backend = make_backend(run_.placement.backend_options()); });
   choose_algorithms({});
   run_.header.fingerprint = run_.backend->fingerprint();
   run_.header.fingerprint.merge(tokenizer_libraries());
+}
+
+RunSetup Setup::make_trial() {
+  open();
+  make_header();
+  open_backend();
+  exchange_.doing(Phase::loading, 0);
+  together(exchange_, patience_, [&] {
+    load_initial();
+    load_weights();
+    plan_forwards();
+  });
+  exchange_.doing(Phase::starting, 0);
+  compare_fingerprint();
+  connect();
+  return std::move(run_);
+}
+
+RunSetup Setup::make() {
+  open();
+  make_header();
+  open_backend();
   look_at_folder();
   if (run_.start.finished) return std::move(run_);
 
@@ -274,7 +309,8 @@ RunSetup Setup::make() {
   exchange_.doing(Phase::loading, 0);
   if (run_.start.resume) choose_algorithms(run_.header.fingerprint);  // rank 0 has read the record
   together(exchange_, patience_, [&] {
-    load();
+    load_run();
+    load_weights();
     plan_forwards();
   });
   exchange_.doing(Phase::starting, 0);
@@ -287,6 +323,10 @@ RunSetup Setup::make() {
 
 RunSetup run_setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log) {
   return Setup(config, options, exchange, log).make();
+}
+
+RunSetup trial_setup(const Config& config, Exchange& exchange, Logger& log) {
+  return Setup(config, {}, exchange, log).make_trial();
 }
 
 }  // namespace mezzo

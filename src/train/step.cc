@@ -97,7 +97,7 @@ StepResult Step::take(const StepCall& call) {
   result.estimate = estimator_->estimate(losses);
 
   result.record = {.step = call.step,
-                   .learning_rate = rule_.schedule.at(number),
+                   .learning_rate = call.learning_rate.value_or(rule_.schedule.at(number)),
                    .coefficients = result.estimate.coefficients,
                    .loss = result.estimate.loss,
                    .gradient_norm = result.estimate.gradient_norm()};

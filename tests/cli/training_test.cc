@@ -1,6 +1,7 @@
 // Training as a user judges it: it learns, and says so when it does not.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <sstream>
 
@@ -109,6 +110,84 @@ TEST_F(TrainingTest, SoIsOneThatItsEvaluationsShow) {
                                 "train.max_steps=10 train.eval_steps=10");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(count(outcome.err, "the run diverges"), 1u) << outcome.err;
+}
+
+// ---- a learning rate for it
+// ---------------------------------------------------------------------------------
+
+constexpr const char* rates =
+    "--lr-find --lr-find-min 1e-4 --lr-find-max 3 --lr-find-steps 30 --json zo.directions=2 "
+    "train.batch_size=8 train.batch_slices=2 runtime.threads=1";
+
+TEST_F(TrainingTest, ALearningRateIsRecommendedAndNothingWritten) {
+  const Outcome outcome = train("run", rates);
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json found = nlohmann::json::parse(outcome.out);
+  const nlohmann::json& tried = found.at("steps");
+  ASSERT_GE(tried.size(), 10u);
+  EXPECT_NEAR(tried[0].at("learning_rate").get<double>(), 1e-4, 1e-10);
+  EXPECT_NEAR(tried[1].at("learning_rate").get<double>(), 1e-4 * std::pow(3e4, 1.0 / 29.0), 1e-10);
+  const auto diverges = found.at("diverges_at").get<double>();
+  EXPECT_GT(diverges, 3e-3);
+  EXPECT_LE(diverges, 3.0);
+  const auto least = found.at("least_at").get<double>();
+  EXPECT_LT(least, diverges);
+  EXPECT_NEAR(found.at("recommended_learning_rate").get<double>(), 0.1 * least, 0.005 * least);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "run"));
+
+  // Its first step is that of a run.
+  const Outcome trained =
+      train("run", "zo.directions=2 train.batch_size=8 train.batch_slices=2 train.max_steps=1");
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  std::istringstream metrics(read_all(scratch_ / "run/metrics.jsonl"));
+  for (std::string line; std::getline(metrics, line);) {
+    const nlohmann::json values = nlohmann::json::parse(line);
+    if (values.contains("loss")) {
+      EXPECT_EQ(values.at("loss"), tried[0].at("loss"));
+    }
+  }
+  // A run that is there is left alone, and a text says the same.
+  const std::string before = read_all(scratch_ / "run/trajectory");
+  std::string as_text = rates;
+  as_text.replace(as_text.find("--json"), 6, "");
+  const Outcome text = train("run", as_text);
+  EXPECT_EQ(text.status, 0) << text.err;
+  EXPECT_NE(text.out.find(fmt::format("optimizer.learning_rate={:.1e} is recommended",
+                                      found.at("recommended_learning_rate").get<double>())),
+            std::string::npos)
+      << text.out;
+  EXPECT_EQ(read_all(scratch_ / "run/trajectory"), before);
+}
+
+TEST_F(TrainingTest, SoItIsOnTwoRanks) {
+  if (!has_mpirun()) GTEST_SKIP() << "this build has no MPI";
+  const Outcome alone = train("run", rates);
+  const Outcome two =
+      run(scratch_,
+          fmt::format("train configs/quickstart.yaml train.output_dir={} runtime.device=cpu {}",
+                      scratch_ / "run", rates),
+          {.ranks = 2});
+  EXPECT_EQ(two.status, 0) << two.err;
+  EXPECT_EQ(two.out, alone.out);
+}
+
+TEST_F(TrainingTest, RatesThatCannotBeTriedAreRefused) {
+  for (const auto& [options, words] : {
+           std::pair("--lr-find --lr-find-min 1e-2 --lr-find-max 1e-3", "expected less than --lr-find-max"),
+           std::pair("--lr-find --lr-find-steps 5", "--lr-find-steps"),
+           std::pair("--lr-find --lr-find-max inf", "--lr-find-max"),
+           std::pair("--lr-find-max 1", "requires --lr-find"),
+           std::pair("--json", "requires --lr-find"),
+       }) {
+    const Outcome outcome = train("run", options);
+    EXPECT_EQ(outcome.status, 2) << options;
+    ASSERT_EQ(outcome.errors().size(), 1u) << outcome.err;
+    EXPECT_NE(outcome.errors()[0].find(words), std::string::npos) << outcome.err;
+  }
+  const Outcome outcome = train("run", std::string(rates) + " model.path=" + model_with_nan());
+  EXPECT_EQ(outcome.status, 1) << outcome.err;
+  ASSERT_EQ(outcome.errors().size(), 1u) << outcome.err;
+  EXPECT_NE(outcome.errors()[0].find("no direction had a finite loss"), std::string::npos) << outcome.err;
 }
 
 }  // namespace

@@ -39,5 +39,7 @@ struct RunSetup {
 /// Opens and checks what `config` names, looks at the folder, loads the model and plans its forwards, on all
 /// ranks together. Errors that all ranks share are JobFailed.
 RunSetup run_setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log);
+/// The same for steps that leave nothing behind: at the run's initial trainables, and no folder is touched.
+RunSetup trial_setup(const Config& config, Exchange& exchange, Logger& log);
 
 }  // namespace mezzo

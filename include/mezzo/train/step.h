@@ -3,6 +3,7 @@
 // benchmark, the profile and the error benchmark take this one.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,6 +48,7 @@ struct StepCall {
   std::uint64_t step = 0;  ///< 0-based
   const Slices& slices;
   bool hash = false;  ///< compare the trainables of all ranks, as they are before the step
+  std::optional<float> learning_rate = {};  ///< none: the schedule's
   /// Looked at behind the forwards, which may take long: a rank that was asked to stop asks all to stop
   /// behind this step. Null: never.
   const StopSignal* stop = nullptr;
