@@ -22,7 +22,7 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
       description_(description),
       spec_(decoder_spec(description)),
       weights_(std::make_unique<DecoderWeights>(plan, spec_, perturbations)) {
-  check_served(spec_);
+  check_served(spec_, plan);
 }
 
 Decoder::~Decoder() = default;

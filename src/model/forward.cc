@@ -56,7 +56,6 @@ void check_served(const DecoderSpec& spec) {
     }
     const AttentionSpec* const attention = attention_of(block);
     if (attention == nullptr) continue;
-    if (attention->q_norm || attention->k_norm) refuse("norms of queries and keys");
     if (attention->window) refuse("sliding windows");
     if (attention->soft_cap) refuse("capped attention scores");
     const auto& input = spec.at<ProductSpec>(block.input);
@@ -65,6 +64,17 @@ void check_served(const DecoderSpec& spec) {
     }
     if (first == nullptr) first = attention;
     if (attention->shape != first->shape) refuse("attention of several shapes");
+  }
+}
+
+void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
+  check_served(spec);
+  if (plan.name() != "cuda") return;
+  for (const BlockSpec& block : spec.blocks) {
+    const AttentionSpec* const attention = attention_of(block);
+    // residual_norm() reads fp32 there, and q and k are of the activations' type.
+    if (attention != nullptr && (attention->q_norm || attention->k_norm))
+      throw DeviceError("cuda: a decoder's forward does not do norms of queries and keys there yet");
   }
 }
 
@@ -311,6 +321,9 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
     if (backend_ != nullptr) backend_->gather(table, all, batch_->loss_rows, q);
   }
 
+  norm_heads(attention.q_norm, attention.shape.head_dim, table, q);
+  norm_heads(attention.k_norm, attention.shape.head_dim, table, k);
+
   const View out = take_input(out_probes, queries, output);
   if (backend_ != nullptr) {
     const View query_rows = loss_rows_only ? batch_->loss_rows : View{};
@@ -321,6 +334,16 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
   if (takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
   if (backend_ != nullptr) backend_->product(table, output, 0, out, {{delta}}, epilogue_of(block.output));
   return delta;
+}
+
+void Forward::norm_heads(std::optional<PartIndex> norm, std::int64_t head_dim, const ProbeTable& table,
+                         const View& rows) {
+  if (!norm || backend_ == nullptr) return;
+  for (std::int64_t column = 0; column < rows.cols; column += head_dim) {
+    // In place: the host backends have read a row's sum before they write to the row.
+    const View head = rows.columns(column, head_dim);
+    backend_->residual_norm(table, head, {}, View{}, weights_.norm(*norm), head);
+  }
 }
 
 View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table) {

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "mezzo/backend/arena.h"
@@ -13,6 +14,8 @@ namespace mezzo {
 /// Error unless this forward does all that the list asks for. The list can say more than the forward does: a
 /// family that asks for it is to bring the maths along.
 void check_served(const DecoderSpec& spec);
+/// DeviceError unless the device, too, does it.
+void check_served(const DecoderSpec& spec, const DevicePlan& plan);
 
 /// One forward over an arena: the code that runs it and, without a backend, the code that measures it.
 ///
@@ -77,6 +80,9 @@ class Forward {
   /// rows with a loss go on, those.
   View attention_delta(const BlockSpec& block, const AttentionSpec& attention, const View& x,
                        const View& x_read, bool loss_rows_only, const ProbeTable& table);
+  /// Norms each head of `rows`, queries or keys, in place.
+  void norm_heads(std::optional<PartIndex> norm, std::int64_t head_dim, const ProbeTable& table,
+                  const View& rows);
   /// What the MLP adds, in `place` if that is the probes' own or shared as it is. `place` may be x.
   View mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table);
 

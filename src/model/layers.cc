@@ -41,8 +41,10 @@ class SpecMaker {
         .name = d_.names.prefix + name, .rows = indices + offset, .cols = d_.hidden, .offset = offset});
   }
 
-  PartIndex add_norm(const std::string& name) {
-    return add(NormSpec{.name = name, .kind = d_.norm, .width = d_.hidden, .epsilon = d_.norm_epsilon});
+  PartIndex add_norm(const std::string& name) { return add_norm(name, d_.hidden); }
+
+  PartIndex add_norm(const std::string& name, std::int64_t width) {
+    return add(NormSpec{.name = name, .kind = d_.norm, .width = width, .epsilon = d_.norm_epsilon});
   }
 
   /// `names` without the layer's prefix; `rows` of each.
@@ -69,9 +71,11 @@ class SpecMaker {
     attention.input = add_product(layer, ProductRole::attention_input, names.qkv,
                                   d_.fused_qkv() ? std::vector{q + 2 * kv} : std::vector{q, kv, kv},
                                   d_.hidden, d_.qkv_bias);
+    AttentionSpec core;
+    if (!names.q_norm.empty()) core.q_norm = add_norm(d_.layer_prefix(layer) + names.q_norm, d_.head_dim);
+    if (!names.k_norm.empty()) core.k_norm = add_norm(d_.layer_prefix(layer) + names.k_norm, d_.head_dim);
     attention.output = add_product(layer, ProductRole::attention_output, {names.attention_output},
                                    {d_.hidden}, q, d_.attention_output_bias);
-    AttentionSpec core;
     core.shape = {
         .heads = d_.heads, .kv_heads = d_.kv_heads, .head_dim = d_.head_dim, .scale = d_.attention_scale};
     core.q = {.begin = 0, .count = q};

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Makes the tiny random models of tests/data/models and what transformers and PEFT compute with them.
 
-    python tests/goldens/make_model_goldens.py tests/data/models
+    python tests/goldens/make_model_goldens.py tests/data/models [NAME...]
 
-Each model is a Hugging Face directory with, beside it, `adapter/` (written by PEFT) and `expected.safetensors`:
+Makes the models named, or all. Each model is a Hugging Face directory with, beside it, `adapter/` (written by PEFT) and `expected.safetensors`:
 
     tokens [T], lengths [S]     sequences packed one after another
     logits [T, V]               of the base model, every row
@@ -24,7 +24,8 @@ import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM)
+from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 LENGTHS = [1, 31, 33, 5]
 
@@ -104,6 +105,8 @@ def old_form(config):
 
 
 def make(root, name, model, dtype, lora, kind, seed, change=None, shard="5GB"):
+    if sys.argv[2:] and name not in sys.argv[2:]:
+        return
     directory = os.path.join(root, name)
     shutil.rmtree(directory, ignore_errors=True)
     generator = torch.Generator().manual_seed(seed)
@@ -178,6 +181,19 @@ def main(root):
     make(root, "gptj", GPTJForCausalLM(GPTJConfig(
         vocab_size=83, n_embd=32, n_layer=2, n_head=2, n_positions=48, rotary_dim=6, n_inner=71, **ids)), torch.float32,
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "fc_out"]), "gaussian", 5)
+    # A window as long as the longest sequence: not one token less can be looked back on.
+    make(root, "mistral", MistralForCausalLM(MistralConfig(
+        vocab_size=71, hidden_size=24, intermediate_size=35, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=10, sliding_window=33, max_position_embeddings=64, **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 6)
+    make(root, "qwen2", Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=67, hidden_size=30, intermediate_size=37, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, tie_word_embeddings=True, max_position_embeddings=64, **ids)), torch.float32,
+        dict(r=2, lora_alpha=6, target_modules="all-linear"), "gaussian", 7)
+    make(root, "qwen3", Qwen3ForCausalLM(Qwen3Config(
+        vocab_size=73, hidden_size=26, intermediate_size=33, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=10, max_position_embeddings=64, **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 8)
 
 
 if __name__ == "__main__":

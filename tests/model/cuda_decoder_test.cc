@@ -138,15 +138,17 @@ TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
   for (std::uint64_t call = 0; call < 5; ++call) EXPECT_EQ(evaluate(kept, call % 4), alone[call % 4]) << call;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, CudaGoldens, ::testing::ValuesIn([] {
-                           std::vector<Case> cases;
-                           for (const std::string& model : golden_models) {
-                             cases.push_back({model, true});
-                             cases.push_back({model, false});
-                           }
-                           return cases;
-                         }()),
-                         [](const auto& which) { return name_of(which.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Models, CudaGoldens, ::testing::ValuesIn([] {
+      std::vector<Case> cases;
+      // Those that a card has been measured with: the others have no tolerance yet.
+      for (const char* model : {"llama", "llama_grouped", "llama_tied", "gpt2", "gptj"}) {
+        cases.push_back({model, true});
+        cases.push_back({model, false});
+      }
+      return cases;
+    }()),
+    [](const auto& which) { return name_of(which.param); });
 
 }  // namespace
 }  // namespace mezzo

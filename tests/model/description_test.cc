@@ -152,15 +152,47 @@ TEST(Description, OfGpt2AndGptj) {
   EXPECT_EQ(described(changed(config_of("gpt2"), "scale_attn_weights", false)).attention_scale, 1.0f);
 }
 
+TEST(Description, OfMistral) {
+  const json config = config_of("mistral");
+  const Description d = described(config);
+  EXPECT_EQ(d.max_positions, 33);  // the window's, of 64
+  EXPECT_FALSE(d.qkv_bias || d.attention_output_bias || d.mlp_bias);
+  EXPECT_EQ(described(changed(config, "sliding_window", nullptr)).max_positions, 64);
+  EXPECT_EQ(described(changed(config, "sliding_window", 100)).max_positions, 64);
+  EXPECT_EQ(
+      described(changed(without(config, "sliding_window"), "max_position_embeddings", 5000)).max_positions,
+      4096);
+  EXPECT_EQ(described(changed(config, "num_key_value_heads", nullptr)).kv_heads, 4);
+  expect_input_error([&] { described(without(config, "num_key_value_heads")); },  // 8, of 4 heads
+                     {"num_key_value_heads", "a divisor of num_attention_heads, 4"});
+  expect_input_error([&] { described(changed(config, "sliding_window", 0)); }, {"sliding_window"});
+}
+
+TEST(Description, OfQwen) {
+  const json two = config_of("qwen2");
+  const Description d = described(two);
+  EXPECT_TRUE(d.qkv_bias && !d.attention_output_bias && !d.mlp_bias && d.tied_head);
+  // A window counts only where it is switched on.
+  const json window = changed(two, "sliding_window", 20);
+  EXPECT_EQ(described(window).max_positions, 64);
+  EXPECT_EQ(described(changed(window, "use_sliding_window", true)).max_positions, 20);
+  expect_input_error([&] { described(changed(two, "attention_bias", false)); }, {"attention_bias"});
+  const json three = config_of("qwen3");
+  EXPECT_EQ(described(three).head_dim, 10);
+  EXPECT_EQ(described(without(three, "head_dim")).head_dim, 128);
+  EXPECT_EQ(described(three).names.q_norm, "self_attn.q_norm");
+  EXPECT_TRUE(described(changed(three, "attention_bias", true)).attention_output_bias);
+}
+
 TEST(Description, UnknownKeysPass) {
   EXPECT_NO_THROW(described(changed(config_of("llama"), "something_new", {1, 2})));
   EXPECT_NO_THROW(described(changed(config_of("gpt2"), "reorder_and_upcast_attn", true)));
 }
 
 TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
-  for (const char* family : {"opt", "mistral", "qwen2", "qwen3", "bert"}) {
+  for (const char* family : {"opt", "gemma2", "phi3", "mixtral", "bert"}) {
     expect_input_error([&] { described(changed(config_of("llama"), "model_type", family)); },
-                       {"m/config.json", "model_type", family, "gpt2, gptj, llama"});
+                       {"m/config.json", "model_type", family, "gpt2, gptj, llama, mistral, qwen2, qwen3"});
   }
   expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
                      {"model_type is missing"});

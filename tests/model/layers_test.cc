@@ -118,6 +118,14 @@ TEST(Layers, WhatWalksThePartsTakesAnyOfThem) {
   EXPECT_EQ(weights.product(added).out(), 10);
 }
 
+TEST(Layers, NormsOfQueriesAndKeysAreRefusedOnCudaByName) {
+  const DecoderSpec spec = spec_of("qwen3");
+  const auto cuda = make_device_plan({.device = DeviceKind::cuda, .fp32 = true});
+  expect_error<DeviceError>([&] { check_served(spec, *cuda); }, {"cuda", "norms of queries and keys"});
+  EXPECT_NO_THROW(check_served(spec_of("qwen2"), *cuda));
+  EXPECT_NO_THROW(check_served(spec, *make_backend({.device = DeviceKind::reference})));
+}
+
 TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   const auto expect_refused = [](const std::string& what, const std::function<void(DecoderSpec&)>& change) {
     DecoderSpec spec = spec_of("llama");
@@ -137,8 +145,6 @@ TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   expect_refused("behind a block", [](DecoderSpec& s) { s.blocks[1].post_norm = s.final_norm; });
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[1].parallel = true; });  // of another norm
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[2].parallel = true; });
-  expect_refused("queries and keys", [&](DecoderSpec& s) { attention(s).q_norm = s.final_norm; });
-  expect_refused("queries and keys", [&](DecoderSpec& s) { attention(s).k_norm = s.final_norm; });
   expect_refused("windows", [&](DecoderSpec& s) { attention(s).window = 4; });
   expect_refused("capped attention", [&](DecoderSpec& s) { attention(s).soft_cap = 50.0f; });
   expect_refused("several shapes", [&](DecoderSpec& s) { attention(s).shape.kv_heads = 2; });

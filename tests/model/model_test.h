@@ -18,7 +18,8 @@
 
 namespace mezzo::testing {
 
-inline const std::vector<std::string> golden_models{"llama", "llama_grouped", "llama_tied", "gpt2", "gptj"};
+inline const std::vector<std::string> golden_models{"llama", "llama_grouped", "llama_tied", "gpt2",
+                                                    "gptj",  "mistral",       "qwen2",      "qwen3"};
 
 inline std::string model_directory(const std::string& name) {
   return std::string(MEZZO_TEST_DATA) + "/models/" + name;

@@ -34,6 +34,8 @@ struct ModuleNames {
   std::string layers;              ///< "layers", "h"; under prefix
   std::string attention_norm;      ///< of a layer
   std::vector<std::string> qkv;    ///< q, k, v, or the one fused module
+  std::string q_norm = {};         ///< over each head of q, before the rotation; "": none
+  std::string k_norm = {};         ///< the same of k
   std::string attention_output;
   std::string mlp_norm;                ///< "" with a parallel residual
   std::vector<std::string> mlp_input;  ///< gate, up, or one

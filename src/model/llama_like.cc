@@ -1,0 +1,67 @@
+#include "llama_like.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "config_reader.h"
+
+namespace mezzo {
+
+Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefaults& defaults) {
+  Description d;
+  d.vocabulary = read_size(config["vocab_size"], index_limit);
+  d.hidden = read_size(config["hidden_size"], width_limit);
+  d.intermediate = read_size(config["intermediate_size"], width_limit);
+  d.layers = read_size(config["num_hidden_layers"], layers_limit);
+  d.heads = read_size(config["num_attention_heads"], width_limit);
+  // A key that is null means what it means to LLaMA: only an absent one has the family's own default.
+  const auto otherwise = [&](const char* key, std::int64_t of_family, std::int64_t of_llama) {
+    return of_family != 0 && !config.value().contains(key) ? of_family : of_llama;
+  };
+  d.kv_heads = read_size_or(config["num_key_value_heads"], width_limit,
+                            otherwise("num_key_value_heads", defaults.kv_heads, d.heads));
+  if (d.heads % d.kv_heads != 0) {
+    config["num_key_value_heads"].fail(fmt::format("a divisor of num_attention_heads, {}", d.heads));
+  }
+  const std::int64_t head_dim = otherwise("head_dim", defaults.head_dim, d.hidden / d.heads);
+  if (config["head_dim"].is_unset() && head_dim == d.hidden / d.heads && d.hidden % d.heads != 0) {
+    config["num_attention_heads"].fail(fmt::format("a divisor of hidden_size, {}", d.hidden));
+  }
+  d.head_dim = config["head_dim"].is_unset() ? head_dim : read_size(config["head_dim"], width_limit);
+  if (d.head_dim % 2 != 0) config["head_dim"].fail(fmt::format("an even number (it is {})", d.head_dim));
+  if (d.query_width() > width_limit) config["head_dim"].fail("a smaller number of heads times head_dim");
+  d.max_positions = read_size_or(config["max_position_embeddings"], index_limit, defaults.max_positions);
+
+  d.norm = NormKind::rms;
+  d.norm_epsilon = static_cast<float>(config["rms_norm_eps"].positive_or(1e-6));
+  d.positions = PositionKind::rotary;
+  d.rope = read_rope(config, d.max_positions);
+  d.rope.style = RopeStyle::half_split;
+  d.rope.dims = d.head_dim;
+  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
+  d.activation = read_activation(config["hidden_act"], "silu");
+  d.gated = true;
+  d.tied_head = config["tie_word_embeddings"].boolean_or(false);
+  d.names = {.prefix = "model.",
+             .embedding = "embed_tokens",
+             .position_embedding = "",
+             .layers = "layers",
+             .attention_norm = "input_layernorm",
+             .qkv = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+             .attention_output = "self_attn.o_proj",
+             .mlp_norm = "post_attention_layernorm",
+             .mlp_input = {"mlp.gate_proj", "mlp.up_proj"},
+             .mlp_output = "mlp.down_proj",
+             .final_norm = "norm",
+             .head = "lm_head",
+             .query_value = {"q_proj", "v_proj"},
+             .ignored_suffixes = {".rotary_emb.inv_freq"}};
+  return d;
+}
+
+void cut_to_window(Description& description, std::int64_t window) {
+  description.max_positions = std::min(description.max_positions, window);
+}
+
+}  // namespace mezzo

@@ -1,0 +1,24 @@
+#pragma once
+// What LLaMA and the families made after it say alike in config.json: one form of layer, { norm, q|k|v,
+// attention, o } { norm, gate|up, MLP, down }, with RMS norms and rotary positions, under the same names of
+// keys and of modules.
+#include "mezzo/io/json_cursor.h"
+#include "mezzo/model/description.h"
+
+namespace mezzo {
+
+/// What transformers' class of the family's config takes for keys that config.json does not have.
+struct LlamaLikeDefaults {
+  std::int64_t max_positions = 2048;
+  std::int64_t kv_heads = 0;  ///< 0: as many as heads
+  std::int64_t head_dim = 0;  ///< 0: hidden / heads
+};
+
+/// All that the form says, without biases.
+Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefaults& defaults);
+
+/// Windows are not served by the forward, but no token of a sequence as long as the window looks further
+/// back: such sequences are what the model then takes.
+void cut_to_window(Description& description, std::int64_t window);
+
+}  // namespace mezzo
