@@ -1,6 +1,5 @@
 #include "llama_like.h"
 
-#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -61,7 +60,9 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
 }
 
 void cut_to_window(Description& description, std::int64_t window) {
-  description.max_positions = std::min(description.max_positions, window);
+  if (window >= description.max_positions) return;
+  description.max_positions = window;
+  description.ends_at_window = true;
 }
 
 }  // namespace mezzo

@@ -157,6 +157,9 @@ TEST(Description, OfMistral) {
   const Description d = described(config);
   EXPECT_EQ(d.max_positions, 33);  // the window's, of 64
   EXPECT_FALSE(d.qkv_bias || d.attention_output_bias || d.mlp_bias);
+  EXPECT_EQ(d.positions_text(),
+            "33 positions (those of its sliding window: longer sequences are not served)");
+  EXPECT_EQ(described(changed(config, "sliding_window", 64)).positions_text(), "64 positions");
   EXPECT_EQ(described(changed(config, "sliding_window", nullptr)).max_positions, 64);
   EXPECT_EQ(described(changed(config, "sliding_window", 100)).max_positions, 64);
   EXPECT_EQ(

@@ -59,7 +59,8 @@ struct Description {
   std::int64_t head_dim = 0;
   std::int64_t intermediate = 0;
   std::int64_t vocabulary = 0;
-  std::int64_t max_positions = 0;
+  std::int64_t max_positions = 0;    ///< tokens of the longest sequence
+  bool ends_at_window = false;       ///< max_positions is the sliding window, less than the model has
   std::int64_t position_offset = 0;  ///< rows of learned positions before that of position 0
 
   NormKind norm = NormKind::rms;
@@ -82,6 +83,8 @@ struct Description {
   std::int64_t kv_width() const { return kv_heads * head_dim; }
   bool fused_qkv() const { return names.qkv.size() == 1; }
   std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
+  /// max_positions for a message, "2048 positions", with the reason if it is not the model's own.
+  std::string positions_text() const;
 };
 
 }  // namespace mezzo
