@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config
   libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev libonig-dev libutf8proc-dev libsentencepiece-dev libopenblas-dev libssl-dev
-  libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libgtest-dev libgmock-dev procps)
+  zlib1g-dev libzstd-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libgtest-dev libgmock-dev procps)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -32,7 +32,7 @@ VerbAction add_score(CLI::App& verb) {
     // Nothing is cut off here: a record that is too long is an error.
     const std::int64_t positions = files.description.max_positions;
     const Task task(config, *tokenizer, std::numeric_limits<std::int64_t>::max());
-    const std::vector<Example> records = task.read(arguments->file);
+    const std::vector<Example> records = task.read(arguments->file, DataFormat::automatic);
     for (std::size_t i = 0; i < records.size(); ++i) {
       const std::size_t needed = records[i].prompt.size() + records[i].options[0].size() - 1;
       if (needed > static_cast<std::size_t>(positions)) {

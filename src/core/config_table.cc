@@ -16,7 +16,7 @@ std::vector<Key> make_table() {
   const Whole<std::int64_t> steps_or_none{0, steps.max};
   const Whole<std::uint64_t> seed{0, std::numeric_limits<std::uint64_t>::max()};
   const Path directory{"a directory"};
-  const Path json_lines{"the path of a JSON-lines file"};
+  const Path data_file{"the path of a data file"};
   const Text field{"the name of a field"};
   constexpr auto free = Resumption::free;
   constexpr auto job = Resumption::job;
@@ -30,14 +30,21 @@ std::vector<Key> make_table() {
           .defaults_to("required")
           .also_called({"model_name_or_path", "model_name", "pretrained_model_name_or_path", "base_model"}),
 
-      key("data.train", MEMBER(data.train), Optional<Path>{"null", json_lines}, fixed,
-          "The training examples, one JSON object a line.")
+      key("data.train", MEMBER(data.train), Optional<Path>{"null", data_file}, fixed,
+          "The training examples; data.format says in which formats.")
           .defaults_to("required for train")
           .also_called({"train_file", "dataset"}),
-      key("data.validation", MEMBER(data.validation), Optional<Path>{"null", json_lines}, fixed,
+      key("data.validation", MEMBER(data.validation), Optional<Path>{"null", data_file}, fixed,
           "The examples that evaluations read.")
           .defaults_to("null, no evaluation; required for eval")
           .also_called({"validation_file", "eval", "test"}),
+      key("data.format", MEMBER(data.format), Choice<decltype(data_formats)>{data_formats}, fixed,
+          "How data files hold their records: one JSON object a line, a JSON list, fields with commas or "
+          "tabs "
+          "under a header, or Parquet; `auto`: as the content shows, else the name. All but Parquet may be "
+          "compressed with gzip or zstd.")
+          .before_records("jsonl")
+          .also_called({"file_type", "data_format"}),
       key("data.max_train_examples", MEMBER(data.max_train_examples),
           Optional<Whole<std::int64_t>>{"null", count}, fixed,
           "Train on this many examples, the first of a shuffle by the data seed.")

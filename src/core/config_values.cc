@@ -327,6 +327,7 @@ std::string_view find_name(const Words& words, E value) {
 
 std::string_view name_of(TaskType value) { return find_name(config::task_types, value); }
 std::string_view name_of(TaskLoss value) { return find_name(config::task_losses, value); }
+std::string_view name_of(DataFormat value) { return find_name(config::data_formats, value); }
 std::string_view name_of(EstimatorKind value) { return find_name(config::estimators, value); }
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }
 std::string_view name_of(OptimizerType value) { return find_name(config::optimizer_types, value); }

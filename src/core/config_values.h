@@ -34,6 +34,10 @@ inline constexpr std::array task_types = {Word{TaskType::classification, "classi
                                           Word{TaskType::chat, "chat"}};
 inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
                                            Word{TaskLoss::language_model, "language_model"}};
+inline constexpr std::array data_formats = {
+    Word{DataFormat::automatic, "auto"}, Word{DataFormat::jsonl, "jsonl"},
+    Word{DataFormat::json, "json"},      Word{DataFormat::csv, "csv"},
+    Word{DataFormat::tsv, "tsv"},        Word{DataFormat::parquet, "parquet"}};
 inline constexpr std::array estimators = {Word{EstimatorKind::two_sided, "two_sided"},
                                           Word{EstimatorKind::one_sided, "one_sided"}};
 inline constexpr std::array noise_kinds = {Word{NoiseKind::gaussian, "gaussian"},

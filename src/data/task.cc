@@ -24,7 +24,7 @@ std::string label_text(const nlohmann::json& value, const std::string& where, co
 
 std::string string_field(const nlohmann::json& record, const std::string& field, const std::string& where) {
   const auto found = record.find(field);
-  if (found == record.end()) throw InputError("{}: field {} is missing", where, quote(field));
+  if (found == record.end()) throw missing_field(record, field, where);
   if (!found->is_string()) {
     throw InputError("{}: field {}: found {}, expected a string", where, quote(field), found->type_name());
   }
@@ -127,7 +127,7 @@ Example Task::encode(const nlohmann::json& record, const std::string& where) con
   Example example;
   if (classifies()) {
     const auto found = record.find(target_field_);
-    if (found == record.end()) throw InputError("{}: field {} is missing", where, quote(target_field_));
+    if (found == record.end()) throw missing_field(record, target_field_, where);
     const std::string label = label_text(*found, where, target_field_);
     const auto known = std::find(labels_.begin(), labels_.end(), label);
     if (known == labels_.end()) {
@@ -148,9 +148,9 @@ Example Task::encode(const nlohmann::json& record, const std::string& where) con
   return example;
 }
 
-std::vector<Example> Task::read(const std::string& path) const {
+std::vector<Example> Task::read(const std::string& path, DataFormat format) const {
   std::vector<Example> examples;
-  read_records(path, [&](const nlohmann::json& record, const std::string& where) {
+  read_records(path, format, [&](const nlohmann::json& record, const std::string& where) {
     examples.push_back(encode(record, where));
   });
   return examples;

@@ -1,6 +1,7 @@
 #include "mezzo/io/line_reader.h"
 
 #include <span>
+#include <utility>
 
 #include "mezzo/core/error.h"
 
@@ -11,17 +12,18 @@ constexpr std::size_t block_bytes = std::size_t{1} << 20;
 
 }  // namespace
 
-LineReader::LineReader(const std::string& path)
-    : file_(FileDescriptor::open_regular(path)), block_(block_bytes) {}
+LineReader::LineReader(std::unique_ptr<ByteSource> source)
+    : source_(std::move(source)), block_(block_bytes) {}
+
+LineReader::LineReader(const std::string& path) : LineReader(open_source(path)) {}
 
 bool LineReader::next(std::string& line) {
   line.clear();
   is_whole_ = false;
   while (!is_whole_) {
     if (rest_.empty()) {
-      const std::size_t count = file_.read_at(offset_, std::as_writable_bytes(std::span(block_)));
+      const std::size_t count = source_->read(std::as_writable_bytes(std::span(block_)));
       if (count == 0) break;
-      offset_ += count;
       rest_ = {block_.data(), count};
     }
     const std::size_t end = rest_.find('\n');
@@ -29,7 +31,7 @@ bool LineReader::next(std::string& line) {
     line += rest_.substr(0, end);
     rest_.remove_prefix(is_whole_ ? end + 1 : rest_.size());
     if (line.size() > limit)
-      throw InputError("{}:{}: the line has more than {} bytes", file_.path(), number_ + 1, limit);
+      throw InputError("{}:{}: the line has more than {} bytes", source_->path(), number_ + 1, limit);
   }
   if (!is_whole_ && line.empty()) return false;
   ++number_;

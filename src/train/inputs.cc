@@ -182,7 +182,7 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
     check_metric(config.train, task);
     // The template decides the ids as the tokenizer does.
     if (task.chat()) tokenizer_hash = sha256_of(bytes_of(tokenizer_hash + task.chat()->source()));
-    train.emplace(task.read(config.data.train.value()), config.train.data_seed,
+    train.emplace(task.read(config.data.train.value(), config.data.format), config.train.data_seed,
                   config.data.max_train_examples.value_or(0));
     const std::size_t memory = available_memory(1);
     if (!start) check_trainables_fit(space->trainables(), config.lora.r.value(), memory);
@@ -191,7 +191,7 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
       tokens += static_cast<double>(objective->tokens_of(example));
     check_step_fits(config, tokens / static_cast<double>(train->size()), memory);
   }
-  if (config.data.validation) validation = task.read(*config.data.validation);
+  if (config.data.validation) validation = task.read(*config.data.validation, config.data.format);
 }
 
 }  // namespace mezzo

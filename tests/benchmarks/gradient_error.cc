@@ -47,7 +47,7 @@ int run(int argc, char** argv) {
   config.prompt_template = "{sentence} It was";
   config.verbalizers = {{"0", " terrible"}, {"1", " great"}};
   const Task task(config, *tokenizer, files.description.max_positions);
-  const ExampleStream stream(task.read(argv[2]), 42, 1000);
+  const ExampleStream stream(task.read(argv[2], DataFormat::automatic), 42, 1000);
   const Slices slices = {stream.at(0, 32)};
   const std::unique_ptr<Objective> objective = make_likelihood(task.loss());
 

@@ -48,7 +48,7 @@ int benchmark(int argc, char** argv) {
   config.prompt_template = "{sentence} It was";
   config.verbalizers = {{"0", " terrible"}, {"1", " great"}};
   const Task task(config, *tokenizer, files.description.max_positions);
-  const ExampleStream stream(task.read(argv[2]), 42, 1000);
+  const ExampleStream stream(task.read(argv[2], DataFormat::automatic), 42, 1000);
   const BackendOptions device{.device = DeviceKind::cpu, .threads = threads};
   const std::unique_ptr<Backend> backend = make_backend(device);
   ScratchTrajectory trajectory;

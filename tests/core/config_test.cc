@@ -770,6 +770,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
   const std::vector<std::string> expected = {"model.path",
                                              "data.train",
                                              "data.validation",
+                                             "data.format",
                                              "data.max_train_examples",
                                              "data.max_length",
                                              "data.task.type",

@@ -17,6 +17,8 @@ namespace mezzo {
 
 enum class TaskType { classification, completion, chat };
 enum class TaskLoss { options, language_model };
+/// How a data file holds its records; automatic: as its content shows, else its name.
+enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
 enum class EstimatorKind { two_sided, one_sided };
 enum class OptimizerType { sgd };
 enum class LrScheduler { constant, linear, cosine };
@@ -49,6 +51,7 @@ struct TaskConfig {
 struct DataConfig {
   std::optional<std::string> train;  ///< there when loaded for training
   std::optional<std::string> validation;
+  DataFormat format = DataFormat::automatic;
   std::optional<std::int64_t> max_train_examples;  ///< none: all
   std::optional<std::int64_t> max_length;          ///< tokens; none: the model's
   TaskConfig task;
@@ -227,6 +230,7 @@ std::string config_reference_markdown();
 /// The words of enumerations, as the config spells them.
 std::string_view name_of(TaskType value);
 std::string_view name_of(TaskLoss value);
+std::string_view name_of(DataFormat value);
 std::string_view name_of(EstimatorKind value);
 std::string_view name_of(NoiseKind value);
 std::string_view name_of(OptimizerType value);

@@ -35,7 +35,7 @@ class Task {
        std::optional<ChatTemplate> chat = std::nullopt);
 
   /// All records of a data file, each checked. InputError naming file, line and field.
-  std::vector<Example> read(const std::string& path) const;
+  std::vector<Example> read(const std::string& path, DataFormat format) const;
   /// One record; `where` says in errors where it stands.
   Example encode(const nlohmann::json& record, const std::string& where) const;
 

@@ -1,19 +1,20 @@
 #pragma once
 // Text files read line by line.
 #include <cstddef>
-#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "mezzo/io/files.h"
+#include "mezzo/io/byte_source.h"
 
 namespace mezzo {
 
-/// The lines of a regular file, however long the file is.
+/// The lines of a file, however long the file is.
 class LineReader {
  public:
-  /// InputError when `path` is no regular file, IoError when the system refuses.
+  explicit LineReader(std::unique_ptr<ByteSource> source);
+  /// Of open_source(path).
   explicit LineReader(const std::string& path);
 
   /// The next line, without its line feed, into `line`; false at the end of the file. InputError for a line
@@ -28,8 +29,7 @@ class LineReader {
   static constexpr std::size_t limit = std::size_t{1} << 30;
 
  private:
-  FileDescriptor file_;
-  std::uint64_t offset_ = 0;  ///< of what is to be read next
+  std::unique_ptr<ByteSource> source_;
   std::vector<char> block_;
   std::string_view rest_;  ///< of the block, not yet given away
   std::size_t number_ = 0;
