@@ -24,6 +24,7 @@ VerbAction add_validate(CLI::App& verb) {
                      inputs.files.description.layers, inputs.files.description.vocabulary);
     context.log.info("data       {} training examples, {} validation examples", inputs.train->size(),
                      inputs.validation.size());
+    for (const std::string& warning : inputs.warnings) context.log.warning("{}", warning);
     Reporter(context.log, 0, 0).first_example(inputs.task, *inputs.tokenizer, *inputs.train->at(0, 1)[0]);
     const std::vector<TrainableSpec>& trainables = inputs.space->trainables();
     context.log.info("adapter    {} trainables, {} parameters", trainables.size(), element_count(trainables));

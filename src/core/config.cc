@@ -50,7 +50,10 @@ void read_section(const Node& map, const std::string& section, Config& config, G
 void check_required(const Given& given, const Config& config, ConfigUse use, const std::string& source) {
   std::vector<std::string> required = {"model.path", "data.task.type"};
   if (use == ConfigUse::train) required.insert(required.end(), {"data.train", "train.output_dir"});
-  if (use == ConfigUse::eval) required.emplace_back("data.validation");
+  if (use == ConfigUse::eval) {
+    const bool held_out = given.contains("data.validation_fraction");
+    required.emplace_back(held_out ? "data.train" : "data.validation");
+  }
   if (given.contains("data.task.type") && config.data.task.type == TaskType::classification) {
     required.insert(required.end(), {"data.task.template", std::string(config::verbalizers_name)});
   }
@@ -92,9 +95,14 @@ void check_together(const Given& given, const Config& config) {
       {"train.metric_for_best_model", train.metric_for_best_model.has_value()},
       {"train.early_stopping_patience", train.early_stopping_patience.has_value()}};
   for (const auto& [key, asked] : of_evaluations) {
-    if (!asked || config.data.validation) continue;
-    throw UsageError("{}: {}: asks for evaluations, but there is no data.validation", given.at(key).text(),
-                     key);
+    if (!asked || config.data.evaluates()) continue;
+    throw UsageError("{}: {}: asks for evaluations, but there is no data.validation or validation_fraction",
+                     given.at(key).text(), key);
+  }
+  if (config.data.validation && config.data.validation_fraction) {
+    throw UsageError(
+        "{}: data.validation_fraction: expected it or data.validation, found both; null stands for none",
+        given.at("data.validation_fraction").text());
   }
   const OptimizerConfig& optimizer = config.optimizer;
   if (optimizer.warmup_steps > 0 && optimizer.lr_scheduler_type == LrScheduler::constant) {

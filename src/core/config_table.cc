@@ -30,14 +30,20 @@ std::vector<Key> make_table() {
           .defaults_to("required")
           .also_called({"model_name_or_path", "model_name", "pretrained_model_name_or_path", "base_model"}),
 
-      key("data.train", MEMBER(data.train), Optional<Path>{"null", data_file}, fixed,
-          "The training examples; data.format says in which formats.")
+      key("data.train", MEMBER(data.train), TrainFilesType{data_file}, fixed,
+          "The training examples; data.format says in which formats. Of several files each gives the part of "
+          "the stream that its weight is of all weights.")
           .defaults_to("required for train")
           .also_called({"train_file", "dataset"}),
       key("data.validation", MEMBER(data.validation), Optional<Path>{"null", data_file}, fixed,
           "The examples that evaluations read.")
           .defaults_to("null, no evaluation; required for eval")
           .also_called({"validation_file", "eval", "test"}),
+      key("data.validation_fraction", MEMBER(data.validation_fraction), Optional<Fraction>{"null", {}}, fixed,
+          "This part of the training examples, the first of a shuffle by the data seed, is held out for "
+          "evaluations; instead of data.validation.")
+          .before_records("null")
+          .also_called({"validation_split", "val_size", "val_set_size", "test_size"}),
       key("data.format", MEMBER(data.format), Choice<decltype(data_formats)>{data_formats}, fixed,
           "How data files hold their records: one JSON object a line, a JSON list, fields with commas or "
           "tabs "
@@ -47,7 +53,7 @@ std::vector<Key> make_table() {
           .also_called({"file_type", "data_format"}),
       key("data.max_train_examples", MEMBER(data.max_train_examples),
           Optional<Whole<std::int64_t>>{"null", count}, fixed,
-          "Train on this many examples, the first of a shuffle by the data seed.")
+          "Train on this many examples of all files together, the first of a shuffle by the data seed.")
           .defaults_to("null, all")
           .also_called({"max_train_samples", "num_train"}),
       key("data.max_length", MEMBER(data.max_length), Optional<Whole<std::int64_t>>{"null", count}, fixed,

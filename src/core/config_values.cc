@@ -254,6 +254,55 @@ std::vector<Verbalizer> VerbalizersType::parse(const Value& value) const {
   return result;
 }
 
+double Fraction::parse(const Value& value) const {
+  const double fraction = Number{Lowest::above_zero, 1, false}.parse(value);
+  if (fraction >= 1) value.fail();
+  return fraction;
+}
+
+std::string TrainFilesType::range() const {
+  return fmt::format("{}, or a list of {{path, weight}}, weight being {}", path.range(), weight.range());
+}
+
+/// One file is its path, however it was written: its weight means nothing.
+std::string TrainFilesType::text(const std::vector<TrainFile>& value) const {
+  if (value.empty()) return "null";
+  if (value.size() == 1) return path.text(value[0].path);
+  return list_text(value, "[]", [&](const TrainFile& file) {
+    return fmt::format("{{path: {}, weight: {}}}", path.text(file.path), weight.text(file.weight));
+  });
+}
+
+std::vector<TrainFile> TrainFilesType::parse(const Value& value) const {
+  if (value.node.kind == Node::Kind::null) return {};
+  if (value.node.kind != Node::Kind::list) return {{path.parse(value), 1}};
+  if (value.node.items.empty())
+    value.fail(value.node, fmt::format("expected {}, found an empty list", range()));
+  std::vector<TrainFile> files;
+  std::set<std::string> seen;
+  for (const Node& item : value.node.items) {
+    constexpr const char* form = "expected {path: FILE, weight: NUMBER} as an entry of the list";
+    if (item.kind != Node::Kind::map) value.fail(item, fmt::format("{}, found {}", form, found(item)));
+    const Node* path_node = nullptr;
+    const Node* weight_node = nullptr;
+    for (std::size_t i = 0; i < item.items.size(); ++i) {
+      const std::string& name = item.keys[i].text;
+      if (name != "path" && name != "weight")
+        value.fail(item.keys[i], fmt::format("{}, found '{}' in it", form, yaml::printable(name)));
+      (name == "path" ? path_node : weight_node) = &item.items[i];
+    }
+    if (path_node == nullptr || weight_node == nullptr) {
+      value.fail(item,
+                 fmt::format("{}, found one without {}", form, path_node == nullptr ? "path" : "weight"));
+    }
+    files.push_back({path.parse(value.with(*path_node)), weight.parse(value.with(*weight_node))});
+    if (!seen.insert(files.back().path).second)
+      value.fail(item, fmt::format("{} stands in the list twice", found(*path_node)));
+  }
+  if (files.size() == 1) files[0].weight = 1;
+  return files;
+}
+
 std::string TargetModulesType::range() const { return "a list of module names or suffixes, or `all-linear`"; }
 
 std::string TargetModulesType::text(const TargetModules& value) const {

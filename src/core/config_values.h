@@ -171,6 +171,22 @@ struct Optional {
   }
 };
 
+/// A number between 0 and 1, both excluded.
+struct Fraction {
+  std::string range() const { return "a number above 0 and below 1"; }
+  std::string text(double value) const { return Number{}.text(value); }
+  double parse(const Value& value) const;
+};
+
+struct TrainFilesType {
+  Path path{"the path of a data file"};
+  Number weight{Lowest::above_zero, 1e9, false};
+
+  std::string range() const;
+  std::string text(const std::vector<TrainFile>& value) const;
+  std::vector<TrainFile> parse(const Value& value) const;
+};
+
 struct VerbalizersType {
   std::string range() const;
   std::string text(const std::vector<Verbalizer>& value) const;

@@ -54,7 +54,7 @@ bool BestStep::see(std::uint64_t steps_done, const Evaluation& evaluation) {
 }
 
 bool takes_best(const Config& config) {
-  return config.data.validation && config.train.load_best_model_at_end.value_or(true);
+  return config.data.evaluates() && config.train.load_best_model_at_end.value_or(true);
 }
 
 }  // namespace mezzo

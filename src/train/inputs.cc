@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
+#include <span>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
@@ -36,6 +38,38 @@ std::optional<ChatTemplate> chat_template_of(const Config& config, const Tokeniz
       "of "
       "the model's chat version, for example), or chat_template in tokenizer_config.json",
       config.model.path);
+}
+
+/// Everything of an example that the model sees.
+Sha256Digest digest_of(const Example& example) {
+  Sha256 hash;
+  const auto add = [&](const auto& list) {
+    const std::uint64_t size = list.size();
+    hash.update(std::as_bytes(std::span(&size, 1)));
+    hash.update(std::as_bytes(std::span(list)));
+  };
+  add(example.prompt);
+  for (const auto& option : example.options) add(option);
+  const std::int32_t label[] = {example.label};
+  add(std::span(label));
+  return hash.finish();
+}
+
+/// Warnings of validation examples that the training sees too.
+std::vector<std::string> leaks(std::span<const Example> train, std::span<const Example> validation,
+                               const DataConfig& config) {
+  if (validation.empty()) return {};
+  std::set<Sha256Digest> trained;
+  for (const Example& example : train) trained.insert(digest_of(example));
+  const auto count = std::ranges::count_if(
+      validation, [&](const Example& example) { return trained.contains(digest_of(example)); });
+  if (count == 0) return {};
+  const char* key = config.validation ? "data.validation" : "data.validation_fraction";
+  return {
+      fmt::format("{}: {} of {} validation examples are training examples too: evaluations on them say "
+                  "what was learnt by heart",
+                  key, static_cast<std::size_t>(count) == validation.size() ? "all" : std::to_string(count),
+                  validation.size())};
 }
 
 }  // namespace
@@ -178,20 +212,27 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);
+  std::vector<ExampleFile> files;
+  if (use == ConfigUse::train || config.data.validation_fraction) {
+    for (const TrainFile& file : config.data.train)
+      files.push_back({file.path, task.read(file.path, config.data.format), file.weight});
+  }
+  if (config.data.validation) validation = task.read(*config.data.validation, config.data.format);
+  if (const auto fraction = config.data.validation_fraction)
+    validation = hold_out(files, *fraction, config.train.data_seed);
   if (use == ConfigUse::train) {
     check_metric(config.train, task);
     // The template decides the ids as the tokenizer does.
     if (task.chat()) tokenizer_hash = sha256_of(bytes_of(tokenizer_hash + task.chat()->source()));
-    train.emplace(task.read(config.data.train.value(), config.data.format), config.train.data_seed,
-                  config.data.max_train_examples.value_or(0));
+    train.emplace(std::move(files), config.train.data_seed, config.data.max_train_examples.value_or(0));
     const std::size_t memory = available_memory(1);
     if (!start) check_trainables_fit(space->trainables(), config.lora.r.value(), memory);
     double tokens = 0.0;
     for (const Example& example : train->examples())
       tokens += static_cast<double>(objective->tokens_of(example));
     check_step_fits(config, tokens / static_cast<double>(train->size()), memory);
+    warnings = leaks(train->examples(), validation, config.data);
   }
-  if (config.data.validation) validation = task.read(*config.data.validation, config.data.format);
 }
 
 }  // namespace mezzo

@@ -86,8 +86,7 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
   if (steps > most_visits / step_examples) {
     const std::int64_t slice = divided_up(config.batch_size, config.batch_slices);
     // Of each epoch that a slice reaches into it may hold an example once.
-    const auto count = std::ssize(examples);
-    const std::int64_t epochs = 1 + divided_up(slice - 1, count);
+    const std::int64_t epochs = 1 + divided_up(slice - 1, stream.shortest_epoch());
     const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
       std::vector<std::int64_t> sizes;
       for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);

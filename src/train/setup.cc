@@ -25,6 +25,17 @@ std::map<std::string, std::string> tokenizer_libraries() {
   return {{"tokenizer_patterns", pattern_library()}, {"tokenizer_normal_forms", unicode_library()}};
 }
 
+/// What files hold, for a run's identity.
+std::string content_of(const std::vector<TrainFile>& files) {
+  if (files.size() == 1) return sha256_of_file(files[0].path);
+  std::string text;
+  for (const TrainFile& file : files) {
+    text += fmt::format("{}{} of weight {}", text.empty() ? "" : ", sha256:", sha256_of_file(file.path),
+                        file.weight);
+  }
+  return text;
+}
+
 class Setup {
  public:
   Setup(const Config& config, const TrainOptions& options, Exchange& exchange, Logger& log)
@@ -90,11 +101,11 @@ void Setup::make_header() {
   // One rank a host reads the weights; their hashes must agree.
   std::string hash;
   const std::string& tokenizer = run_.inputs->tokenizer_hash;
-  std::string train_hash;
+  std::string train_hash;       // of several files each, with its weight
   std::string validation_hash;  // empty without data.validation
   together(exchange_, patience_, [&] {
     if (exchange_.local_rank() == 0) hash = run_.inputs->files.hash(run_.placement.threads);
-    train_hash = sha256_of_file(*config_.data.train);
+    train_hash = content_of(config_.data.train);
     if (config_.data.validation) validation_hash = sha256_of_file(*config_.data.validation);
   });
   const std::vector<std::string> hashes = agree(exchange_, hash, patience_);
@@ -306,6 +317,7 @@ RunSetup Setup::make() {
   if (run_.start.finished) return std::move(run_);
 
   show_config();
+  for (const std::string& warning : run_.inputs->warnings) log_.warning("{}", warning);
   exchange_.doing(Phase::loading, 0);
   if (run_.start.resume) choose_algorithms(run_.header.fingerprint);  // rank 0 has read the record
   together(exchange_, patience_, [&] {

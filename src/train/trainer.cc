@@ -214,6 +214,13 @@ void Trainer::print_start() {
             run_.model->state.trainables.list.size());
   log_.info("{} training examples, {} validation examples; {} steps see the examples {:.2f} times",
             inputs.train->size(), inputs.validation.size(), max_steps(), epoch_of(max_steps()));
+  const std::vector<ExampleStream::Part> parts = inputs.train->parts();
+  for (const ExampleStream::Part& part : parts) {
+    if (parts.size() == 1) break;
+    const double size = static_cast<double>(part.count) / static_cast<double>(inputs.train->size());
+    log_.info("  {}: {} examples, {:.1f} % of the stream, seen {:.2f} times", part.path, part.count,
+              100.0 * part.share, epoch_of(max_steps()) * part.share / size);
+  }
   reporter_.first_example(inputs.task, *inputs.tokenizer, *inputs.train->at(0, 1)[0]);
   if (run_.start.step > 0) log_.info("going on from step {}", run_.start.step);
 }

@@ -74,7 +74,7 @@ TEST(Config, Defaults) {
   const Config c = parsed(minimal);
   Config expected;
   expected.model.path = "/m";
-  expected.data.train = "/d/train.jsonl";
+  expected.data.train = {{"/d/train.jsonl"}};
   expected.data.task.prompt_template = "{sentence} It was";
   expected.data.task.verbalizers = {{"0", " terrible"}, {"1", " great"}};
   expected.train.output_dir = "/runs/a";
@@ -129,6 +129,7 @@ model: {path: /models/x}
 data:
   train: /t
   validation: /v
+  format: csv
   max_train_examples: 1000
   max_length: 128
   task:
@@ -165,7 +166,11 @@ TEST(Config, ReadsEveryKey) {
   const Config c = parsed(everything);
   Config e;
   e.model.path = "/models/x";
-  e.data = {.train = "/t", .validation = "/v", .max_train_examples = 1000, .max_length = 128, .task = {}};
+  e.data.train = {{"/t"}};
+  e.data.validation = "/v";
+  e.data.format = DataFormat::csv;
+  e.data.max_train_examples = 1000;
+  e.data.max_length = 128;
   e.data.task.prompt_template = "{{{a b}}} \"{c}\"\n: ";
   e.data.task.label = "y";
   e.data.task.verbalizers = {{"true", " ja:"}, {"false", " nein"}, {"", "\t#"}, {"x\ny", "\\"}};
@@ -526,7 +531,9 @@ TEST(Config, Paths) {
   EXPECT_EQ(with("model.path=./x/../m//n/").model.path, here + "/m/n");
   EXPECT_EQ(with("model.path=/").model.path, "/");
   EXPECT_EQ(with("model.path=.").model.path, here);
-  EXPECT_EQ(with("data.train=t").data.train, here + "/t");
+  EXPECT_EQ(with("data.train=t").data.train, (std::vector<TrainFile>{{here + "/t"}}));
+  EXPECT_EQ(with("data.train=[{path: t, weight: 1}, {path: ./u, weight: 2}]").data.train,
+            (std::vector<TrainFile>{{here + "/t", 1}, {here + "/u", 2}}));
   EXPECT_EQ(with("data.validation=v").data.validation, here + "/v");
   EXPECT_EQ(with("lora.adapter=a").lora.adapter, here + "/a");
   EXPECT_EQ(with("train.output_dir=o/").train.output_dir, here + "/o");
@@ -622,10 +629,48 @@ TEST(Config, OverridesWinAndMakeSections) {
   EXPECT_EQ(parsed("data:\n" + std::string("model: {path: /m}"),
                    {"data.train=/t", "data.task.type=completion", "train.output_dir=/o"})
                 .data.train,
-            "/t");
+            (std::vector<TrainFile>{{"/t"}}));
   EXPECT_EQ(parsed(minimal, {"data.task.template=\"{a} = {b}\""}).data.task.prompt_template, "{a} = {b}");
   EXPECT_EQ(parsed(minimal, {"data.max_length=5 # tokens"}).data.max_length, 5);
   EXPECT_EQ(parsed(minimal, {"data.validation=null"}).data.validation, std::nullopt);
+}
+
+TEST(Config, TrainingFilesWithWeights) {
+  const Config config = parsed(minimal, {"data.train=[{weight: 3, path: /a}, {path: /b c, weight: 0.5}]"});
+  EXPECT_EQ(config.data.train, (std::vector<TrainFile>{{"/a", 3}, {"/b c", 0.5}}));
+  EXPECT_NE(to_yaml(config).find("train: [{path: /a, weight: 3}, {path: \"/b c\", weight: 0.5}]\n"),
+            std::string::npos)
+      << to_yaml(config);
+  EXPECT_EQ(parse_config(to_yaml(config), "again", {}, ConfigUse::train), config);
+  // One file is one file.
+  EXPECT_EQ(parsed(minimal, {"data.train=[{path: /d/train.jsonl, weight: 3}]"}), parsed(minimal));
+  for (const auto& [value, problem] :
+       {std::pair("[]", "found an empty list"),
+        std::pair("[/a, /b]", "expected {path: FILE, weight: NUMBER}"),
+        std::pair("[{path: /a}]", "found one without weight"),
+        std::pair("[{weight: 1}]", "found one without path"),
+        std::pair("[{path: /a, weight: 1, name: x}]", "found 'name' in it"),
+        std::pair("[{path: /a, weight: 0}]", "found 0"), std::pair("[{path: /a, weight: -1}]", "found -1"),
+        std::pair("[{path: /a, weight: 1}, {path: /x/../a, weight: 1}]", "/a stands in the list twice"),
+        std::pair("{path: /a, weight: 1}", "found a map")}) {
+    EXPECT_ERROR(override_error(std::string("data.train=") + value), "data.train", problem);
+  }
+}
+
+TEST(Config, AFractionIsHeldOut) {
+  const Config config = parsed(minimal, {"data.validation_fraction=0.25", "train.early_stopping_patience=3"});
+  EXPECT_EQ(config.data.validation_fraction, 0.25);
+  EXPECT_TRUE(config.data.evaluates());
+  EXPECT_FALSE(parsed(minimal).data.evaluates());
+  for (const char* value : {"0", "1", "1.5", "-0.1"}) {
+    EXPECT_ERROR(override_error(std::string("data.validation_fraction=") + value), "data.validation_fraction",
+                 "expected a number above 0 and below 1", value);
+  }
+  EXPECT_ERROR(error_of(minimal, {"data.validation_fraction=0.5", "data.validation=/v"}),
+               "data.validation_fraction: expected it or data.validation, found both");
+  EXPECT_EQ(error_of(minimal, {"data.validation_fraction=0.5"}, ConfigUse::eval), "");
+  EXPECT_ERROR(error_of(minimal, {"data.validation_fraction=0.5", "data.train=null"}, ConfigUse::eval),
+               "required: data.train (");
 }
 
 TEST(Config, OverridesAreStrict) {
@@ -770,6 +815,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
   const std::vector<std::string> expected = {"model.path",
                                              "data.train",
                                              "data.validation",
+                                             "data.validation_fraction",
                                              "data.format",
                                              "data.max_train_examples",
                                              "data.max_length",
@@ -839,6 +885,9 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
   EXPECT_EQ(base.at("train.batch_size"), "16");
   for (const char* change : {"data.train=/x",
                              "data.validation=/x",
+                             "data.train=[{path: /d/train.jsonl, weight: 1}, {path: /x, weight: 1}]",
+                             "data.validation_fraction=0.5",
+                             "data.format=jsonl",
                              "data.max_train_examples=5",
                              "data.max_length=5",
                              "data.task.template=\"{x}\"",

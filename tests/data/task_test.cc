@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
-#include "mezzo/data/stream.h"
 
 namespace mezzo {
 namespace {
@@ -202,36 +201,6 @@ TEST(Loss, NotANumberIsNeverCorrect) {
   const SliceLoss loss = loss_of(pack(one, TaskLoss::options, true), scores);
   EXPECT_TRUE(std::isnan(loss.sum));
   EXPECT_EQ(loss.correct, 0);
-}
-
-TEST(Stream, EachEpochIsAPermutationAndBatchesCrossEpochs) {
-  std::vector<Example> examples;
-  for (std::int32_t i = 0; i < 7; ++i) examples.push_back(example_of({i}, {{1}}, 0));
-  const ExampleStream stream(examples, 42, 0);
-  std::vector<int> epochs[3];
-  for (int i = 0; i < 21; ++i)
-    epochs[i / 7].push_back(stream.at(static_cast<std::uint64_t>(i), 1)[0]->prompt[0]);
-  for (auto& epoch : epochs) {
-    std::vector<int> sorted = epoch;
-    std::sort(sorted.begin(), sorted.end());
-    EXPECT_EQ(sorted, (std::vector<int>{0, 1, 2, 3, 4, 5, 6}));
-  }
-  EXPECT_NE(epochs[0], epochs[1]);
-  const std::vector<const Example*> crossing = stream.at(5, 5);
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(crossing[i]->prompt[0], epochs[(5 + i) / 7][(5 + i) % 7]);
-}
-
-TEST(Stream, LimitTakesTheFirstOfAShuffle) {
-  std::vector<Example> examples;
-  for (std::int32_t i = 0; i < 100; ++i) examples.push_back(example_of({i}, {{1}}, 0));
-  const ExampleStream ten(examples, 42, 10);
-  const ExampleStream twenty(examples, 42, 20);
-  ASSERT_EQ(ten.size(), 10);
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(ten.examples()[i].prompt, twenty.examples()[i].prompt);
-  const ExampleStream other(examples, 43, 10);
-  int same = 0;
-  for (int i = 0; i < 10; ++i) same += ten.examples()[i].prompt == other.examples()[i].prompt;
-  EXPECT_LT(same, 5);
 }
 
 }  // namespace

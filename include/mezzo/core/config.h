@@ -48,13 +48,24 @@ struct TaskConfig {
   bool operator==(const TaskConfig&) const = default;
 };
 
+/// A file of training examples, and its part of the stream in proportion to the other files' weights.
+struct TrainFile {
+  std::string path;
+  double weight = 1;  ///< finite, > 0; means nothing where there is one file
+  bool operator==(const TrainFile&) const = default;
+};
+
 struct DataConfig {
-  std::optional<std::string> train;  ///< there when loaded for training
+  std::vector<TrainFile> train;  ///< one at least when loaded for training
   std::optional<std::string> validation;
+  std::optional<double> validation_fraction;  ///< in (0, 1), of `train`; instead of `validation`
   DataFormat format = DataFormat::automatic;
   std::optional<std::int64_t> max_train_examples;  ///< none: all
   std::optional<std::int64_t> max_length;          ///< tokens; none: the model's
   TaskConfig task;
+
+  /// Whether there are examples for evaluations.
+  bool evaluates() const { return validation || validation_fraction; }
   bool operator==(const DataConfig&) const = default;
 };
 
@@ -156,7 +167,7 @@ struct Config {
 };
 
 /// What a config is loaded for decides which keys have to be there: train needs data.train and
-/// train.output_dir, eval data.validation, inspect neither.
+/// train.output_dir, eval data.validation or a fraction of data.train, inspect neither.
 enum class ConfigUse { train, eval, inspect };
 
 /// Reads the config at `path`, with `overrides` of the form a.b=value (the value is YAML) put over it.

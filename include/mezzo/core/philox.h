@@ -10,7 +10,14 @@ namespace mezzo {
 
 /// What random words are for: the last word of the counter, so that no two uses ever share words. The numbers
 /// are frozen: changing one changes every run.
-enum class Purpose : std::uint32_t { noise = 0, initial = 1, direction_seed = 2, shuffle = 3, sampling = 4 };
+enum class Purpose : std::uint32_t {
+  noise = 0,
+  initial = 1,
+  direction_seed = 2,
+  shuffle = 3,
+  sampling = 4,
+  data_file = 5
+};
 
 /// A counter, or the random words it gives.
 struct PhiloxWords {

@@ -50,18 +50,21 @@ Placement plan_placement(const RuntimeConfig& config, int local_ranks);
 /// refers to the tokenizer.
 class WorkInputs {
  public:
-  /// Opens data.train only for ConfigUse::train, and refuses then what this host cannot list.
+  /// Opens data.train only for ConfigUse::train, and refuses then what this host cannot list; and for an
+  /// evaluation of what data.validation_fraction holds out.
   /// `saved_adapter`: a run's own copy of lora.adapter, taken when the original is gone; "" for none.
   WorkInputs(const Description& description, const Config& config, ConfigUse use,
              const std::string& saved_adapter);
   WorkInputs(const WorkInputs&) = delete;
   WorkInputs& operator=(const WorkInputs&) = delete;
 
-  std::string tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read, with a chat's template
+  std::string
+      tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read, with a chat's template
   std::unique_ptr<Tokenizer> tokenizer;
   Task task;
   std::optional<ExampleStream> train;
-  std::vector<Example> validation;  ///< empty without data.validation
+  std::vector<Example> validation;    ///< of data.validation or held out; empty without either
+  std::vector<std::string> warnings;  ///< of a training's data
   std::shared_ptr<const ParameterSpace> space;
   std::optional<NamedStart> start;  ///< lora.adapter
   std::unique_ptr<Objective> objective;
