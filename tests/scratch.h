@@ -74,4 +74,16 @@ std::string message_of(Action&& action) {
   return "";
 }
 
+/// The message of the Expected that `action` throws, or "nothing": for tests of what is refused that also
+/// show that its neighbour is not.
+template <typename Expected, typename Action>
+std::string message_or_nothing(Action&& action) {
+  try {
+    std::forward<Action>(action)();
+  } catch (const Expected& error) {
+    return error.what();
+  }
+  return "nothing";
+}
+
 }  // namespace mezzo::test

@@ -78,10 +78,10 @@ std::string metric_of(const std::vector<SweepResult>& results) {
 
 /// The best first; those without the metric and those that failed come last, in the order of the grid.
 void sort_by(std::vector<SweepResult>& results, const std::string& metric) {
-  const bool less_is_better = metric.ends_with("loss");
+  const bool less = less_is_better(metric);
   const auto place = [&](const SweepResult& result) {
     const std::optional<double> value = result.failure.empty() ? result.value(metric) : std::nullopt;
-    return std::pair(!value, less_is_better ? value.value_or(0.0) : -value.value_or(0.0));
+    return std::pair(!value, less ? value.value_or(0.0) : -value.value_or(0.0));
   };
   std::ranges::stable_sort(results, {}, place);
 }

@@ -46,9 +46,8 @@ std::vector<Key> make_table() {
           .also_called({"validation_split", "val_size", "val_set_size", "test_size"}),
       key("data.format", MEMBER(data.format), Choice<decltype(data_formats)>{data_formats}, fixed,
           "How data files hold their records: one JSON object a line, a JSON list, fields with commas or "
-          "tabs "
-          "under a header, or Parquet; `auto`: as the content shows, else the name. All but Parquet may be "
-          "compressed with gzip or zstd.")
+          "tabs under a header, or Parquet; `auto`: as the content shows, else the name. All but Parquet "
+          "may be compressed with gzip or zstd.")
           .before_records("jsonl")
           .also_called({"file_type", "data_format"}),
       key("data.max_train_examples", MEMBER(data.max_train_examples),
@@ -63,8 +62,7 @@ std::vector<Key> make_table() {
           .also_called({"max_seq_length", "block_size", "model_max_length"}),
       key("data.task.type", MEMBER(data.task.type), Choice<decltype(task_types)>{task_types}, fixed,
           "What an example is: a text and the label of its class, a prompt and its completion, or a "
-          "conversation "
-          "(chat.md).")
+          "conversation (chat.md).")
           .defaults_to("required"),
       key("data.task.template", MEMBER(data.task.prompt_template),
           Optional<Text>{"null", {"a text with at least one {field}"}}, fixed,
@@ -166,16 +164,14 @@ std::vector<Key> make_table() {
       key("train.load_best_model_at_end", MEMBER(train.load_best_model_at_end), Optional<Flag>{"null", {}},
           free,
           "The adapter is that of the best evaluation, whose snapshot is kept beyond save_total_limit; else "
-          "of "
-          "the last step.")
+          "of the last step.")
           .defaults_to("true with validation data")
           .before_records("false")
           .also_called({"save_best", "load_best", "best"}),
       key("train.metric_for_best_model", MEMBER(train.metric_for_best_model),
           Optional<Text>{"null", {"the name of a number that evaluations have in metrics.jsonl"}}, free,
           "What evaluations are compared by: a smaller loss is better, and more of anything else; of equals "
-          "the "
-          "first.")
+          "the first.")
           .defaults_to("null, `eval_accuracy` where there is one, else `eval_loss`")
           .before_records("null")
           .also_called({"best_metric", "monitor"}),

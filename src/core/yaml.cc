@@ -219,9 +219,7 @@ bool is_plain_safe(std::string_view text) {
   });
   if (!simple) return false;
   // Words that some version of YAML reads as null or a truth value.
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
+  const std::string lower = ascii_lower(text);
   constexpr std::array<std::string_view, 9> words = {"null", "true", "false", "yes", "no",
                                                      "on",   "off",  "y",     "n"};
   return std::find(words.begin(), words.end(), lower) == words.end();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/utf8.h"
 #include "mezzo/io/byte_source.h"
 #include "mezzo/io/file_kind.h"
 #include "mezzo/io/json_file.h"
@@ -59,8 +60,7 @@ std::string expected(DataFormat asked) {
 
 /// The extension in front of that of a compression, lower case: ".csv" of "a.CSV.gz".
 std::string extension_of(std::string_view path) {
-  std::string name(path.substr(path.rfind('/') + 1));
-  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  std::string name = ascii_lower(path.substr(path.rfind('/') + 1));
   for (const std::string_view compression : {".gz", ".zst", ".zstd"}) {
     if (name.ends_with(compression)) name.resize(name.size() - compression.size());
   }

@@ -185,8 +185,7 @@ void read_steps(const JsonCursor& field, std::vector<PreTokenizer::Step>& steps)
   } else {
     field.refuse(
         "ByteLevel, Metaspace, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer or "
-        "a "
-        "Sequence of these");
+        "a Sequence of these");
   }
 }
 

@@ -22,7 +22,7 @@ bool is_conversation(const Json& record) {
   return record.contains("messages") || record.contains("conversations");
 }
 
-void read_json_lines(const std::string& path, const RecordSink& sink) {
+void read_object_lines(const std::string& path, const RecordSink& sink) {
   LineReader lines(open_decompressed(path));
   std::string line;
   std::size_t blank = 0;  // number of the first blank line of those that came last
@@ -120,7 +120,7 @@ void read_table(const std::string& path, char separator, const RecordSink& sink)
 void read_records(const std::string& path, DataFormat format, const RecordSink& sink) {
   switch (format_of(path, format)) {
     case DataFormat::jsonl:
-      return read_json_lines(path, sink);
+      return read_object_lines(path, sink);
     case DataFormat::json:
       return read_json_list(path, sink);
     case DataFormat::csv:

@@ -52,8 +52,7 @@ class Folder {
 [[noreturn]] void refuse_tiktoken(const std::string& file) {
   throw InputError(
       "{}: a tiktoken vocabulary, which is not served; expected a tokenizer.json (transformers writes one "
-      "with "
-      "save_pretrained)",
+      "with save_pretrained)",
       file);
 }
 

@@ -77,13 +77,6 @@ bool is_pickle(std::string_view head) {
          "\x95]}(c\x8c\x8aN"sv.find(head[2]) != std::string_view::npos;
 }
 
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return lower;
-}
-
 /// Of a text that is no data.
 std::optional<FileKind> text_kind(std::string_view head) {
   if (head.starts_with("version https://git-lfs.github.com/spec/"))
@@ -92,7 +85,7 @@ std::optional<FileKind> text_kind(std::string_view head) {
   if (head.starts_with(byte_order_mark)) head.remove_prefix(byte_order_mark.size());
   const std::size_t begin = head.find_first_not_of(" \t\r\n");
   if (begin == head.npos) return std::nullopt;
-  const std::string start = lower_case(head.substr(begin, 64));
+  const std::string start = ascii_lower(head.substr(begin, 64));
   if (start.starts_with("<!doctype html") || start.starts_with("<html"))
     return FileKind{"an HTML page", "was a download redirected?"};
   if (start.starts_with("<?xml")) return FileKind{"an XML file", "was a download refused?"};

@@ -14,8 +14,6 @@ namespace mezzo {
 
 namespace {
 
-constexpr std::string_view loss_name = "eval_loss";
-
 /// The name in metrics.jsonl: as in Hugging Face's trainer, "eval_" may be left out.
 std::string full_name(const std::string& name) { return name.starts_with("eval_") ? name : "eval_" + name; }
 
@@ -37,13 +35,15 @@ void check_metric(const TrainConfig& config, const Task& task) {
                    quote(*config.metric_for_best_model), fmt::join(known, ", "));
 }
 
+bool less_is_better(std::string_view metric) { return metric.ends_with("loss"); }
+
 BestStep::BestStep(const std::optional<std::string>& metric) : metric_(metric ? full_name(*metric) : "") {}
 
 bool BestStep::see(std::uint64_t steps_done, const Evaluation& evaluation) {
   if (metric_.empty()) metric_ = evaluation.metrics().front().name;
   const double value = value_of(evaluation, metric_);
   const bool better =
-      !best_ ? !std::isnan(value) : (metric_ == loss_name ? value < best_->value : value > best_->value);
+      !best_ ? !std::isnan(value) : (less_is_better(metric_) ? value < best_->value : value > best_->value);
   if (better) {
     best_ = {.steps_done = steps_done, .value = value};
     since_ = 0;

@@ -35,8 +35,7 @@ std::optional<ChatTemplate> chat_template_of(const Config& config, const Tokeniz
   if (chat) return chat;
   throw InputError(
       "{}: has no chat template, which data.task.type: chat needs; expected chat_template.jinja there (that "
-      "of "
-      "the model's chat version, for example), or chat_template in tokenizer_config.json",
+      "of the model's chat version, for example), or chat_template in tokenizer_config.json",
       config.model.path);
 }
 

@@ -59,6 +59,7 @@ class Setup {
   void show_config();
   void choose_algorithms(const std::map<std::string, std::string>& recorded);
   void open_backend();
+  void load(void (Setup::*load_state)());
   void load_run();
   void load_initial();
   void load_weights();
@@ -249,8 +250,7 @@ void Setup::compare_fingerprint() {
     if (before == run_.header.fingerprint.end() || before->second == library) continue;
     log_.warning(
         "the tokenizer ran with {} when the run began and runs with {} now: characters that only the newer "
-        "of "
-        "the two knows may have other ids",
+        "of the two knows may have other ids",
         before->second, library);
   }
   check_same(exchange_, "the backend", nlohmann::json(fingerprint).dump(1), patience_);
@@ -293,19 +293,24 @@ void Setup::open_backend() {
   run_.header.fingerprint.merge(tokenizer_libraries());
 }
 
-RunSetup Setup::make_trial() {
-  open();
-  make_header();
-  open_backend();
-  exchange_.doing(Phase::loading, 0);
+/// Makes the model, whose trainables `load_state` loads, and gets ready for steps.
+void Setup::load(void (Setup::*load_state)()) {
   together(exchange_, patience_, [&] {
-    load_initial();
+    (this->*load_state)();
     load_weights();
     plan_forwards();
   });
   exchange_.doing(Phase::starting, 0);
   compare_fingerprint();
   connect();
+}
+
+RunSetup Setup::make_trial() {
+  open();
+  make_header();
+  open_backend();
+  exchange_.doing(Phase::loading, 0);
+  load(&Setup::load_initial);
   return std::move(run_);
 }
 
@@ -320,14 +325,7 @@ RunSetup Setup::make() {
   for (const std::string& warning : run_.inputs->warnings) log_.warning("{}", warning);
   exchange_.doing(Phase::loading, 0);
   if (run_.start.resume) choose_algorithms(run_.header.fingerprint);  // rank 0 has read the record
-  together(exchange_, patience_, [&] {
-    load_run();
-    load_weights();
-    plan_forwards();
-  });
-  exchange_.doing(Phase::starting, 0);
-  compare_fingerprint();
-  connect();
+  load(&Setup::load_run);
   return std::move(run_);
 }
 

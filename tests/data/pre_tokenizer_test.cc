@@ -10,6 +10,7 @@
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_file.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
@@ -84,13 +85,10 @@ TEST(Pattern, LongRunsTakeLinearTime) {
 
 /// What is wrong with a pattern or a text that it cannot be matched in.
 std::string refusal_of(std::string_view pattern, std::string_view text) {
-  try {
+  return test::message_or_nothing<InputError>([&] {
     const Pattern compiled(pattern, "FILE: FIELD");
     for (PatternSearch search(compiled, text); search.next();) continue;
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
+  });
 }
 
 TEST(Pattern, APatternThatBacktracksWithoutEndIsStopped) {

@@ -21,16 +21,6 @@ using testing::HasSubstr;
 
 const std::string cases = MEZZO_TEST_DATA "/tokenizer_config/";
 
-template <typename Call>
-std::string message_of(Call&& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
-}
-
 TEST(TokenizerConfig, MeansWhatTransformersMakesOfIt) {
   const Json expected = read_json_file(cases + "expected.json");
   // Here the two files contradict each other.
@@ -42,7 +32,7 @@ TEST(TokenizerConfig, MeansWhatTransformersMakesOfIt) {
     if (const auto refusal = refused.find(name); refusal != refused.end()) {
       EXPECT_NE(versions["4.57.6"], versions["5.24.0"]);
       EXPECT_THAT(
-          message_of([&] { load_tokenizer(cases + name); }),
+          test::message_or_nothing<InputError>([&] { load_tokenizer(cases + name); }),
           AllOf(HasSubstr("/tokenizer_config.json: " + refusal->second), HasSubstr("post_processor")));
       continue;
     }
@@ -72,7 +62,7 @@ class Directory {
 
   Ids ids(const std::string& text) const { return load_tokenizer(path())->encode(text, false); }
   std::string refusal() const {
-    return message_of([&] { load_tokenizer(path()); });
+    return test::message_or_nothing<InputError>([&] { load_tokenizer(path()); });
   }
 
  private:
@@ -160,9 +150,9 @@ TEST(TokenizerConfig, ThePrefixSpaceIsThatOfTheConfigForGpt2AndElseMustAgree) {
   EXPECT_EQ(ids_with(false, with(gpt2, true)), 2u);
   EXPECT_EQ(ids_with(true, Json::object()), 2u);
   EXPECT_EQ(ids_with(true, with(Json::object(), true)), 2u);
-  EXPECT_THAT(message_of([&] { ids_with(true, with(Json::object(), false)); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { ids_with(true, with(Json::object(), false)); }),
               AllOf(HasSubstr("tokenizer_config.json: add_prefix_space is false"), HasSubstr("says true")));
-  EXPECT_THAT(message_of([&] { ids_with(true, with(gpt2, "yes")); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { ids_with(true, with(gpt2, "yes")); }),
               HasSubstr("add_prefix_space is \"yes\""));
 }
 
@@ -256,12 +246,12 @@ TEST(Tokenizer, ATokenBeyondTheModelsVocabularyIsAnErrorWhereItStands) {
   model.config({{"pad_token", "<pad>"}});
   const auto tokenizer = load_tokenizer(model.path(), 258);
   EXPECT_EQ(tokenizer->encode("x</s>", false).size(), 2u);
-  EXPECT_THAT(message_of([&] { tokenizer->encode("x<pad>", false); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { tokenizer->encode("x<pad>", false); }),
               HasSubstr("the token \"<pad>\" has the id 258, but the model's vocab_size is 258"));
   model.tokenizer()["post_processor"] = {
       {"type", "BertProcessing"}, {"cls", {"<s>", 256}}, {"sep", {"</s>", 257}}};
   model.write_tokenizer();
-  EXPECT_THAT(message_of([&] { load_tokenizer(model.path(), 257); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { load_tokenizer(model.path(), 257); }),
               HasSubstr("the token \"</s>\" has the id 257"));
 }
 
@@ -269,7 +259,7 @@ TEST(Tokenizer, IdsBeyondTheModelsVocabularyAreAnErrorOnlyWhereATextUsesThem) {
   Directory model;
   const auto tokenizer = load_tokenizer(model.path(), 100);  // of 258
   EXPECT_EQ(tokenizer->encode("0", false).size(), 1u);
-  EXPECT_THAT(message_of([&] { tokenizer->encode("0</s>", false); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { tokenizer->encode("0</s>", false); }),
               HasSubstr("the token \"</s>\" has the id 257, but the model's vocab_size is 100"));
 }
 

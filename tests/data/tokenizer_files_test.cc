@@ -24,12 +24,7 @@ using testing::HasSubstr;
 const std::string data = MEZZO_TEST_DATA "/";
 
 std::string refusal_of(const std::string& path) {
-  try {
-    load_tokenizer(path);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
+  return test::message_or_nothing<InputError>([&] { load_tokenizer(path); });
 }
 
 // ---- SentencePiece --------------------------------------------------------------------------------------

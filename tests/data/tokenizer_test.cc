@@ -44,22 +44,7 @@ Json small_document() {
 
 /// What loading the document says is wrong.
 std::string refusal_of(const Json& document) {
-  try {
-    tokenizer_of(document);
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
-}
-
-template <typename Call>
-std::string message_of(Call&& call) {
-  try {
-    call();
-  } catch (const InputError& error) {
-    return error.what();
-  }
-  return "nothing";
+  return test::message_or_nothing<InputError>([&] { tokenizer_of(document); });
 }
 
 // ---- vectors ------------------------------------------------------------------------------------------
@@ -175,7 +160,7 @@ TEST(Tokenizer, RefusesBrokenUtf8WithItsOffset) {
       {"ok\xE2\x82\xAC\xE2\x28\xA1", 5},
   };
   for (const auto& [text, offset] : cases) {
-    EXPECT_THAT(message_of([&] { tokenizer->encode(text, false); }),
+    EXPECT_THAT(test::message_or_nothing<InputError>([&] { tokenizer->encode(text, false); }),
                 HasSubstr(fmt::format("at byte {} (0x", offset)));
   }
   for (const char* text :
@@ -190,7 +175,7 @@ TEST(Tokenizer, RefusesIdsOutsideTheVocabulary) {
   const auto tokenizer = tokenizer_of(document);
   EXPECT_EQ(tokenizer->decode(Ids{5, 0}), "ba");
   for (const std::int32_t id : {-1, 3, 6, 1 << 30}) {
-    EXPECT_THAT(message_of([&] {
+    EXPECT_THAT(test::message_or_nothing<InputError>([&] {
                   tokenizer->decode(Ids{0, id});
                 }),
                 HasSubstr(fmt::format("the id {} is not", id)));
@@ -202,7 +187,7 @@ TEST(Tokenizer, AByteWithoutATokenIsAnErrorOnlyWhereItStands) {
   document["model"]["vocab"].erase("z");
   const auto tokenizer = tokenizer_of(document);
   EXPECT_EQ(tokenizer->encode("xy", false).size(), 2u);
-  EXPECT_THAT(message_of([&] { tokenizer->encode("xyz", false); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>([&] { tokenizer->encode("xyz", false); }),
               AllOf(HasSubstr("tokenizer.json: model.vocab"), HasSubstr("character \"z\" (U+007A)")));
 }
 
@@ -348,13 +333,15 @@ TEST(Tokenizer, AnUnknownTokenStandsForWhatHasNone) {
 
 TEST(Tokenizer, BrokenJsonIsNamedWithItsPlace) {
   const test::ScratchFolder directory;
-  EXPECT_THAT(message_of([&] { load_tokenizer(directory.write("tokenizer.json", "{\n\"model\": {,}}")); }),
+  EXPECT_THAT(test::message_or_nothing<InputError>(
+                  [&] { load_tokenizer(directory.write("tokenizer.json", "{\n\"model\": {,}}")); }),
               HasSubstr("tokenizer.json:2:"));
+  EXPECT_THAT(test::message_or_nothing<InputError>(
+                  [&] { load_tokenizer(directory.write("tokenizer.json", "{\"model\":1,\"model\":2}")); }),
+              HasSubstr("tokenizer.json:1:"));
   EXPECT_THAT(
-      message_of([&] { load_tokenizer(directory.write("tokenizer.json", "{\"model\":1,\"model\":2}")); }),
-      HasSubstr("tokenizer.json:1:"));
-  EXPECT_THAT(message_of([&] { load_tokenizer(directory.write("tokenizer.json", "[]")); }),
-              HasSubstr("tokenizer.json is a list of 0; expected an object"));
+      test::message_or_nothing<InputError>([&] { load_tokenizer(directory.write("tokenizer.json", "[]")); }),
+      HasSubstr("tokenizer.json is a list of 0; expected an object"));
 }
 
 TEST(Tokenizer, FindsTheFileInAModelsDirectory) {

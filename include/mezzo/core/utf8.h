@@ -3,6 +3,7 @@
 // surrogates, nothing above U+10FFFF.
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace mezzo {
@@ -27,6 +28,9 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 /// The first and the last character of a valid text that is not empty.
 CodePoint first_code_point(std::string_view text);
 CodePoint last_code_point(std::string_view text);
+
+/// The text with the letters A to Z in lower case, and all else as it is.
+std::string ascii_lower(std::string_view text);
 
 /// Unicode's White_Space property, which has not changed since version 6.3.
 bool is_white_space(char32_t c);

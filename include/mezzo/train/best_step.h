@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "mezzo/core/config.h"
 #include "mezzo/train/evaluator.h"
@@ -13,6 +14,9 @@ namespace mezzo {
 
 /// UsageError listing the metrics of the task when train.metric_for_best_model is none of them.
 void check_metric(const TrainConfig& config, const Task& task);
+
+/// Whether less of a metric is better: of losses. Of all else more is.
+bool less_is_better(std::string_view metric);
 
 class BestStep {
  public:

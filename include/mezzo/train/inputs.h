@@ -58,8 +58,8 @@ class WorkInputs {
   WorkInputs(const WorkInputs&) = delete;
   WorkInputs& operator=(const WorkInputs&) = delete;
 
-  std::string
-      tokenizer_hash;  ///< "" but for training: tokenizer_hash() of what was read, with a chat's template
+  /// tokenizer_hash() of what was read, with a chat's template; "" but for training.
+  std::string tokenizer_hash;
   std::unique_ptr<Tokenizer> tokenizer;
   Task task;
   std::optional<ExampleStream> train;
