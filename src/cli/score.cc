@@ -5,6 +5,8 @@
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/data/loss_batch.h"
+#include "mezzo/data/task.h"
 #include "mezzo/train/evaluator.h"
 
 namespace mezzo {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mezzo/backend/gemm_bound.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/measure/timing.h"
 #include "mezzo/train/planner.h"
 #include "mezzo/train/step.h"

@@ -1,5 +1,7 @@
 #include "mezzo/train/objective.h"
 
+#include "mezzo/data/loss_batch.h"
+
 namespace mezzo {
 
 namespace {

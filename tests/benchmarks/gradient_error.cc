@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "mezzo/core/noise.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/step.h"
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/data/task.h"
 
 namespace mezzo {

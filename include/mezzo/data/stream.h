@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "mezzo/data/example.h"
 #include "mezzo/data/mixture.h"
-#include "mezzo/data/task.h"
 
 namespace mezzo {
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mezzo/backend/gemm_bound.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/io/record_file.h"
 #include "mezzo/model/lora.h"
 #include "mezzo/train/step.h"

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mezzo/comm/exchange.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/data/task.h"
 #include "mezzo/train/probe_runner.h"
 

@@ -10,6 +10,7 @@
 #include "mezzo/comm/exchange.h"
 #include "mezzo/core/config.h"
 #include "mezzo/data/stream.h"
+#include "mezzo/data/task.h"
 #include "mezzo/model/model_files.h"
 #include "mezzo/train/objective.h"
 #include "mezzo/zo/parameter_space.h"

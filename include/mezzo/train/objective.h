@@ -8,7 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "mezzo/data/task.h"
+#include "mezzo/core/config.h"
+#include "mezzo/data/example.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/train/work.h"
 
@@ -52,7 +53,7 @@ class Objective {
                         const SlotSink& sink) const = 0;
 };
 
-/// The likelihood losses of mezzo/data/task.h.
+/// The likelihood losses of mezzo/data/loss_batch.h.
 std::unique_ptr<Objective> make_likelihood(TaskLoss loss);
 
 /// The units of a step, to be shared out over ranks.
