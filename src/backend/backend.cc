@@ -3,6 +3,21 @@
 #include "mezzo/core/error.h"
 
 namespace mezzo {
+namespace {
+
+[[noreturn]] void refuse_mixtures(const Backend& backend) {
+  throw DeviceError("device {}: mixtures of experts are not served there", backend.name());
+}
+
+}  // namespace
+
+void Backend::route(const ProbeTable&, View, const Routing&) { refuse_mixtures(*this); }
+void Backend::dispatch(const ProbeTable&, const Routing&, View, View) { refuse_mixtures(*this); }
+void Backend::expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,
+                             Epilogue) {
+  refuse_mixtures(*this);
+}
+void Backend::combine(const ProbeTable&, const Routing&, View, View) { refuse_mixtures(*this); }
 
 void check_served(const DevicePlan& plan, const Workload& workload) {
   for (const PlannedProduct& planned : workload.products) {

@@ -33,6 +33,12 @@ class CpuBackend final : public HostBackend {
                      const Norm& norm, View x) override;
   void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
                std::span<const View> y, Epilogue epilogue) override;
+  // mixtures: cpu_mixture.cc, expert_product() in cpu_products.cc
+  void route(const ProbeTable& table, View logits, const Routing& routing) override;
+  void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
+  void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                      const Routing& routing, View x, View y, Epilogue epilogue) override;
+  void combine(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
               std::int64_t head_dim, View x) override;
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
@@ -77,9 +83,35 @@ class CpuBackend final : public HostBackend {
 
   // ---- products: cpu_products.cc
 
+  /// Rows of one probe that go through one call.
+  struct RowBlock {
+    std::int64_t probe = 0;
+    std::int64_t first = 0;  // of x and y
+    std::int64_t rows = 0;
+    std::int64_t s_first = 0;  // of the probe's s
+  };
+  /// All blocks of rows of a product, probe by probe. Where x is shared, they are cut alike for every probe.
+  struct RowBlocks {
+    std::vector<RowBlock> all;
+    std::size_t of_first_probe = 0;
+    std::int64_t most_rows = 0;   // of a block
+    std::int64_t probe_rows = 0;  // of s
+
+    /// Rows [begin, begin + rows) of the next probe, in even blocks.
+    void add_probe(std::int64_t probe, std::int64_t begin, std::int64_t rows);
+    /// Of what is computed never (0 copies), once, or for each probe.
+    std::span<const RowBlock> of(std::int64_t copies) const {
+      if (copies == 0) return {};
+      return copies == 1 ? std::span(all).first(of_first_probe) : std::span(all);
+    }
+  };
+
+  /// The outputs of a product over blocks of rows.
+  void multiply(const ProbeTable& table, const Product& product, const std::vector<ProductOutput>& outputs,
+                View x, const RowBlocks& blocks, Epilogue epilogue);
   /// Perturbs the factors of the parts that `outputs` hold, for every probe, and computes s = A x.
   Tails make_tails(const ProbeTable& table, const Product& product, const std::vector<ProductOutput>& outputs,
-                   View x);
+                   View x, const RowBlocks& blocks);
   static void check_factor(const ProductPart& part, const char* factor, const View& view, std::int64_t rows,
                            std::int64_t cols);
   /// A + sigma epsilon Z_A and B + sigma epsilon Z_B in fp32 for every probe. Probes of one direction stand
@@ -87,16 +119,16 @@ class CpuBackend final : public HostBackend {
   void perturb_factors(const ProbeTable& table, const Product& product, const Tails& tails);
   float* factors(const Tails& tails, std::int64_t p) const;
   Rows<float> s_rows(const Tails& tails, std::int64_t p, std::int64_t row) const;
-  /// y += tails of probe p, where y holds weight rows [begin, end) of activation rows [first, first + rows).
-  void add_tails(const Tails& tails, std::int64_t p, std::int64_t first, std::int64_t rows,
-                 std::int64_t begin, std::int64_t end, Rows<float> y) const;
+  /// y += tails of probe p, where y holds weight rows [begin, end) of the block's rows.
+  void add_tails(const Tails& tails, std::int64_t p, const RowBlock& block, std::int64_t begin,
+                 std::int64_t end, Rows<float> y) const;
   /// y = activation(W x + bias + tails). Where the probes share x but not y, W x is computed once and copied.
   void plain(const ProbeTable& table, const Product& product, const ProductOutput& output, View x,
-             const Tails& tails, Activation activation) const;
+             const RowBlocks& blocks, const Tails& tails, Activation activation) const;
   /// y = activation(gate) * up, of two parts that lie one below the other in the weight. Their products stay
   /// in a tile: memory sees x and y.
   void gated(const ProbeTable& table, const Product& product, const ProductOutput& output, View x,
-             const Tails& tails, Activation activation) const;
+             const RowBlocks& blocks, const Tails& tails, Activation activation) const;
 
   int threads_;
   CpuSizes sizes_;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "cpu_backend.h"
+#include "host_routing.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/noise.h"
@@ -68,6 +69,16 @@ void gated_activation(Activation activation, Rows<float> gate, Rows<const float>
 
 }  // namespace
 
+void CpuBackend::RowBlocks::add_probe(std::int64_t probe, std::int64_t begin, std::int64_t rows) {
+  const Partition cut(rows, block_rows);
+  for (std::int64_t i = 0; i < cut.parts(); ++i) {
+    all.push_back({probe, begin + cut.begin(i), cut.size(i), cut.begin(i)});
+    most_rows = std::max(most_rows, cut.size(i));
+  }
+  if (probe == 0) of_first_probe = all.size();
+  probe_rows = std::max(probe_rows, rows);
+}
+
 void CpuBackend::product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
                          std::span<const View> y, Epilogue epilogue) {
   check_shape("product", "x", x, x.rows, product.in());
@@ -76,20 +87,44 @@ void CpuBackend::product(const ProbeTable& table, const Product& product, std::s
     check_shape("product", "y", output.y, x.rows, output.y.cols);
     check_sharing("product", output.y, x);
   }
-  const Tails tails = make_tails(table, product, outputs, x);
+  RowBlocks blocks;
+  for (std::int64_t p = 0; p < std::max<std::int64_t>(1, table.count()); ++p) blocks.add_probe(p, 0, x.rows);
+  multiply(table, product, outputs, x, blocks, epilogue);
+}
+
+void CpuBackend::expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                                const Routing& routing, View x, View y, Epilogue epilogue) {
+  check_expert_product(table, experts, routing, x, y);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    // What an expert gets of a probe is cut by its number of rows, which the probe alone decides.
+    RowBlocks blocks;
+    for (std::int64_t p = 0; p < std::max<std::int64_t>(1, table.count()); ++p) {
+      const std::int32_t* const begin = integers_of(routing.begins, p);
+      blocks.add_probe(p, begin[e], begin[e + 1] - begin[e]);
+    }
+    if (blocks.all.empty()) continue;
+    multiply(table, *experts[e], outputs_of(*experts[e], 0, {{y}}, epilogue.gated), x, blocks, epilogue);
+  }
+}
+
+void CpuBackend::multiply(const ProbeTable& table, const Product& product,
+                          const std::vector<ProductOutput>& outputs, View x, const RowBlocks& blocks,
+                          Epilogue epilogue) {
+  const Tails tails = make_tails(table, product, outputs, x, blocks);
   for (const ProductOutput& output : outputs) {
     if (epilogue.gated) {
-      gated(table, product, output, x, tails, epilogue.activation);
+      gated(table, product, output, x, blocks, tails, epilogue.activation);
     } else {
-      plain(table, product, output, x, tails, epilogue.activation);
+      plain(table, product, output, x, blocks, tails, epilogue.activation);
     }
   }
 }
 
 CpuBackend::Tails CpuBackend::make_tails(const ProbeTable& table, const Product& product,
-                                         const std::vector<ProductOutput>& outputs, View x) {
+                                         const std::vector<ProductOutput>& outputs, View x,
+                                         const RowBlocks& blocks) {
   Tails tails;
-  tails.rows = x.rows;
+  tails.rows = blocks.probe_rows;
   for (const ProductOutput& output : outputs) {
     for (std::size_t i = output.first; i < output.first + output.count; ++i) {
       const ProductPart& part = product.parts[i];
@@ -117,16 +152,14 @@ CpuBackend::Tails CpuBackend::make_tails(const ProbeTable& table, const Product&
   }
   check_scratch("product", "factors", scratch_.factors.rows * scratch_.factors.cols,
                 table.count() * tails.floats);
-  check_scratch("product", "s", scratch_.s.rows * scratch_.s.cols, table.count() * x.rows * tails.ranks);
+  check_scratch("product", "s", scratch_.s.rows * scratch_.s.cols, table.count() * tails.rows * tails.ranks);
   perturb_factors(table, product, tails);
 
-  const Partition blocks(x.rows, block_rows);
-  parallel(table.count() * blocks.parts(), [&](std::int64_t item, int) {
-    const std::int64_t p = item / blocks.parts();
-    const std::int64_t block = item % blocks.parts();
-    const std::int64_t first = blocks.begin(block);
-    cpu::linear({rows_of(x, p).row(first), x.row_stride}, blocks.size(block), product.in(),
-                {factors(tails, p), product.in()}, tails.ranks, s_rows(tails, p, first));
+  parallel(std::ssize(blocks.all), [&](std::int64_t item, int) {
+    const RowBlock& block = blocks.all[static_cast<std::size_t>(item)];
+    cpu::linear({rows_of(x, block.probe).row(block.first), x.row_stride}, block.rows, product.in(),
+                {factors(tails, block.probe), product.in()}, tails.ranks,
+                s_rows(tails, block.probe, block.s_first));
   });
   return tails;
 }
@@ -187,64 +220,61 @@ Rows<float> CpuBackend::s_rows(const Tails& tails, std::int64_t p, std::int64_t 
   return {scratch_.s.as<float>() + (p * tails.rows + row) * tails.ranks, tails.ranks};
 }
 
-void CpuBackend::add_tails(const Tails& tails, std::int64_t p, std::int64_t first, std::int64_t rows,
-                           std::int64_t begin, std::int64_t end, Rows<float> y) const {
+void CpuBackend::add_tails(const Tails& tails, std::int64_t p, const RowBlock& block, std::int64_t begin,
+                           std::int64_t end, Rows<float> y) const {
   for (const PerturbedPart& part : tails.parts) {
     const std::int64_t from = std::max(begin, part.row_begin);
     const std::int64_t to = std::min(end, part.row_begin + part.rows);
     if (from >= to) continue;
-    const Rows<float> s = s_rows(tails, p, first);
+    const Rows<float> s = s_rows(tails, p, block.s_first);
     const float* b = factors(tails, p) + part.b_begin + (from - part.row_begin) * part.rank;
-    cpu::add_linear({s.data + part.rank_begin, s.stride}, rows, part.rank, {b, part.rank}, to - from,
+    cpu::add_linear({s.data + part.rank_begin, s.stride}, block.rows, part.rank, {b, part.rank}, to - from,
                     part.tail->scaling, {y.data + (from - begin), y.stride});
   }
 }
 
 void CpuBackend::plain(const ProbeTable& table, const Product& product, const ProductOutput& output, View x,
-                       const Tails& tails, Activation activation) const {
+                       const RowBlocks& blocks, const Tails& tails, Activation activation) const {
   const std::int64_t row_begin = product.parts[output.first].row_begin;
   const float* bias = product.bias ? product.bias.as<float>() + row_begin : nullptr;
   const Rows<float> weight = rows_of(product.weight.codes, 0);
-  const Partition blocks(x.rows, block_rows);
   const std::int64_t copies = copies_of(output.y, table);
-  const std::int64_t bases = x.shared() ? std::min<std::int64_t>(copies, 1) : copies;
-  parallel(bases * blocks.parts(), [&](std::int64_t item, int) {
-    const std::int64_t base = item / blocks.parts();
-    const std::int64_t block = item % blocks.parts();
-    const std::int64_t first = blocks.begin(block);
-    const std::int64_t rows = blocks.size(block);
+  const std::span<const RowBlock> bases = blocks.of(x.shared() ? std::min<std::int64_t>(copies, 1) : copies);
+  parallel(std::ssize(bases), [&](std::int64_t item, int) {
+    const RowBlock& block = bases[static_cast<std::size_t>(item)];
+    const std::int64_t base = block.probe;
+    const std::int64_t rows = block.rows;
     const auto y = [&](std::int64_t p) {
-      return Rows<float>{rows_of(output.y, p).row(first), output.y.row_stride};
+      return Rows<float>{rows_of(output.y, p).row(block.first), output.y.row_stride};
     };
     const std::int64_t cols = output.y.cols;
-    cpu::linear({rows_of(x, base).row(first), x.row_stride}, rows, product.in(),
+    cpu::linear({rows_of(x, base).row(block.first), x.row_stride}, rows, product.in(),
                 {weight.row(row_begin), weight.stride}, cols, y(base));
     if (bias != nullptr) cpu::add_bias(bias, rows, cols, y(base));
     // The base's own probe comes last: the others copy what it holds.
     const std::int64_t last = x.shared() ? copies : base + 1;
     for (std::int64_t p = last - 1; p >= base; --p) {
       if (p != base) cpu::copy_rows(y(base), rows, cols, y(p));
-      add_tails(tails, p, first, rows, row_begin, row_begin + cols, y(p));
+      add_tails(tails, p, block, row_begin, row_begin + cols, y(p));
       for (std::int64_t i = 0; i < rows; ++i) activate(activation, y(p).row(i), cols);
     }
   });
 }
 
 void CpuBackend::gated(const ProbeTable& table, const Product& product, const ProductOutput& output, View x,
-                       const Tails& tails, Activation activation) const {
+                       const RowBlocks& blocks, const Tails& tails, Activation activation) const {
   const std::int64_t gate_begin = product.parts[output.first].row_begin;
   const std::int64_t up_begin = product.parts[output.first + 1].row_begin;
   const Rows<float> weight = rows_of(product.weight.codes, 0);
-  const Partition blocks(x.rows, block_rows);
   const std::int64_t cols = output.y.cols;
   check_scratch("product", "a thread's tile", scratch_.tiles.cols,
-                std::min(tile_floats, std::min(x.rows, block_rows) * 2 * cols));
-  parallel(copies_of(output.y, table) * blocks.parts(), [&](std::int64_t item, int thread) {
-    const std::int64_t p = item / blocks.parts();
-    const std::int64_t block = item % blocks.parts();
-    const std::int64_t first = blocks.begin(block);
-    const std::int64_t rows = blocks.size(block);
-    const Rows<const float> from{rows_of(x, p).row(first), x.row_stride};
+                std::min(tile_floats, blocks.most_rows * 2 * cols));
+  const std::span<const RowBlock> of_copies = blocks.of(copies_of(output.y, table));
+  parallel(std::ssize(of_copies), [&](std::int64_t item, int thread) {
+    const RowBlock& block = of_copies[static_cast<std::size_t>(item)];
+    const std::int64_t p = block.probe;
+    const std::int64_t rows = block.rows;
+    const Rows<const float> from{rows_of(x, p).row(block.first), x.row_stride};
     const Partition chunks(cols, tile_columns(rows) / 2);
     for (std::int64_t chunk = 0; chunk < chunks.parts(); ++chunk) {
       const std::int64_t begin = chunks.begin(chunk);
@@ -252,14 +282,14 @@ void CpuBackend::gated(const ProbeTable& table, const Product& product, const Pr
       const auto half = [&](std::int64_t row_begin, Rows<float> to) {
         cpu::linear(from, rows, product.in(), {weight.row(row_begin), weight.stride}, size, to);
         if (product.bias) cpu::add_bias(product.bias.as<float>() + row_begin, rows, size, to);
-        add_tails(tails, p, first, rows, row_begin, row_begin + size, to);
+        add_tails(tails, p, block, row_begin, row_begin + size, to);
       };
       const Rows<float> gate{tile(thread), 2 * size};
       const Rows<float> up{tile(thread) + size, 2 * size};
       half(gate_begin + begin, gate);
       half(up_begin + begin, up);
       gated_activation(activation, gate, up, rows, size,
-                       {rows_of(output.y, p).row(first) + begin, output.y.row_stride});
+                       {rows_of(output.y, p).row(block.first) + begin, output.y.row_stride});
     }
   });
 }

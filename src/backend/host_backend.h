@@ -61,7 +61,7 @@ inline Rows<float> rows_of(const View& view, std::int64_t p) {
 }
 
 /// The indices of probe p.
-inline const std::int32_t* integers_of(const View& view, std::int64_t p) {
+inline std::int32_t* integers_of(const View& view, std::int64_t p) {
   return view.as<std::int32_t>() + p * view.probe_stride;
 }
 

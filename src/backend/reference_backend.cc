@@ -4,11 +4,13 @@
 
 #include "backends.h"
 #include "host_backend.h"
+#include "host_routing.h"
 #include "kernels/reference/activation.h"
 #include "kernels/reference/attention.h"
 #include "kernels/reference/linear.h"
 #include "kernels/reference/noise.h"
 #include "kernels/reference/norm.h"
+#include "kernels/reference/routing.h"
 #include "kernels/reference/rows.h"
 #include "kernels/reference/score.h"
 #include "kernels/reference/update.h"
@@ -90,27 +92,52 @@ class ReferenceBackend final : public HostBackend {
     for (const ProductOutput& output : outputs_of(product, first_part, y, epilogue.gated)) {
       check_shape("product", "y", output.y, x.rows, output.y.cols);
       check_sharing("product", output.y, x);
-      for (std::int64_t p = 0; p < copies_of(output.y, table); ++p) {
-        if (epilogue.gated) {
-          const std::int64_t cols = output.y.cols;
-          std::vector<float> storage(static_cast<std::size_t>(2 * x.rows * cols));
-          const Rows<float> gate{storage.data(), cols};
-          const Rows<float> up{storage.data() + x.rows * cols, cols};
-          part(table, product, product.parts[output.first], p, x, gate);
-          part(table, product, product.parts[output.first + 1], p, x, up);
-          for (std::int64_t i = 0; i < x.rows; ++i) {
-            activate(epilogue.activation, gate.row(i), cols);
-            reference::multiply(gate.row(i), up.row(i), cols, rows_of(output.y, p).row(i));
-          }
-        } else {
-          Rows<float> to = rows_of(output.y, p);
-          for (std::size_t i = 0; i < output.count; ++i) {
-            part(table, product, product.parts[output.first + i], p, x, to);
-            to.data += product.parts[output.first + i].rows;
-          }
-          to = rows_of(output.y, p);
-          for (std::int64_t i = 0; i < x.rows; ++i) activate(epilogue.activation, to.row(i), output.y.cols);
-        }
+      for (std::int64_t p = 0; p < copies_of(output.y, table); ++p)
+        fill(table, product, output, p, x, epilogue);
+    }
+  }
+
+  void route(const ProbeTable& table, View logits, const Routing& routing) override {
+    check_route(logits, routing);
+    const RoutingRule& rule = routing.rule;
+    for (std::int64_t p = 0; p < copies_of(routing.weights, table); ++p) {
+      for (std::int64_t t = 0; t < logits.rows; ++t) {
+        reference::choose_experts(rows_of(logits, p).row(t), rule.experts, rule.chosen, rule.renormalised,
+                                  integers_of(routing.places, p) + t * rule.chosen,
+                                  rows_of(routing.weights, p).row(t));
+      }
+      place_rows(routing, p);
+    }
+  }
+
+  void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override {
+    check_dispatch(table, routing, x, out);
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      reference::gather(rows_of(x, p), integers_of(routing.rows, p), out.rows, out.cols, rows_of(out, p));
+    }
+  }
+
+  void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                      const Routing& routing, View x, View y, Epilogue epilogue) override {
+    check_expert_product(table, experts, routing, x, y);
+    for (std::int64_t p = 0; p < copies_of(y, table); ++p) {
+      const std::int32_t* const begin = integers_of(routing.begins, p);
+      for (std::size_t e = 0; e < experts.size(); ++e) {
+        const std::int64_t rows = begin[e + 1] - begin[e];
+        const View places = y.row_range(begin[e], rows);
+        fill(table, *experts[e], outputs_of(*experts[e], 0, {{places}}, epilogue.gated).front(), p,
+             x.row_range(begin[e], rows), epilogue);
+      }
+    }
+  }
+
+  void combine(const ProbeTable& table, const Routing& routing, View x, View out) override {
+    check_combine(table, routing, x, out);
+    const std::int64_t chosen = routing.rule.chosen;
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      for (std::int64_t t = 0; t < out.rows; ++t) {
+        reference::combine(rows_of(routing.weights, p).row(t), integers_of(routing.places, p) + t * chosen,
+                           chosen, rows_of(x, p), out.cols, rows_of(out, p).row(t));
       }
     }
   }
@@ -212,6 +239,31 @@ class ReferenceBackend final : public HostBackend {
   }
 
  private:
+  /// What `output` holds for probe p: parts of the product over all rows of x, with the epilogue.
+  static void fill(const ProbeTable& table, const Product& product, const ProductOutput& output,
+                   std::int64_t p, View x, Epilogue epilogue) {
+    const std::int64_t cols = output.y.cols;
+    if (epilogue.gated) {
+      std::vector<float> storage(static_cast<std::size_t>(2 * x.rows * cols));
+      const Rows<float> gate{storage.data(), cols};
+      const Rows<float> up{storage.data() + x.rows * cols, cols};
+      part(table, product, product.parts[output.first], p, x, gate);
+      part(table, product, product.parts[output.first + 1], p, x, up);
+      for (std::int64_t i = 0; i < x.rows; ++i) {
+        activate(epilogue.activation, gate.row(i), cols);
+        reference::multiply(gate.row(i), up.row(i), cols, rows_of(output.y, p).row(i));
+      }
+      return;
+    }
+    Rows<float> to = rows_of(output.y, p);
+    for (std::size_t i = 0; i < output.count; ++i) {
+      part(table, product, product.parts[output.first + i], p, x, to);
+      to.data += product.parts[output.first + i].rows;
+    }
+    to = rows_of(output.y, p);
+    for (std::int64_t i = 0; i < x.rows; ++i) activate(epilogue.activation, to.row(i), cols);
+  }
+
   /// y = W x + bias + tail of one part for probe p.
   static void part(const ProbeTable& table, const Product& product, const ProductPart& part, std::int64_t p,
                    View x, Rows<float> y) {

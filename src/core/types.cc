@@ -49,6 +49,13 @@ View View::columns(std::int64_t begin, std::int64_t count) const {
   return part;
 }
 
+View View::row_range(std::int64_t begin, std::int64_t count) const {
+  View part = *this;
+  part.data = static_cast<std::byte*>(data) + begin * row_stride * static_cast<std::int64_t>(size_of(dtype));
+  part.rows = count;
+  return part;
+}
+
 View View::probe(std::int64_t p) const {
   View one = *this;
   one.data = static_cast<std::byte*>(data) + p * probe_stride * static_cast<std::int64_t>(size_of(dtype));

@@ -40,6 +40,11 @@ class DryRunBackend : public BackendOver {
   void attention(const ProbeTable&, const DeviceBatch&, const AttentionShape&, const Rope*, View, View, View,
                  View, View) override {}
   void gather(const ProbeTable&, View, View, View) override {}
+  void route(const ProbeTable&, View, const Routing&) override {}
+  void dispatch(const ProbeTable&, const Routing&, View, View) override {}
+  void expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,
+                      Epilogue) override {}
+  void combine(const ProbeTable&, const Routing&, View, View) override {}
   void score(const ProbeTable&, const DeviceBatch&, const Product&, View, View) override {}
 
   void update(Trainables&, const UpdateStep&, NoiseKind) override {}

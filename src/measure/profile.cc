@@ -158,6 +158,12 @@ std::string_view name_of(Work work) {
       return "mlp_input";
     case Work::mlp_output:
       return "mlp_output";
+    case Work::router:
+      return "router";
+    case Work::expert_input:
+      return "expert_input";
+    case Work::expert_output:
+      return "expert_output";
     case Work::head:
       return "head";
     case Work::attention:

@@ -21,6 +21,12 @@ Work kind_of(ProductRole role) {
       return Work::mlp_input;
     case ProductRole::mlp_output:
       return Work::mlp_output;
+    case ProductRole::router:
+      return Work::router;
+    case ProductRole::expert_input:
+      return Work::expert_input;
+    case ProductRole::expert_output:
+      return Work::expert_output;
     case ProductRole::head:
       return Work::head;
   }
@@ -65,9 +71,8 @@ void ProfiledBackend::count_bytes(Work work, const ProbeTable& table, std::span<
 }
 
 void ProfiledBackend::count_product(const ProbeTable& table, const Product& product, std::size_t first,
-                                    std::size_t count, const View& x) {
+                                    std::size_t count, const View& x, double rows) {
   if (watch_ == Watch::nothing) return;
-  const auto rows = static_cast<double>(x.rows);
   const auto in = static_cast<double>(product.in());
   WorkTally& of_product = tally(work_of(product));
   for (std::size_t i = first; i < first + count; ++i) {
@@ -120,7 +125,7 @@ void ProfiledBackend::product(const ProbeTable& table, const Product& product, s
   for (const View& view : y) width += epilogue.gated ? 2 * view.cols : view.cols;
   std::size_t count = 0;
   for (; width > 0; ++count) width -= product.parts.at(first_part + count).rows;
-  count_product(table, product, first_part, count, x);
+  count_product(table, product, first_part, count, x, static_cast<double>(x.rows));
   run(work_of(product), [&] { inner_.product(table, product, first_part, x, y, epilogue); });
 }
 
@@ -147,9 +152,31 @@ void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View ou
   run(Work::rows, [&] { inner_.gather(table, x, rows, out); });
 }
 
+void ProfiledBackend::route(const ProbeTable& table, View logits, const Routing& routing) {
+  run(Work::router, [&] { inner_.route(table, logits, routing); });
+}
+
+void ProfiledBackend::dispatch(const ProbeTable& table, const Routing& routing, View x, View out) {
+  count_bytes(Work::rows, table, {{out, out}});  // as much is read
+  run(Work::rows, [&] { inner_.dispatch(table, routing, x, out); });
+}
+
+void ProfiledBackend::expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                                     const Routing& routing, View x, View y, Epilogue epilogue) {
+  // Every place is one expert's. Where they differ in their low-rank terms, the mean stands for them.
+  const double rows = static_cast<double>(x.rows) / static_cast<double>(experts.size());
+  for (const Product* const expert : experts) count_product(table, *expert, 0, expert->parts.size(), x, rows);
+  run(work_of(*experts.front()), [&] { inner_.expert_product(table, experts, routing, x, y, epilogue); });
+}
+
+void ProfiledBackend::combine(const ProbeTable& table, const Routing& routing, View x, View out) {
+  count_bytes(Work::rows, table, {{x, out}});
+  run(Work::rows, [&] { inner_.combine(table, routing, x, out); });
+}
+
 void ProfiledBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                             View out) {
-  count_product(table, head, 0, head.parts.size(), x);
+  count_product(table, head, 0, head.parts.size(), x, static_cast<double>(x.rows));
   run(work_of(head), [&] { inner_.score(table, batch, head, x, out); });
 }
 

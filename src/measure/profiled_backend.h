@@ -59,6 +59,11 @@ class ProfiledBackend final : public BackendOver {
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void route(const ProbeTable& table, View logits, const Routing& routing) override;
+  void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
+  void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                      const Routing& routing, View x, View y, Epilogue epilogue) override;
+  void combine(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override;
 
@@ -76,9 +81,9 @@ class ProfiledBackend final : public BackendOver {
   WorkTally& tally(Work work) { return tallies_[static_cast<std::size_t>(work)]; }
   void run(Work work, const std::function<void()>& operation);
   void count_bytes(Work work, const ProbeTable& table, std::span<const View> views);
-  /// Counts parts [first, first + count) over the rows of x.
+  /// Counts parts [first, first + count) over `rows` rows of x.
   void count_product(const ProbeTable& table, const Product& product, std::size_t first, std::size_t count,
-                     const View& x);
+                     const View& x, double rows);
 
   Backend& inner_;
   std::map<std::string, Work> works_;  ///< of each product, by its name

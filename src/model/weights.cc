@@ -11,14 +11,6 @@
 namespace mezzo {
 namespace {
 
-/// Rows [first, first + count) of a matrix.
-View rows_of(View matrix, std::int64_t first, std::int64_t count) {
-  matrix.data = static_cast<std::byte*>(matrix.data) +
-                static_cast<std::size_t>(first * matrix.row_stride) * size_of(matrix.dtype);
-  matrix.rows = count;
-  return matrix;
-}
-
 /// Copies tensors of the model's files into views of a backend's memory, a piece at a time: the mapped pages
 /// of a piece are given back before the next is touched.
 class WeightLoader {
@@ -45,7 +37,7 @@ class WeightLoader {
       TensorInfo piece = tensor;
       piece.data += static_cast<std::size_t>(row) * row_bytes;
       piece.bytes = static_cast<std::size_t>(count) * row_bytes;
-      const View place = transposed ? destination.columns(row, count) : rows_of(destination, row, count);
+      const View place = transposed ? destination.columns(row, count) : destination.row_range(row, count);
       backend_.load(place, tensor.dtype, aligned(piece), transposed);
       backend_.synchronize();
       files_.tensors.release(piece);
@@ -213,7 +205,7 @@ void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadP
       std::int64_t row = 0;
       for (const LinearModule& module : spec.modules) {
         if (!spec.tied) {
-          loader.load(module.name + ".weight", rows_of(loaded.weight.codes, row, module.out),
+          loader.load(module.name + ".weight", loaded.weight.codes.row_range(row, module.out),
                       module.transposed);
         }
         if (spec.bias) loader.load(module.name + ".bias", loaded.bias.columns(row, module.out));

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <numeric>
 
 #include "operands.h"
@@ -29,6 +31,8 @@ class Forward {
       : backend(make_backend({.device = DeviceKind::cpu, .threads = setting.threads})),
         qkv(in, {160, 80, 80}, {8, 0, 8}, true, 1),
         gate_up(in, {448, 448}, {4, 4}, false, 50),
+        router(in, {5}, {2}, false, 150),
+        experts(5),
         head(in, {2500}, {0}, false, 100) {
     const PackedBatch sequences = packed(lengths, 2500);
     backend->upload(sequences, batch);
@@ -44,7 +48,8 @@ class Forward {
     const AttentionShape shape{5, 5, 32, 0.17f};
     Workload workload{.largest = batch.shape,
                       .probes = probes,
-                      .products = {&qkv.product, &gate_up.product, &head.product},
+                      .products = {&qkv.product, &gate_up.product, &head.product, &router.product,
+                                   experts.inputs[0], experts.outputs[0]},
                       .attention = shape};
     backend->prepare(workload);
 
@@ -78,19 +83,54 @@ class Forward {
                      {.activation = Activation::silu, .gated = true});
     attention_out = make(tokens, 160);
     backend->attention(table, batch, shape, nullptr, q.view, q.view, q.view, {}, attention_out.view);
+    mix(make);
     scores = make(1, batch.shape.targets);
     backend->score(table, batch, head.product, x.view, scores.view);
   }
 
   std::vector<const Operand*> results() const {
-    return {&normed, &q, &k, &v, &gated, &attention_out, &scores};
+    return {&normed, &q, &k, &v, &gated, &attention_out, &mixed, &scores};
   }
+
+  /// A mixture of 5 experts, 2 of a row. Each probe's router sends other rows to them.
+  void mix(const std::function<Operand(std::int64_t, std::int64_t)>& make) {
+    const std::int64_t tokens = batch.shape.tokens;
+    Operand logits = make(tokens, 5), sent = make(2 * tokens, in), middle = make(2 * tokens, 96),
+            back = make(2 * tokens, in);
+    RoutingStorage storage({.experts = 5, .chosen = 2}, table.count(), tokens);
+    mixed = make(tokens, in);
+    backend->product(table, router.product, 0, x.view, {{logits.view}}, {});
+    backend->route(table, logits.view, storage.routing);
+    backend->dispatch(table, storage.routing, x.view, sent.view);
+    backend->expert_product(table, experts.inputs, storage.routing, sent.view, middle.view,
+                            {.activation = Activation::silu, .gated = true});
+    backend->expert_product(table, experts.outputs, storage.routing, middle.view, back.view, {});
+    backend->combine(table, storage.routing, back.view, mixed.view);
+  }
+
+  struct Experts {
+    explicit Experts(std::uint32_t count) {
+      for (std::uint32_t e = 0; e < count; ++e) {
+        storage.push_back(std::make_unique<RandomProduct>(in, std::vector<std::int64_t>{96, 96},
+                                                          std::vector<std::int64_t>{4, e % 2 * 4}, false,
+                                                          200 + 40 * e));
+        inputs.push_back(&storage.back()->product);
+        storage.push_back(std::make_unique<RandomProduct>(96, std::vector<std::int64_t>{in},
+                                                          std::vector<std::int64_t>{4}, false, 220 + 40 * e));
+        outputs.push_back(&storage.back()->product);
+      }
+    }
+    std::vector<std::unique_ptr<RandomProduct>> storage;
+    std::vector<const Product*> inputs, outputs;
+  };
 
   std::unique_ptr<Backend> backend;
   DeviceBatch batch;
   ProbeTable table;
-  RandomProduct qkv, gate_up, head;
-  Operand x, normed, q, k, v, gated, attention_out, scores;
+  RandomProduct qkv, gate_up, router;
+  Experts experts;
+  RandomProduct head;
+  Operand x, normed, q, k, v, gated, attention_out, mixed, scores;
 };
 
 bool finite(const View& view, std::int64_t probes) {
@@ -103,7 +143,7 @@ bool finite(const View& view, std::int64_t probes) {
   return true;
 }
 
-constexpr const char* names[] = {"norm", "q", "k", "v", "gated", "attention", "score"};
+constexpr const char* names[] = {"norm", "q", "k", "v", "gated", "attention", "mixture", "score"};
 
 TEST(BatchInvariance, ProbeHasTheSameBitsInAnyGroup) {
   for (const std::vector<std::int32_t>& lengths :
@@ -138,6 +178,7 @@ TEST(BatchInvariance, ProbesDiffer) {
   for (std::int64_t p = 1; p < 4; ++p) {
     EXPECT_FALSE(same_bits(together.q.view, 0, together.q.view, p)) << p;
     EXPECT_FALSE(same_bits(together.gated.view, 0, together.gated.view, p)) << p;
+    EXPECT_FALSE(same_bits(together.mixed.view, 0, together.mixed.view, p)) << p;
   }
 }
 

@@ -141,6 +141,37 @@ struct RandomProduct {
   Product product;
 };
 
+/// A routing of `rows` rows over its own storage, for each of `probes` (0: shared).
+struct RoutingStorage {
+  RoutingStorage(RoutingRule rule, std::int64_t probes, std::int64_t rows) {
+    const auto copies = static_cast<std::size_t>(std::max<std::int64_t>(probes, 1));
+    const auto integers_of = [&](std::int64_t of_rows, std::int64_t cols) {
+      integers.emplace_back(copies * static_cast<std::size_t>(of_rows * cols), -1);
+      View view = dense(integers.back().data(), DType::i32, of_rows, cols);
+      view.probe_stride = probes == 0 ? 0 : of_rows * cols;
+      return view;
+    };
+    weights.resize(copies * static_cast<std::size_t>(rows * rule.chosen),
+                   std::numeric_limits<float>::quiet_NaN());
+    routing.rule = rule;
+    routing.weights = dense(weights.data(), DType::f32, rows, rule.chosen);
+    routing.weights.probe_stride = probes == 0 ? 0 : rows * rule.chosen;
+    routing.places = integers_of(rows, rule.chosen);
+    routing.rows = integers_of(1, rows * rule.chosen);
+    routing.begins = integers_of(1, rule.experts + 1);
+  }
+  RoutingStorage(const RoutingStorage&) = delete;
+  RoutingStorage& operator=(const RoutingStorage&) = delete;
+
+  const std::vector<std::int32_t>& places() const { return integers[0]; }
+  const std::vector<std::int32_t>& rows() const { return integers[1]; }
+  const std::vector<std::int32_t>& begins() const { return integers[2]; }
+
+  std::vector<float> weights;
+  std::vector<std::vector<std::int32_t>> integers;
+  Routing routing;
+};
+
 /// Two probes a direction, +-epsilon, and every third probe unperturbed.
 inline std::vector<Probe> some_probes(std::int64_t count, float epsilon = 1e-2f) {
   std::vector<Probe> probes;

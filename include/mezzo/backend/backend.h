@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "mezzo/backend/buffer.h"
+#include "mezzo/backend/mixture.h"
 #include "mezzo/backend/probes.h"
 #include "mezzo/backend/product.h"
 #include "mezzo/backend/trainables.h"
@@ -174,6 +175,19 @@ class Backend : public DevicePlan {
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
+
+  // ---- mixtures of experts (mixture.h). A backend without them refuses: DeviceError.
+  /// Fills `routing`, shared or not as it is, from a router's logits [T, experts] fp32.
+  virtual void route(const ProbeTable& table, View logits, const Routing& routing);
+  /// out[i] = x[routing.rows[i]]: every row to its places. x [T, .], out [T * chosen, .].
+  virtual void dispatch(const ProbeTable& table, const Routing& routing, View x, View out);
+  /// As product() with one y for all parts. Rows of x and y are places: those of expert e go through
+  /// experts[e]. The experts are of one shape.
+  virtual void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                              const Routing& routing, View x, View y, Epilogue epilogue);
+  /// out[t] = sum over j of routing.weights[t, j] * x[routing.places[t, j]], in ascending order of j.
+  virtual void combine(const ProbeTable& table, const Routing& routing, View x, View out);
+
   /// out[p, j] = log softmax(head x[p, target_rows[j]])[target_tokens[p, j]], fp32. x [R, H]; out [1, Q]
   /// for each probe. The logits are never kept whole where they would not fit.
   virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,

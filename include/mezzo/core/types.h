@@ -31,6 +31,8 @@ struct View {
   }
   /// The columns [begin, begin + count) of every row.
   View columns(std::int64_t begin, std::int64_t count) const;
+  /// The rows [begin, begin + count), of each probe where there are several.
+  View row_range(std::int64_t begin, std::int64_t count) const;
   /// The matrix of one probe, as a shared view.
   View probe(std::int64_t p) const;
 };

@@ -18,15 +18,18 @@ enum class Work : std::uint8_t {
   attention_output,
   mlp_input,
   mlp_output,
+  router,  ///< with the places of rows
+  expert_input,
+  expert_output,
   head,  ///< with the log-probabilities
   attention,
   norm,
-  rows,  ///< embedding and gathered rows
+  rows,  ///< embedding, gathered rows, rows to experts and back
   update,
   hash,
   transfer,  ///< batches and probes up, log-probabilities down
 };
-inline constexpr std::size_t work_kinds = 11;
+inline constexpr std::size_t work_kinds = 14;
 std::string_view name_of(Work work);
 
 /// Floating-point operations count a multiplication and an addition each.

@@ -50,7 +50,16 @@ struct LinearModule {
   bool transposed = false;  ///< stored [in, out], else [out, in]
 };
 
-enum class ProductRole : std::uint8_t { attention_input, attention_output, mlp_input, mlp_output, head };
+enum class ProductRole : std::uint8_t {
+  attention_input,
+  attention_output,
+  mlp_input,
+  mlp_output,
+  router,
+  expert_input,
+  expert_output,
+  head
+};
 
 /// y = epilogue(W x + b): modules that share an input, one below the other in W. How they cut W says how it
 /// is stored; which rows mean what is said by the block's core.
