@@ -84,6 +84,19 @@ void check_task(const Given& given, Config& config) {
   }
 }
 
+void check_normalization(const Given& given, const ZoConfig& zo) {
+  if (zo.normalize == Normalization::none) return;
+  const auto refuse = [&](std::string_view expected, std::string_view found) {
+    throw UsageError("{}: zo.normalize: {} needs {}, found {}", given.at("zo.normalize").text(),
+                     name_of(zo.normalize), expected, found);
+  };
+  if (zo.normalize == Normalization::zscore && zo.estimator != EstimatorKind::two_sided)
+    refuse("zo.estimator two_sided", name_of(zo.estimator));
+  if (zo.normalize == Normalization::std && zo.estimator != EstimatorKind::one_sided)
+    refuse("zo.estimator one_sided", name_of(zo.estimator));
+  if (zo.directions < 2) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
+}
+
 void check_together(const Given& given, const Config& config) {
   const TrainConfig& train = config.train;
   if (train.batch_slices > train.batch_size) {
@@ -104,6 +117,7 @@ void check_together(const Given& given, const Config& config) {
         "{}: data.validation_fraction: expected it or data.validation, found both; null stands for none",
         given.at("data.validation_fraction").text());
   }
+  check_normalization(given, config.zo);
   const OptimizerConfig& optimizer = config.optimizer;
   if (optimizer.warmup_steps > 0 && optimizer.lr_scheduler_type == LrScheduler::constant) {
     throw UsageError(

@@ -121,6 +121,13 @@ std::vector<Key> make_table() {
       key("zo.noise", MEMBER(zo.noise), Choice<decltype(noise_kinds)>{noise_kinds}, fixed,
           "The distribution of a direction's elements.")
           .also_called({"distribution"}),
+      key("zo.normalize", MEMBER(zo.normalize), Choice<decltype(normalizations)>{normalizations}, fixed,
+          "What makes a step's size independent of epsilon and of how far losses spread: differences over "
+          "the "
+          "standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, as "
+          "FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
+          .before_records("none")
+          .also_called({"normalization", "normalise", "fitness_shaping"}),
       key("zo.probes_per_forward", MEMBER(zo.probes_per_forward),
           Optional<Whole<std::int64_t>>{"auto", count}, free,
           "The most probes that one forward evaluates together; it changes speed and memory, never results."),

@@ -378,6 +378,7 @@ std::string_view name_of(TaskType value) { return find_name(config::task_types, 
 std::string_view name_of(TaskLoss value) { return find_name(config::task_losses, value); }
 std::string_view name_of(DataFormat value) { return find_name(config::data_formats, value); }
 std::string_view name_of(EstimatorKind value) { return find_name(config::estimators, value); }
+std::string_view name_of(Normalization value) { return find_name(config::normalizations, value); }
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }
 std::string_view name_of(OptimizerType value) { return find_name(config::optimizer_types, value); }
 std::string_view name_of(LrScheduler value) { return find_name(config::lr_schedulers, value); }

@@ -40,6 +40,9 @@ inline constexpr std::array data_formats = {
     Word{DataFormat::tsv, "tsv"},        Word{DataFormat::parquet, "parquet"}};
 inline constexpr std::array estimators = {Word{EstimatorKind::two_sided, "two_sided"},
                                           Word{EstimatorKind::one_sided, "one_sided"}};
+inline constexpr std::array normalizations = {
+    Word{Normalization::none, "none"}, Word{Normalization::zscore, "zscore"}, Word{Normalization::std, "std"},
+    Word{Normalization::ranks, "ranks"}};
 inline constexpr std::array noise_kinds = {Word{NoiseKind::gaussian, "gaussian"},
                                            Word{NoiseKind::rademacher, "rademacher"}};
 inline constexpr std::array optimizer_types = {Word{OptimizerType::sgd, "sgd"}};

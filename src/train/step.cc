@@ -19,6 +19,7 @@ double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - st
 StepRule step_rule(const Config& config) {
   return {.estimator = config.zo.estimator,
           .epsilon = config.zo.epsilon,
+          .normalize = config.zo.normalize,
           .directions = config.zo.directions,
           .noise = {.seed = config.train.seed, .noise = config.zo.noise},
           .schedule = configure_schedule(config),
@@ -40,7 +41,7 @@ Step::Step(const StepRule& rule, const StepShape& shape, const Objective& object
       objective_(objective),
       model_(model),
       exchange_(exchange),
-      estimator_(make_estimator(rule.estimator, rule.epsilon)),
+      estimator_(make_estimator(rule.estimator, rule.epsilon, rule.normalize)),
       probe_count_(static_cast<std::int64_t>(probes(0).size())),
       slots_(probe_count_, shape.slices, exchange.size()) {}
 

@@ -114,6 +114,7 @@ class Trainer {
   Seconds longest_evaluation_{0};
   std::uint64_t saved_step_ = ~std::uint64_t{0};
   bool dropped_ = false;             ///< directions in the last step
+  bool flat_ = false;                ///< the last step had nothing to normalize by
   std::uint64_t dropped_steps_ = 0;  ///< the last ones, of which every direction was dropped
   const bool takes_best_;
   BestStep best_;                // rank 0
@@ -279,6 +280,11 @@ void Trainer::report(const StepResult& result, double seconds) {
                  metrics.dropped_directions, config_.zo.directions);
   }
   dropped_ = metrics.dropped_directions > 0;
+  if (result.estimate.flat && (log_line || !flat_)) {
+    log_.warning("step {}: no update: zo.normalize: {} needs two good directions whose losses differ",
+                 metrics.step, name_of(config_.zo.normalize));
+  }
+  flat_ = result.estimate.flat;
   if (const auto warning =
           see_loss(metrics.step, metrics.loss, metrics.dropped_directions == config_.zo.directions))
     log_.warning("{}", *warning);

@@ -1,5 +1,6 @@
 #include "mezzo/zo/estimator.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,94 +10,162 @@ namespace mezzo {
 
 namespace {
 
-/// Gradients and losses of the good directions -> Estimate. `gradients[k]` is NaN for a dropped direction.
-Estimate finish(std::vector<double> gradients, double loss_sum, std::int64_t loss_count) {
-  Estimate estimate;
-  const auto directions = gradients.size();
-  std::int64_t good = 0;
-  for (double& gradient : gradients) {
-    // fp32 coefficients must be finite too: a gradient that overflows them is dropped like a loss that is
-    // NaN.
-    if (std::isfinite(gradient) && std::isfinite(static_cast<float>(gradient))) {
-      ++good;
-    } else {
-      gradient = 0.0;
-      ++estimate.dropped;
-    }
+/// The two losses whose difference along a direction is measured.
+struct Difference {
+  double plus = 0.0;   ///< L(+eps z)
+  double other = 0.0;  ///< L(-eps z) or L(0)
+  bool good = true;
+
+  double value() const { return plus - other; }
+};
+
+/// Square root of the sum of squares around the mean over one less than their number; two or more values.
+double sample_deviation(const std::vector<double>& values) {
+  const auto count = static_cast<double>(values.size());
+  double sum = 0.0;
+  for (const double value : values) sum += value;
+  const double mean = sum / count;
+  double squares = 0.0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  return std::sqrt(squares / (count - 1.0));
+}
+
+/// rank / (m - 1) - 1/2 of each of m >= 2 values. Equal ones have their mean rank.
+std::vector<double> centred_ranks(const std::vector<double>& values) {
+  std::vector<double> sorted = values;
+  std::ranges::sort(sorted);
+  std::vector<double> ranks;
+  for (const double value : values) {
+    const auto [first, last] = std::ranges::equal_range(sorted, value);
+    const auto below = static_cast<double>(first - sorted.begin());
+    const auto mean_rank = below + 0.5 * static_cast<double>(last - first - 1);
+    ranks.push_back(mean_rank / static_cast<double>(values.size() - 1) - 0.5);
   }
-  estimate.coefficients.resize(directions);
-  for (std::size_t k = 0; k < directions; ++k) {
-    estimate.coefficients[k] = good > 0 ? static_cast<float>(gradients[k] / static_cast<double>(good)) : 0.0f;
-  }
-  estimate.projected_gradient = std::move(gradients);
-  estimate.loss =
-      loss_count > 0 ? loss_sum / static_cast<double>(loss_count) : std::numeric_limits<double>::quiet_NaN();
-  return estimate;
+  return ranks;
 }
 
 constexpr double dropped = std::numeric_limits<double>::quiet_NaN();
 
-class TwoSided final : public Estimator {
+class FiniteDifference : public Estimator {
+ protected:
+  FiniteDifference(double epsilon, Normalization normalize) : epsilon_(epsilon), normalize_(normalize) {}
+
+  double epsilon() const { return epsilon_; }
+  /// `distance`: between the two points of a difference. `paired`: both are perturbed. `loss_sum` over
+  /// `loss_count`: the loss at the unperturbed point.
+  Estimate estimate_of(std::vector<Difference> differences, double distance, bool paired, double loss_sum,
+                       std::int64_t loss_count) const {
+    Estimate estimate;
+    std::vector<Difference> good;
+    for (Difference& difference : differences) {
+      double gradient = difference.value() / distance;
+      // fp32 coefficients must be finite too: a gradient that overflows them is dropped like a loss that is
+      // NaN.
+      difference.good &= std::isfinite(gradient) && std::isfinite(static_cast<float>(gradient));
+      if (difference.good) {
+        good.push_back(difference);
+      } else {
+        gradient = 0.0;
+        ++estimate.dropped;
+      }
+      estimate.projected_gradient.push_back(gradient);
+    }
+    const std::vector<double> steps = steps_of(good, distance, paired);
+    estimate.flat = !good.empty() && steps.empty();
+    auto step = steps.begin();
+    for (const Difference& difference : differences) {
+      const bool moves = difference.good && !estimate.flat;
+      estimate.coefficients.push_back(moves ? static_cast<float>(*step++ / static_cast<double>(good.size()))
+                                            : 0.0f);
+    }
+    estimate.loss = loss_count > 0 ? loss_sum / static_cast<double>(loss_count) : dropped;
+    return estimate;
+  }
+
+ private:
+  /// n c_k of the n good directions; empty where there is nothing to normalize by.
+  std::vector<double> steps_of(const std::vector<Difference>& good, double distance, bool paired) const {
+    std::vector<double> steps;
+    if (normalize_ == Normalization::none) {
+      for (const Difference& difference : good) steps.push_back(difference.value() / distance);
+      return steps;
+    }
+    if (good.size() < 2) return {};
+    std::vector<double> perturbed;  // [n] or, paired, [n][plus, minus]
+    for (const Difference& difference : good) {
+      perturbed.push_back(difference.plus);
+      if (paired) perturbed.push_back(difference.other);
+    }
+    if (std::ranges::min(perturbed) == std::ranges::max(perturbed)) return {};
+    if (normalize_ == Normalization::ranks) {
+      const std::vector<double> ranks = centred_ranks(perturbed);
+      for (std::size_t k = 0; k < good.size(); ++k)
+        steps.push_back(paired ? ranks[2 * k] - ranks[2 * k + 1] : ranks[k]);
+      return steps;
+    }
+    const double deviation = sample_deviation(perturbed);
+    for (const Difference& difference : good) steps.push_back(difference.value() / deviation);
+    return steps;
+  }
+
+  double epsilon_;
+  Normalization normalize_;
+};
+
+class TwoSided final : public FiniteDifference {
  public:
-  explicit TwoSided(double epsilon) : epsilon_(epsilon) {}
+  TwoSided(double epsilon, Normalization normalize) : FiniteDifference(epsilon, normalize) {}
 
   std::vector<Probe> probes(std::span<const std::uint64_t> seeds) const override {
     std::vector<Probe> probes;
     for (std::uint32_t k = 0; k < seeds.size(); ++k) {
       for (const double sign : {1.0, -1.0}) {
-        probes.push_back({.seed = seeds[k], .direction = k, .epsilon = static_cast<float>(sign * epsilon_)});
+        probes.push_back({.seed = seeds[k], .direction = k, .epsilon = static_cast<float>(sign * epsilon())});
       }
     }
     return probes;
   }
 
   Estimate estimate(std::span<const ProbeLoss> losses) const override {
-    std::vector<double> gradients;
+    std::vector<Difference> differences;
     double loss_sum = 0.0;
     std::int64_t loss_count = 0;
     for (std::size_t i = 0; i + 1 < losses.size(); i += 2) {
       const ProbeLoss& plus = losses[i];
       const ProbeLoss& minus = losses[i + 1];
-      if (!plus.good || !minus.good) {
-        gradients.push_back(dropped);
-        continue;
-      }
-      gradients.push_back((plus.mean() - minus.mean()) / (2.0 * epsilon_));
+      const bool good = plus.good && minus.good;
+      differences.push_back({.plus = plus.mean(), .other = minus.mean(), .good = good});
+      if (!good) continue;
       loss_sum += 0.5 * (plus.mean() + minus.mean());
       ++loss_count;
     }
-    return finish(std::move(gradients), loss_sum, loss_count);
+    return estimate_of(std::move(differences), 2.0 * epsilon(), true, loss_sum, loss_count);
   }
-
- private:
-  double epsilon_;
 };
 
-class OneSided final : public Estimator {
+class OneSided final : public FiniteDifference {
  public:
-  explicit OneSided(double epsilon) : epsilon_(epsilon) {}
+  OneSided(double epsilon, Normalization normalize) : FiniteDifference(epsilon, normalize) {}
 
   std::vector<Probe> probes(std::span<const std::uint64_t> seeds) const override {
     std::vector<Probe> probes;
     // The unperturbed probe carries the first direction's seed: with epsilon 0 no noise is used.
     probes.push_back({.seed = seeds[0], .direction = 0, .epsilon = 0.0f});
     for (std::uint32_t k = 0; k < seeds.size(); ++k) {
-      probes.push_back({.seed = seeds[k], .direction = k, .epsilon = static_cast<float>(epsilon_)});
+      probes.push_back({.seed = seeds[k], .direction = k, .epsilon = static_cast<float>(epsilon())});
     }
     return probes;
   }
 
   Estimate estimate(std::span<const ProbeLoss> losses) const override {
     const ProbeLoss& base = losses[0];
-    std::vector<double> gradients;
+    std::vector<Difference> differences;
     for (const ProbeLoss& plus : losses.subspan(1)) {
-      gradients.push_back(base.good && plus.good ? (plus.mean() - base.mean()) / epsilon_ : dropped);
+      differences.push_back({.plus = plus.mean(), .other = base.mean(), .good = base.good && plus.good});
     }
-    return finish(std::move(gradients), base.good ? base.mean() : 0.0, base.good ? 1 : 0);
+    return estimate_of(std::move(differences), epsilon(), false, base.good ? base.mean() : 0.0,
+                       base.good ? 1 : 0);
   }
-
- private:
-  double epsilon_;
 };
 
 }  // namespace
@@ -107,12 +176,12 @@ double Estimate::gradient_norm() const {
   return std::sqrt(squares);
 }
 
-std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon) {
+std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon, Normalization normalize) {
   switch (kind) {
     case EstimatorKind::two_sided:
-      return std::make_unique<TwoSided>(epsilon);
+      return std::make_unique<TwoSided>(epsilon, normalize);
     case EstimatorKind::one_sided:
-      return std::make_unique<OneSided>(epsilon);
+      return std::make_unique<OneSided>(epsilon, normalize);
   }
   throw Error("the estimator {} is not built", static_cast<int>(kind));
 }

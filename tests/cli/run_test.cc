@@ -464,9 +464,12 @@ TEST_F(RunTest, OtherNoiseAndEstimator) {
   const std::string base = final_hash("base");
   const std::string signs = final_hash("signs", "zo.noise=rademacher");
   const std::string one_sided = final_hash("one-sided", "zo.estimator=one_sided optimizer.weight_decay=0.1");
+  const std::string zscore = final_hash("zscore", "zo.normalize=zscore", {.ranks = has_mpirun() ? 2 : 1});
   EXPECT_NE(signs, base);
   EXPECT_NE(one_sided, base);
-  for (const char* name : {"signs", "one-sided"}) {
+  EXPECT_NE(zscore, base);
+  EXPECT_EQ(final_hash("zscore-alone", "zo.normalize=zscore zo.probes_per_forward=1"), zscore);
+  for (const char* name : {"signs", "one-sided", "zscore"}) {
     const std::string target = scratch_ / fmt::format("{}-replayed", name);
     EXPECT_EQ(run(scratch_, fmt::format("replay {} --adapter {}", scratch_ / name, target)).status, 0);
     EXPECT_EQ(hash_of(scratch_, target), hash_of(scratch_, scratch_ / name));

@@ -139,7 +139,7 @@ data:
     verbalizers: {"true": " ja:", false: " nein", "": "\t#", "x\ny": "\\"}
     loss: language_model
 lora: {r: 4, lora_alpha: 2.5, target_modules: [v_proj, q_proj], layers_to_transform: [3, 1], adapter: /ad}
-zo: {directions: 8, epsilon: 1e-3, estimator: one_sided, noise: rademacher, probes_per_forward: 5}
+zo: {directions: 8, epsilon: 1e-3, estimator: one_sided, noise: rademacher, normalize: std, probes_per_forward: 5}
 optimizer: {type: sgd, learning_rate: 5e-3, weight_decay: 0.1, lr_scheduler_type: cosine, warmup_steps: 7}
 train:
   max_steps: 450
@@ -184,6 +184,7 @@ TEST(Config, ReadsEveryKey) {
           .epsilon = 1e-3,
           .estimator = EstimatorKind::one_sided,
           .noise = NoiseKind::rademacher,
+          .normalize = Normalization::std,
           .probes_per_forward = 5};
   e.optimizer = {.type = OptimizerType::sgd,
                  .learning_rate = 5e-3,
@@ -744,6 +745,19 @@ TEST(Config, KeysThatHaveToAgree) {
   EXPECT_EQ(error_of(minimal, {"optimizer.warmup_steps=3", "optimizer.lr_scheduler_type=linear"}), "");
 }
 
+TEST(Config, NormalizationsNeedTheirLosses) {
+  EXPECT_EQ(error_of(minimal, {"zo.normalize=none"}), "");
+  EXPECT_EQ(error_of(minimal, {"zo.normalize=zscore", "zo.directions=2"}), "");
+  EXPECT_EQ(error_of(minimal, {"zo.normalize=std", "zo.estimator=one_sided", "zo.directions=2"}), "");
+  EXPECT_EQ(error_of(minimal, {"zo.normalize=ranks", "zo.estimator=one_sided", "zo.directions=2"}), "");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=zscore", "zo.estimator=one_sided", "zo.directions=2"}),
+               "zo.normalize: zscore needs zo.estimator two_sided, found one_sided");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=std", "zo.directions=2"}),
+               "zo.normalize: std needs zo.estimator one_sided, found two_sided");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks"}),
+               "zo.normalize: ranks needs zo.directions of 2 at least, found 1");
+}
+
 TEST(Config, Templates) {
   using Parts = std::vector<TemplatePart>;
   EXPECT_EQ(parse_template("{sentence} It was", "x"), (Parts{{true, "sentence"}, {false, " It was"}}));
@@ -835,6 +849,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "zo.epsilon",
                                              "zo.estimator",
                                              "zo.noise",
+                                             "zo.normalize",
                                              "zo.probes_per_forward",
                                              "optimizer.type",
                                              "optimizer.learning_rate",
@@ -913,6 +928,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "train.data_seed=1"}) {
     EXPECT_NE(identity_of({change}), base) << change;
   }
+  EXPECT_NE(identity_of({"zo.directions=2", "zo.normalize=zscore"}), identity_of({"zo.directions=2"}));
   for (const char* change :
        {"zo.probes_per_forward=3", "train.max_steps=5", "train.eval_steps=5", "train.save_steps=5",
         "train.save_total_limit=5", "train.logging_steps=5", "train.trajectory_sync_steps=5",

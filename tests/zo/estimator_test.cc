@@ -107,6 +107,90 @@ TEST(Estimator, AllDropped) {
   }
 }
 
+constexpr Normalization normalizations[] = {Normalization::zscore, Normalization::std, Normalization::ranks};
+
+// Differences 1 and -3 of the losses 2, 1 and 0, 3: mean 1.5, squares 0.25 + 0.25 + 2.25 + 2.25 over 3.
+TEST(Estimator, ZscoreOfTwoDirections) {
+  const std::vector<ProbeLoss> losses = {loss(2.0), loss(1.0), loss(0.0), loss(3.0)};
+  const Estimate estimate =
+      make_estimator(EstimatorKind::two_sided, epsilon, Normalization::zscore)->estimate(losses);
+  const double s = std::sqrt(5.0 / 3.0);
+  EXPECT_EQ(estimate.coefficients[0], static_cast<float>(1.0 / s / 2.0));
+  EXPECT_EQ(estimate.coefficients[1], static_cast<float>(-3.0 / s / 2.0));
+  EXPECT_DOUBLE_EQ(estimate.projected_gradient[0], 50.0);  // is reported as without
+  EXPECT_DOUBLE_EQ(estimate.loss, 1.5);
+  EXPECT_FALSE(estimate.flat);
+}
+
+// Base 1, losses 2, 4 and 0: mean 2, squares 0 + 4 + 4 over 2.
+TEST(Estimator, StdIsOfThePerturbedLosses) {
+  const std::vector<ProbeLoss> losses = {loss(1.0), loss(2.0), loss(4.0), loss(0.0)};
+  const Estimate estimate =
+      make_estimator(EstimatorKind::one_sided, epsilon, Normalization::std)->estimate(losses);
+  for (const auto& [k, difference] : {std::pair(0, 1.0), std::pair(1, 3.0), std::pair(2, -1.0)})
+    EXPECT_EQ(estimate.coefficients[k], static_cast<float>(difference / 2.0 / 3.0)) << k;
+}
+
+// Of 5, 1, 1, 9 the ranks are 2, 0.5, 0.5 and 3 of 0 to 3.
+TEST(Estimator, RanksShareTheirPlace) {
+  const std::vector<ProbeLoss> losses = {loss(5.0), loss(1.0), loss(1.0), loss(9.0)};
+  const Estimate two_sided =
+      make_estimator(EstimatorKind::two_sided, epsilon, Normalization::ranks)->estimate(losses);
+  EXPECT_FLOAT_EQ(two_sided.coefficients[0], 1.5f / 3.0f / 2.0f);
+  EXPECT_FLOAT_EQ(two_sided.coefficients[1], -2.5f / 3.0f / 2.0f);
+  std::vector<ProbeLoss> with_base = losses;
+  with_base.insert(with_base.begin(), loss(100.0));
+  const Estimate one_sided =
+      make_estimator(EstimatorKind::one_sided, epsilon, Normalization::ranks)->estimate(with_base);
+  EXPECT_FLOAT_EQ(one_sided.coefficients[0], (2.0f / 3.0f - 0.5f) / 4.0f);
+  EXPECT_FLOAT_EQ(one_sided.coefficients[1], (0.5f / 3.0f - 0.5f) / 4.0f);
+  EXPECT_FLOAT_EQ(one_sided.coefficients[3], 0.5f / 4.0f);
+}
+
+// Losses times 1000 plus 7, and another epsilon: the same steps. Exact in powers of two.
+TEST(Estimator, NormalizedStepsKnowNoScale) {
+  const std::vector<double> values = {2.0, 1.25, 0.5, 3.0, 1.0, 2.5};
+  for (const Normalization normalize : normalizations) {
+    const EstimatorKind kind =
+        normalize == Normalization::std ? EstimatorKind::one_sided : EstimatorKind::two_sided;
+    std::vector<ProbeLoss> losses;
+    std::vector<ProbeLoss> scaled;
+    for (const double value : values) {
+      losses.push_back(loss(value));
+      scaled.push_back(loss(1024.0 * value + 8.0));
+    }
+    EXPECT_EQ(make_estimator(kind, epsilon, normalize)->estimate(losses).coefficients,
+              make_estimator(kind, 0.125, normalize)->estimate(scaled).coefficients);
+  }
+}
+
+TEST(Estimator, NormalizesOverGoodDirectionsAlone) {
+  const ProbeLoss bad = loss(std::nan(""), 1.0, false);
+  const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon, Normalization::zscore);
+  const Estimate three =
+      estimator->estimate(std::vector{loss(2.0), loss(1.0), bad, loss(5.0), loss(0.0), loss(3.0)});
+  const Estimate two = estimator->estimate(std::vector{loss(2.0), loss(1.0), loss(0.0), loss(3.0)});
+  EXPECT_EQ(three.coefficients, (std::vector{two.coefficients[0], 0.0f, two.coefficients[1]}));
+  EXPECT_EQ(three.dropped, 1);
+}
+
+TEST(Estimator, NothingToNormalizeByIsNoStep) {
+  const ProbeLoss bad = loss(std::nan(""), 1.0, false);
+  for (const Normalization normalize : normalizations) {
+    const bool one_sided = normalize == Normalization::std;
+    const auto estimator =
+        make_estimator(one_sided ? EstimatorKind::one_sided : EstimatorKind::two_sided, epsilon, normalize);
+    std::vector<ProbeLoss> equal(4, loss(0.1, 3.0));
+    std::vector<ProbeLoss> one_good = {loss(2.0), loss(1.0), bad, bad};
+    if (one_sided) equal[0] = loss(1.0);  // the base's difference from them is no spread
+    for (const std::vector<ProbeLoss>& losses : {equal, one_good}) {
+      const Estimate estimate = estimator->estimate(losses);
+      EXPECT_TRUE(estimate.flat);
+      EXPECT_EQ(estimate.coefficients, std::vector<float>(estimate.coefficients.size(), 0.0f));
+    }
+  }
+}
+
 // A difference that is finite in double and not in fp32 must not reach the trainables as infinity.
 TEST(Estimator, GradientBeyondFloatIsDropped) {
   const Estimate estimate = make_estimator(EstimatorKind::two_sided, epsilon)

@@ -20,6 +20,8 @@ enum class TaskLoss { options, language_model };
 /// How a data file holds its records; automatic: as its content shows, else its name.
 enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
 enum class EstimatorKind { two_sided, one_sided };
+/// What the losses of a step are divided by before they become its update (mezzo/zo/estimator.h).
+enum class Normalization { none, zscore, std, ranks };
 enum class OptimizerType { sgd };
 enum class LrScheduler { constant, linear, cosine };
 enum class Device { automatic, cpu, cuda, reference };
@@ -94,6 +96,7 @@ struct ZoConfig {
   double epsilon = 1e-2;
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;
+  Normalization normalize = Normalization::none;
   std::optional<std::int64_t> probes_per_forward;  ///< none: auto
 
   /// Whether a direction has a probe of either sign, which share their noise.
@@ -243,6 +246,7 @@ std::string_view name_of(TaskType value);
 std::string_view name_of(TaskLoss value);
 std::string_view name_of(DataFormat value);
 std::string_view name_of(EstimatorKind value);
+std::string_view name_of(Normalization value);
 std::string_view name_of(NoiseKind value);
 std::string_view name_of(OptimizerType value);
 std::string_view name_of(LrScheduler value);

@@ -25,6 +25,7 @@ namespace mezzo {
 struct StepRule {
   EstimatorKind estimator = EstimatorKind::two_sided;
   double epsilon = 1e-2;
+  Normalization normalize = Normalization::none;
   std::int64_t directions = 1;
   RunNoise noise = {};
   Schedule schedule = {};

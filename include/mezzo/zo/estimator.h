@@ -20,11 +20,13 @@ struct ProbeLoss {
 };
 
 struct Estimate {
-  std::vector<float>
-      coefficients;  ///< [N] c_k: g_k / good directions, rounded once to fp32; 0 for a dropped one
+  std::vector<float> coefficients;         ///< [N] c_k, rounded once to fp32; 0 for a dropped direction
   std::vector<double> projected_gradient;  ///< [N] g_k; 0 for a dropped one
   double loss = 0.0;  ///< at the unperturbed point, as far as the probes tell; NaN when all were dropped
   std::int64_t dropped = 0;  ///< directions with a loss that was not finite
+  /// Nothing to normalize by: fewer than two good directions, or losses that are all the same. Coefficients
+  /// are 0.
+  bool flat = false;
 
   double gradient_norm() const;  ///< Euclidean norm of (g_k) over the good directions
 };
@@ -41,6 +43,17 @@ class Estimator {
 
 /// two_sided: g_k = (L(+eps z_k) - L(-eps z_k)) / 2 eps (SPSA: Spall 1992, eq. 2.2; MeZO: Malladi et al.
 /// 2023, def. 1); one_sided: g_k = (L(+eps z_k) - L(0)) / eps, one shared probe more.
-std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon);
+///
+/// With n good directions, and sums in fp64 in the order of the probes:
+///   none    c_k = g_k / n
+///   zscore  c_k = (L(+eps z_k) - L(-eps z_k)) / (n s), s the sample standard deviation of their 2 n losses
+///           (divisor 2 n - 1); of two_sided
+///   std     c_k = (L(+eps z_k) - L(0)) / (n s), s the sample standard deviation of the n losses L(+eps z_k)
+///           (divisor n - 1); of one_sided (FZOO: Dang et al. 2025, arXiv:2506.09034)
+///   ranks   the same differences of centred ranks u = rank / (m - 1) - 1/2 of the m perturbed losses, the
+///           lowest having rank 0 and equal ones their mean rank: c_k = (u(+) - u(-)) / n or u(+) / n
+///           (Salimans et al. 2017, section 2.1)
+std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon,
+                                          Normalization normalize = Normalization::none);
 
 }  // namespace mezzo
