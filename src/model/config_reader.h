@@ -15,6 +15,7 @@ namespace mezzo {
 // Limits that keep every product of two sizes, and every table of layers, in range.
 inline constexpr std::int64_t width_limit = std::int64_t{1} << 24;
 inline constexpr std::int64_t layers_limit = 10'000;
+inline constexpr std::int64_t experts_limit = 65'536;    ///< of a layer
 inline constexpr std::int64_t index_limit = 0x7fffffff;  ///< tokens and positions are 32-bit
 
 /// A size of a model: a whole number from 1 to `limit`.

@@ -71,6 +71,8 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
   check_served(spec);
   if (plan.name() != "cuda") return;
   for (const BlockSpec& block : spec.blocks) {
+    if (std::holds_alternative<MixtureSpec>(block.core))
+      throw DeviceError("cuda: a decoder's forward does not do mixtures of experts there yet");
     const AttentionSpec* const attention = attention_of(block);
     // residual_norm() reads fp32 there, and q and k are of the activations' type.
     if (attention != nullptr && (attention->q_norm || attention->k_norm))
@@ -94,7 +96,9 @@ Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& s
 std::size_t Forward::first_perturbed_block() const {
   for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
     const BlockSpec& block = spec_.blocks[i];
-    if (!weights_.product(block.input).perturbed() && !weights_.product(block.output).perturbed()) continue;
+    const std::vector<PartIndex> products = block.products();
+    if (std::ranges::none_of(products, [&](PartIndex at) { return weights_.product(at).perturbed(); }))
+      continue;
     while (spec_.blocks[i].parallel) --i;  // blocks of one residual stream run together
     return i;
   }
@@ -194,6 +198,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //     +---------------------+ before_begin_
 //     | rotary tables       |
 //
+//   A mixture has in place of the middle what forward_mixture.cc says.
 //   out, middle: weighted sums of values, activation(input product); with room for the output product's tail
 //   (1) lies in own x where own x is shared alike; the norm reads it there and writes over it
 //   (2) lies where q was, if q is as wide and shared alike; else below q
@@ -229,6 +234,8 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
         if (backend_ != nullptr && x_is_read) backend_->gather(table, x, batch_->loss_rows, in.x);
       }
       in.deltas.push_back(attention_delta(block, *attention, x, in.x, drops_rows, table));
+    } else if (const auto* const mixture = std::get_if<MixtureSpec>(&block.core)) {
+      in.deltas.push_back(mixture_delta(block, *mixture, in.x, own.x, table));
     } else {
       in.deltas.push_back(mlp_delta(block, in.x, own.x, table));
     }

@@ -85,6 +85,10 @@ class Forward {
                   const View& rows);
   /// What the MLP adds, in `place` if that is the probes' own or shared as it is. `place` may be x.
   View mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table);
+  /// The same of a mixture of experts.
+  View mixture_delta(const BlockSpec& block, const MixtureSpec& mixture, const View& x, const View& place,
+                     const ProbeTable& table);
+  Routing take_routing(const RoutingRule& rule, std::int64_t probes, std::int64_t rows);
 
   const DevicePlan& sizes_;  ///< asked for strides and dtypes
   Backend* backend_;         ///< null: only measure

@@ -1,5 +1,7 @@
 #include "mezzo/model/layers.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "overloaded.h"
@@ -88,12 +90,33 @@ class SpecMaker {
     BlockSpec mlp{.layer = layer, .core = MlpSpec{}, .post_norm = {}};
     mlp.parallel = d_.parallel_residual;
     mlp.norm = mlp.parallel ? attention.norm : add_norm(d_.layer_prefix(layer) + names.mlp_norm);
-    mlp.input = add_product(layer, ProductRole::mlp_input, names.mlp_input,
-                            std::vector(names.mlp_input.size(), d_.intermediate), d_.hidden, d_.mlp_bias,
-                            {.activation = d_.activation, .gated = d_.gated});
-    mlp.output = add_product(layer, ProductRole::mlp_output, {names.mlp_output}, {d_.hidden}, d_.intermediate,
-                             d_.mlp_bias);
+    if (d_.has_mixture(layer)) {
+      add_mixture(*d_.mixture, mlp);
+    } else {
+      mlp.input = add_product(layer, ProductRole::mlp_input, names.mlp_input,
+                              std::vector(names.mlp_input.size(), d_.intermediate), d_.hidden, d_.mlp_bias,
+                              {.activation = d_.activation, .gated = d_.gated});
+      mlp.output = add_product(layer, ProductRole::mlp_output, {names.mlp_output}, {d_.hidden},
+                               d_.intermediate, d_.mlp_bias);
+    }
     spec_.blocks.push_back(mlp);
+  }
+
+  void add_mixture(const MixtureDescription& mixture, BlockSpec& block) {
+    block.input = add_product(block.layer, ProductRole::router, {mixture.router}, {mixture.rule.experts},
+                              d_.hidden, false);
+    MixtureSpec core{.rule = mixture.rule, .inputs = {}, .outputs = {}};
+    for (std::int64_t expert = 0; expert < mixture.rule.experts; ++expert) {
+      const std::string prefix = fmt::format("{}.{}.", mixture.experts, expert);
+      std::vector<std::string> input;
+      for (const std::string& name : mixture.input) input.push_back(prefix + name);
+      core.inputs.push_back(add_product(block.layer, ProductRole::expert_input, input,
+                                        std::vector(input.size(), mixture.intermediate), d_.hidden,
+                                        d_.mlp_bias, {.activation = d_.activation, .gated = d_.gated}));
+      core.outputs.push_back(add_product(block.layer, ProductRole::expert_output, {prefix + mixture.output},
+                                         {d_.hidden}, mixture.intermediate, d_.mlp_bias));
+    }
+    block.core = std::move(core);
   }
 
   const Description& d_;
@@ -106,6 +129,15 @@ std::int64_t ProductSpec::out() const {
   std::int64_t rows = 0;
   for (const LinearModule& module : modules) rows += module.out;
   return rows;
+}
+
+std::vector<PartIndex> BlockSpec::products() const {
+  const auto* const mixture = std::get_if<MixtureSpec>(&core);
+  if (mixture == nullptr) return {input, output};
+  std::vector<PartIndex> all = {input};
+  all.insert(all.end(), mixture->inputs.begin(), mixture->inputs.end());
+  all.insert(all.end(), mixture->outputs.begin(), mixture->outputs.end());
+  return all;
 }
 
 DecoderSpec decoder_spec(const Description& description) { return SpecMaker(description).make(); }

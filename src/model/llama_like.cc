@@ -1,5 +1,7 @@
 #include "llama_like.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -57,6 +59,16 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
              .query_value = {"q_proj", "v_proj"},
              .ignored_suffixes = {".rotary_emb.inv_freq"}};
   return d;
+}
+
+RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::int64_t chosen_otherwise,
+                         bool renormalised) {
+  const JsonCursor chosen = config["num_experts_per_tok"];
+  RoutingRule rule{.experts = experts,
+                   .chosen = read_size_or(chosen, experts_limit, chosen_otherwise),
+                   .renormalised = renormalised};
+  if (rule.chosen > experts) chosen.fail(fmt::format("at most the number of experts, {}", experts));
+  return rule;
 }
 
 void cut_to_window(Description& description, std::int64_t window) {

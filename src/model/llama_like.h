@@ -17,6 +17,10 @@ struct LlamaLikeDefaults {
 /// All that the form says, without biases.
 Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefaults& defaults);
 
+/// The rule of a layer with `experts` experts, of which num_experts_per_tok take a row.
+RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::int64_t chosen_otherwise,
+                         bool renormalised);
+
 /// Windows are not served by the forward, but no token of a sequence as long as the window looks further
 /// back: such sequences are what the model then takes.
 void cut_to_window(Description& description, std::int64_t window);

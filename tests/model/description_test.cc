@@ -193,9 +193,10 @@ TEST(Description, UnknownKeysPass) {
 }
 
 TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
-  for (const char* family : {"opt", "gemma2", "phi3", "mixtral", "bert"}) {
+  for (const char* family : {"opt", "gemma2", "phi3", "falcon", "bert"}) {
     expect_input_error([&] { described(changed(config_of("llama"), "model_type", family)); },
-                       {"m/config.json", "model_type", family, "gpt2, gptj, llama, mistral, qwen2, qwen3"});
+                       {"m/config.json", "model_type", family,
+                        "gpt2, gptj, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe"});
   }
   expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
                      {"model_type is missing"});
@@ -228,6 +229,51 @@ TEST(Description, OtherMathsIsRefusedByName) {
   // Said not to be used, they pass.
   EXPECT_NO_THROW(described(changed(config_of("llama"), "sliding_window", nullptr)));
   EXPECT_NO_THROW(described(changed(config_of("llama"), "rope_scaling", nullptr)));
+}
+
+TEST(Description, MixtralsDefaultsAreItsOwn) {
+  json config = config_of("mixtral");
+  for (const char* key : {"num_local_experts", "num_experts_per_tok", "rms_norm_eps", "rope_parameters",
+                          "num_key_value_heads", "sliding_window"})
+    config.erase(key);
+  config["num_attention_heads"] = 8;
+  config["head_dim"] = 4;
+  const Description d = described(config);
+  EXPECT_EQ(d.mixture->rule, (RoutingRule{.experts = 8, .chosen = 2, .renormalised = true}));
+  EXPECT_EQ(d.mixture->intermediate, d.intermediate);
+  EXPECT_EQ(d.norm_epsilon, 1e-5f);
+  EXPECT_EQ(d.rope.theta, 1e6);
+  EXPECT_EQ(d.kv_heads, 8);
+  EXPECT_FALSE(d.ends_at_window);
+  EXPECT_EQ(described(changed(config, "rope_theta", 500.0)).rope.theta, 500.0);
+  EXPECT_EQ(described(changed(config, "sliding_window", 17)).max_positions, 17);
+}
+
+TEST(Description, Qwen3MoeSaysWhichLayersAreDense) {
+  const json base = config_of("qwen3_moe");  // layer 1 by mlp_only_layers
+  const Description d = described(base);
+  EXPECT_TRUE(d.has_mixture(0) && !d.has_mixture(1) && d.has_mixture(2));
+  EXPECT_FALSE(d.mixture->rule.renormalised);
+  EXPECT_TRUE(described(changed(base, "norm_topk_prob", true)).mixture->rule.renormalised);
+  const Description third = described(changed(base, "decoder_sparse_step", 3));
+  EXPECT_TRUE(!third.has_mixture(0) && !third.has_mixture(1) && third.has_mixture(2));
+  EXPECT_FALSE(described(changed(base, "num_local_experts", 0)).has_mixture(0));
+  EXPECT_TRUE(described(changed(base, "mlp_only_layers", nullptr)).has_mixture(1));
+  // transformers 4's name for the number of experts.
+  EXPECT_EQ(described(changed(without(base, "num_local_experts"), "num_experts", 5)).mixture->rule.experts,
+            5);
+  EXPECT_EQ(described(without(base, "num_local_experts")).mixture->rule.experts, 128);
+  const json few = without(base, "num_experts_per_tok");
+  expect_input_error([&] { described(few); }, {"num_experts_per_tok", "at most the number of experts, 7"});
+  const std::vector<std::tuple<std::string, json>> refused{{"num_experts", 8},
+                                                           {"num_experts_per_tok", 8},
+                                                           {"num_experts_per_tok", 0},
+                                                           {"mlp_only_layers", "1"},
+                                                           {"mlp_only_layers", json::array({-1})},
+                                                           {"decoder_sparse_step", 0},
+                                                           {"moe_intermediate_size", 0}};
+  for (const auto& [key, value] : refused)
+    expect_input_error([&] { described(changed(base, key, value)); }, {"m/config.json", key, "expected"});
 }
 
 TEST(Description, TypesAndRangesAreChecked) {

@@ -72,6 +72,26 @@ TEST(Layers, OfGpt2StoreThreePartsOfTheMathsInOneModule) {
   EXPECT_FALSE(has(names_of(weight_specs(spec)), "lm_head.weight"));
 }
 
+TEST(Layers, OfQwen3MoeHaveExpertsUnlessTheyAreDense) {
+  const DecoderSpec spec = spec_of("qwen3_moe");
+  const auto& mixture = std::get<MixtureSpec>(spec.blocks[1].core);
+  EXPECT_EQ(mixture.rule, (RoutingRule{.experts = 7, .chosen = 3, .renormalised = false}));
+  ASSERT_EQ(mixture.inputs.size(), 7u);
+  EXPECT_EQ(spec.at<ProductSpec>(spec.blocks[1].input).name(), "model.layers.0.mlp.gate");
+  const auto& input = spec.at<ProductSpec>(mixture.inputs[6]);
+  EXPECT_EQ(input.modules[1].name, "model.layers.0.mlp.experts.6.up_proj");
+  EXPECT_EQ(input.out(), 2 * 9);
+  EXPECT_TRUE(input.epilogue.gated);
+  EXPECT_EQ(spec.at<ProductSpec>(mixture.outputs[0]).name(), "model.layers.0.mlp.experts.0.down_proj");
+  EXPECT_EQ(spec.blocks[1].products().size(), 15u);
+
+  const BlockSpec& dense = spec.blocks[3];
+  EXPECT_TRUE(std::holds_alternative<MlpSpec>(dense.core));
+  EXPECT_EQ(dense.products(), (std::vector<PartIndex>{dense.input, dense.output}));
+  EXPECT_EQ(spec.at<ProductSpec>(dense.input).out(), 2 * 19);
+  EXPECT_TRUE(std::holds_alternative<MixtureSpec>(spec.blocks[5].core));
+}
+
 TEST(Layers, TensorsComeInTheOrderOfTheForward) {
   const std::vector<std::string> names = names_of(weight_specs(spec_of("llama")));
   const std::vector<std::string> first{"model.embed_tokens.weight",
@@ -124,6 +144,13 @@ TEST(Layers, NormsOfQueriesAndKeysAreRefusedOnCudaByName) {
   expect_error<DeviceError>([&] { check_served(spec, *cuda); }, {"cuda", "norms of queries and keys"});
   EXPECT_NO_THROW(check_served(spec_of("qwen2"), *cuda));
   EXPECT_NO_THROW(check_served(spec, *make_backend({.device = DeviceKind::reference})));
+}
+
+TEST(Layers, MixturesAreRefusedOnCudaByName) {
+  const auto cuda = make_device_plan({.device = DeviceKind::cuda});
+  expect_error<DeviceError>([&] { check_served(spec_of("mixtral"), *cuda); },
+                            {"cuda", "mixtures of experts"});
+  EXPECT_NO_THROW(check_served(spec_of("mixtral"), *make_backend({.device = DeviceKind::cpu})));
 }
 
 TEST(Layers, AForwardRefusesWhatItDoesNotDo) {

@@ -1,7 +1,9 @@
 #pragma once
 // What a decoder is: its sizes, its maths and the names of its weights. A family (family.h) makes one from
 // config.json; everything else of the model layer works from the description alone.
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,6 +50,18 @@ struct ModuleNames {
   std::vector<std::string> ignored_suffixes;
 };
 
+/// Layers whose MLP is a mixture of experts (mezzo/backend/mixture.h). An expert is the family's MLP, of
+/// another width. Names are relative to the layer.
+struct MixtureDescription {
+  RoutingRule rule;
+  std::int64_t intermediate = 0;           ///< of an expert
+  std::vector<std::int64_t> dense_layers;  ///< those with one MLP instead
+  std::string router;                      ///< "mlp.gate"
+  std::string experts;                     ///< "mlp.experts"; an expert's number follows
+  std::vector<std::string> input;          ///< "gate_proj", "up_proj"; of an expert
+  std::string output;                      ///< "down_proj"
+};
+
 /// A decoder. Weights are [out, in] in the maths; `transposed` says that files hold linear layers as [in,
 /// out].
 struct Description {
@@ -77,8 +91,12 @@ struct Description {
   bool head_bias = false;
   bool tied_head = false;   ///< the head's weight is the embedding
   bool transposed = false;  ///< linear layers are stored [in, out] (Conv1D); never embedding or head
+  std::optional<MixtureDescription> mixture;  ///< none: every layer has one MLP
   ModuleNames names;
 
+  bool has_mixture(std::int64_t layer) const {
+    return mixture && std::ranges::find(mixture->dense_layers, layer) == mixture->dense_layers.end();
+  }
   std::int64_t query_width() const { return heads * head_dim; }
   std::int64_t kv_width() const { return kv_heads * head_dim; }
   bool fused_qkv() const { return names.qkv.size() == 1; }

@@ -10,6 +10,7 @@
 //
 //   LLaMA's layer:  { norm, q|k|v, attention, o }  { norm, gate|up, MLP, down }
 //   GPT-J's layer:  { norm, q|k|v, attention, out }  { the same norm, fc_in, MLP, fc_out; parallel }
+//   Mixtral's:      { norm, q|k|v, attention, o }  { norm, router, mixture of { w1|w3, w2 } }
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -96,15 +97,25 @@ struct AttentionSpec {
 /// The core of an MLP block: nothing but the activation, which is the input product's epilogue.
 struct MlpSpec {};
 
+/// The core of a block whose MLP is a mixture of experts. Expert e is the products inputs[e] and outputs[e],
+/// the activation its input product's epilogue.
+struct MixtureSpec {
+  RoutingRule rule;
+  std::vector<PartIndex> inputs, outputs;
+};
+
 struct BlockSpec {
   std::int64_t layer = 0;
   PartIndex norm = 0;
   /// Reads the residual stream as the block before did: h + block before(h) + block(h).
   bool parallel = false;
-  PartIndex input = 0;
-  std::variant<AttentionSpec, MlpSpec> core;
-  PartIndex output = 0;
+  PartIndex input = 0;  ///< reads x; of a mixture it is the router
+  std::variant<AttentionSpec, MlpSpec, MixtureSpec> core;
+  PartIndex output = 0;                ///< a mixture has none: its experts have one each
   std::optional<PartIndex> post_norm;  ///< of what the block adds
+
+  /// All of the block.
+  std::vector<PartIndex> products() const;
 };
 
 struct DecoderSpec {
