@@ -31,6 +31,7 @@ VerbAction add_score(CLI::App& verb) {
     TaskConfig config;
     config.type = TaskType::completion;
     config.loss = TaskLoss::language_model;
+    config.append_eos = false;
     // Nothing is cut off here: a record that is too long is an error.
     const std::int64_t positions = files.description.max_positions;
     const Task task(config, *tokenizer, std::numeric_limits<std::int64_t>::max());

@@ -47,6 +47,9 @@ void read_section(const Node& map, const std::string& section, Config& config, G
   }
 }
 
+/// Whether a task asks for one of several options.
+bool chooses(TaskType type) { return type == TaskType::classification || type == TaskType::multiple_choice; }
+
 void check_required(const Given& given, const Config& config, ConfigUse use, const std::string& source) {
   std::vector<std::string> required = {"model.path", "data.task.type"};
   if (use == ConfigUse::train) required.insert(required.end(), {"data.train", "train.output_dir"});
@@ -54,8 +57,10 @@ void check_required(const Given& given, const Config& config, ConfigUse use, con
     const bool held_out = given.contains("data.validation_fraction");
     required.emplace_back(held_out ? "data.train" : "data.validation");
   }
-  if (given.contains("data.task.type") && config.data.task.type == TaskType::classification) {
-    required.insert(required.end(), {"data.task.template", std::string(config::verbalizers_name)});
+  if (given.contains("data.task.type") && chooses(config.data.task.type)) {
+    const bool classifies = config.data.task.type == TaskType::classification;
+    required.insert(required.end(),
+                    {"data.task.template", classifies ? "data.task.verbalizers" : "data.task.options"});
   }
   std::string missing;
   for (const std::string& name : required) {
@@ -66,6 +71,23 @@ void check_required(const Given& given, const Config& config, ConfigUse use, con
   if (!missing.empty()) throw UsageError("{}: missing, but required: {}", source, missing);
 }
 
+/// That only one thing says what a completion's prompt is.
+void check_completion(const Given& given, const TaskConfig& task) {
+  if (task.type != TaskType::completion) return;
+  if (task.format == CompletionFormat::alpaca) {
+    for (const char* key : {"data.task.template", "data.task.prompt", "data.task.completion"}) {
+      if (!given.contains(key)) continue;
+      throw UsageError(
+          "{}: {}: expected the key to be left out with data.task.format: alpaca, which has its own",
+          given.at(key).text(), key);
+    }
+  }
+  if (task.prompt_template && given.contains("data.task.prompt")) {
+    throw UsageError("{}: data.task.prompt: expected it or data.task.template, found both",
+                     given.at("data.task.prompt").text());
+  }
+}
+
 void check_task(const Given& given, Config& config) {
   TaskConfig& task = config.data.task;
   for (const Key& row : config::table()) {
@@ -73,14 +95,18 @@ void check_task(const Given& given, Config& config) {
     throw UsageError("{}: {}: is not used by a {} task; expected the key to be left out",
                      given.at(row.info.name).text(), row.info.name, name_of(task.type));
   }
-  if (task.type != TaskType::classification) {
+  if (task.prompt_template)
+    parse_template(*task.prompt_template, given.at("data.task.template").text() + ": data.task.template");
+  if (const auto& prompt = task.calibration) {
+    parse_optional_template(*prompt, given.at("data.task.calibration").text() + ": data.task.calibration");
+  }
+  check_completion(given, task);
+  if (!chooses(task.type)) {
     if (given.contains("data.task.loss") && task.loss != TaskLoss::language_model) {
       throw UsageError("{}: data.task.loss: expected language_model, the one loss of a {} task, found {}",
                        given.at("data.task.loss").text(), name_of(task.type), name_of(task.loss));
     }
     task.loss = TaskLoss::language_model;
-  } else {
-    parse_template(*task.prompt_template, given.at("data.task.template").text() + ": data.task.template");
   }
 }
 
@@ -173,47 +199,6 @@ std::string read_text(const std::string& path) {
 bool Config::operator==(const Config& other) const {
   return model == other.model && data == other.data && lora == other.lora && zo == other.zo &&
          optimizer == other.optimizer && train == other.train && runtime == other.runtime;
-}
-
-std::vector<TemplatePart> parse_template(std::string_view text, const std::string& context) {
-  std::vector<TemplatePart> parts;
-  const auto add_literal = [&](char c) {
-    if (parts.empty() || parts.back().is_field) parts.push_back({false, ""});
-    parts.back().text += c;
-  };
-  bool has_field = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c != '{' && c != '}') {
-      add_literal(c);
-    } else if (i + 1 < text.size() && text[i + 1] == c) {
-      add_literal(c);
-      ++i;
-    } else if (c == '}') {
-      throw UsageError("{}: has a }} at byte {} that closes no {{; write }}}} for a literal one", context, i);
-    } else {
-      const std::size_t end = text.find_first_of("{}", i + 1);
-      if (end == text.npos || text[end] == '{') {
-        throw UsageError("{}: has a {{ at byte {} that is not closed; write {{{{ for a literal one", context,
-                         i);
-      }
-      const std::string_view name = text.substr(i + 1, end - i - 1);
-      if (name.empty())
-        throw UsageError("{}: has {{}} at byte {}; expected {{the name of a field}}", context, i);
-      if (name.front() == ' ' || name.back() == ' ') {
-        throw UsageError("{}: has a field '{}' with spaces around its name; expected {{name}}", context,
-                         yaml::printable(name));
-      }
-      parts.push_back({true, std::string(name)});
-      has_field = true;
-      i = end;
-    }
-  }
-  if (!has_field) {
-    throw UsageError("{}: expected a text with at least one {{field}}, found \"{}\"", context,
-                     yaml::printable(text));
-  }
-  return parts;
 }
 
 Config parse_config(std::string_view text, const std::string& source, std::span<const std::string> overrides,

@@ -45,9 +45,11 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
     throw UsageError("{}: '{}' is a section; override its keys one by one, {}.KEY=value", where, name, name);
   }
 
-  const std::string verbalizers(verbalizers_name);
-  const bool one_verbalizer = name.starts_with(verbalizers + ".");
-  if (!one_verbalizer && find_key(name) == nullptr) {
+  std::string map;  // whose entry the name is
+  for (const std::string_view key : map_keys) {
+    if (name.starts_with(std::string(key) + ".")) map = key;
+  }
+  if (map.empty() && find_key(name) == nullptr) {
     const auto [section, leaf] = split_leaf(name);
     if (section.empty() || is_section(section)) fail_unknown(where, section, leaf);
     auto [parent, unknown] = split_leaf(section);  // down to the first part that is unknown
@@ -56,20 +58,20 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
                      nearest_text(parent, unknown));
   }
   bool repeated = !seen.insert(name).second;
-  if (one_verbalizer) repeated |= seen.contains(verbalizers);
-  if (name == verbalizers) {
-    repeated |= std::any_of(seen.begin(), seen.end(),
-                            [&](const auto& s) { return s.starts_with(verbalizers + "."); });
+  if (!map.empty()) repeated |= seen.contains(map);
+  if (std::ranges::find(map_keys, name) != map_keys.end()) {
+    repeated |=
+        std::any_of(seen.begin(), seen.end(), [&](const auto& s) { return s.starts_with(name + "."); });
   }
   if (repeated) throw UsageError("{}: '{}' is overridden twice; expected once", where, yaml::printable(name));
 
   Node node = yaml::parse(value, where, false);
   if (node.kind == Node::Kind::null && value.find_first_not_of(" \t\r\n") == value.npos) {
     throw UsageError("{}: has no value; expected {}, or null where that is allowed", where,
-                     find_key(one_verbalizer ? verbalizers : name)->info.range);
+                     find_key(map.empty() ? name : map)->info.range);
   }
-  if (one_verbalizer) {
-    section_node(root, verbalizers, node.place).set(name.substr(verbalizers.size() + 1), std::move(node));
+  if (!map.empty()) {
+    section_node(root, map, node.place).set(name.substr(map.size() + 1), std::move(node));
   } else {
     const auto [section, leaf] = split_leaf(name);
     section_node(root, section, node.place).set(leaf, std::move(node));

@@ -56,8 +56,8 @@ std::string config_reference_markdown() {
 
 A config is one YAML file, `mezzo train CONFIG`. Any key can be overridden behind it, as in `zo.directions=8`. The
 value is YAML too, so a text with special characters needs YAML's quotes inside the shell's:
-`'data.task.template="{sentence} It was"'`. One entry of the verbalizers is overridden by its label:
-`'data.task.verbalizers.0=" bad"'`.
+`'data.task.template="{sentence} It was"'`. One entry of the verbalizers is overridden by its label,
+`'data.task.verbalizers.0=" bad"'`, and one of the fields by its name.
 
 Reading is strict, so that nothing is ignored or guessed: an unknown key, a key written twice, a value of another
 type or outside its range, and a key that the task does not use are errors. Numbers are written without quotes, in
@@ -79,8 +79,13 @@ which is kept in its folder and compared.
       current = section;
     }
     std::string meaning = info.description;
-    if (row.task == config::For::classification) meaning += " Only for classification.";
-    if (row.task == config::For::completion) meaning += " Only for completion.";
+    for (std::size_t i = 0; i < row.tasks.size(); ++i)
+      meaning += fmt::format("{}{}",
+                             i == 0                     ? " Only for "
+                             : i + 1 < row.tasks.size() ? ", "
+                                                        : " and ",
+                             name_of(row.tasks[i]));
+    if (!row.tasks.empty()) meaning += ".";
     text +=
         fmt::format("| `{}` | {} | {} | {} | {} |\n", info.name, escape_cell(info.range),
                     escape_cell(info.default_value), escape_cell(meaning), resumption_text(info.resumption));

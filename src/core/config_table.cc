@@ -21,6 +21,7 @@ std::vector<Key> make_table() {
   constexpr auto free = Resumption::free;
   constexpr auto job = Resumption::job;
   constexpr auto fixed = Resumption::fixed;
+  const auto choices = {TaskType::classification, TaskType::multiple_choice};
 
 #define MEMBER(m) \
   [](auto& c) -> auto& { return c.m; }
@@ -57,36 +58,84 @@ std::vector<Key> make_table() {
           .also_called({"max_train_samples", "num_train"}),
       key("data.max_length", MEMBER(data.max_length), Optional<Whole<std::int64_t>>{"null", count}, fixed,
           "Tokens an example at most; longer ones lose tokens from the left, never the start token or the "
-          "template's own words.")
+          "template's own words; or what data.task.overlong says.")
           .defaults_to("null, the model's")
           .also_called({"max_seq_length", "block_size", "model_max_length"}),
       key("data.task.type", MEMBER(data.task.type), Choice<decltype(task_types)>{task_types}, fixed,
-          "What an example is: a text and the label of its class, a prompt and its completion, or a "
-          "conversation (chat.md).")
+          "What an example is: a text and the label of its class, a question and its options, a prompt and "
+          "its completion, or a conversation (tasks.md, chat.md).")
           .defaults_to("required"),
+      key("data.task.records", MEMBER(data.task.records),
+          Optional<Text>{"null", {"names joined by dots, with [] behind that of a list"}}, fixed,
+          "Where records lie within what a file holds, as in `data[].paragraphs[].qas[]`: [] stands for each "
+          "element of a list or member of an object. A record also has the fields of all that it lies in. Of "
+          "a JSON file the path begins at the whole file, else at each line or row.")
+          .before_records("null"),
+      key("data.task.fields", MEMBER(data.task.fields), ComputedFieldsType{}, fixed,
+          "Fields that are added to every record: the text that the template makes of the record's fields. "
+          "With [] behind its name a field is a list, which the template writes as JSON.")
+          .before_records("null"),
       key("data.task.template", MEMBER(data.task.prompt_template),
           Optional<Text>{"null", {"a text with at least one {field}"}}, fixed,
-          "The prompt; {field} stands for that field of the example, {{ and }} for literal braces.")
-          .defaults_to("required for classification")
-          .used_for(For::classification),
-      key("data.task.label", MEMBER(data.task.label), field, fixed, "The field that holds the label.")
-          .used_for(For::classification)
+          "The prompt; {field} stands for that field of the example, a string, {a.b} and {a[0]} for one "
+          "within another, {field:text} also for a number, true, false or null as JSON prints them, {{ and "
+          "}} for literal braces.")
+          .defaults_to("required for classification and multiple_choice; for completion data.task.prompt")
+          .used_for({TaskType::classification, TaskType::multiple_choice, TaskType::completion}),
+      key("data.task.label", MEMBER(data.task.label), field, fixed,
+          "The field that holds the label; of a multiple choice the right option's number from 0, or its "
+          "text; of a list all are right and the first trains.")
+          .used_for(choices)
           .also_called({"label_field", "label_column"}),
       key("data.task.verbalizers", MEMBER(data.task.verbalizers), VerbalizersType{}, fixed,
-          "For each label the option that follows the prompt, its leading space included; a literal text, "
-          "without {fields}.")
+          "For each label the option that follows the prompt, its leading space included; {fields} stand "
+          "for those of the example.")
           .defaults_to("required for classification")
-          .used_for(For::classification)
-          .also_called({"options", "labels", "label_words"}),
+          .used_for({TaskType::classification})
+          .also_called({"labels", "label_words"}),
+      key("data.task.options", MEMBER(data.task.options), OptionsType{}, fixed,
+          "The options of a multiple choice that follow the prompt, their leading spaces included; {fields} "
+          "stand for those of the example.")
+          .defaults_to("required for multiple_choice")
+          .before_records("null")
+          .used_for({TaskType::multiple_choice})
+          .also_called({"choices"}),
       key("data.task.loss", MEMBER(data.task.loss), Choice<decltype(task_losses)>{task_losses}, fixed,
-          "Cross entropy over the options' mean token log-probabilities (`options`), or the loss of the "
-          "right option's, the completion's or the assistant's tokens (`language_model`).")
+          "Cross entropy over the options' scores (`options`), or the loss of the right option's, the "
+          "completion's or the assistant's tokens (`language_model`).")
           .defaults_to("options; language_model for completion and chat"),
-      key("data.task.prompt", MEMBER(data.task.prompt), field, fixed, "The field that holds the prompt.")
-          .used_for(For::completion),
+      key("data.task.length_normalized", MEMBER(data.task.length_normalized), Flag{}, fixed,
+          "An option's score is the mean of its tokens' log-probabilities, else their sum.")
+          .before_records("true")
+          .used_for(choices),
+      key("data.task.calibration", MEMBER(data.task.calibration),
+          Optional<Text>{"null", {"a text, with {fields} or without, or an empty one", true}}, fixed,
+          "From an option's score the one that it has behind this prompt is taken away (MeZO's --sfc).")
+          .before_records("null")
+          .used_for(choices),
+      key("data.task.format", MEMBER(data.task.format),
+          Choice<decltype(completion_formats)>{completion_formats}, fixed,
+          "The fields of a completion: data.task.template or .prompt and data.task.completion, or Alpaca's "
+          "`instruction`, `input` (may be missing or empty) and `output` with Alpaca's prompt.")
+          .before_records("prompt_completion")
+          .used_for({TaskType::completion}),
+      key("data.task.prompt", MEMBER(data.task.prompt), field, fixed,
+          "The field that holds the prompt, where there is no data.task.template.")
+          .used_for({TaskType::completion}),
       key("data.task.completion", MEMBER(data.task.completion), field, fixed,
-          "The field that holds the completion.")
-          .used_for(For::completion),
+          "The field that holds the completion; of a list of texts all are right answers and the first "
+          "trains.")
+          .used_for({TaskType::completion}),
+      key("data.task.append_eos", MEMBER(data.task.append_eos), Flag{}, fixed,
+          "The tokenizer's end token follows a completion, and the last answer of a chat whose template "
+          "puts nothing behind it.")
+          .before_records("false")
+          .used_for({TaskType::completion, TaskType::chat}),
+      key("data.task.overlong", MEMBER(data.task.overlong), Choice<decltype(overlong_words)>{overlong_words},
+          fixed,
+          "What becomes of an example of more than data.max_length tokens: it loses tokens, of the prompt "
+          "first and then at the end of the answer, is left out, or is an error.")
+          .before_records("truncate"),
 
       key("lora.r", MEMBER(lora.r), Optional<Whole<std::int64_t>>{"null", count}, fixed,
           "The rank of the adapters.")

@@ -1,6 +1,7 @@
 #pragma once
 // The table behind the config: one row a key. Reading, printing, identity and the reference are loops over
 // it.
+#include <algorithm>
 #include <functional>
 #include <initializer_list>
 #include <string>
@@ -13,13 +14,10 @@
 
 namespace mezzo::config {
 
-/// Which tasks use a key.
-enum class For { every_task, classification, completion };
-
 /// One row.
 struct Key {
   KeyInfo info;
-  For task = For::every_task;
+  std::vector<TaskType> tasks;        ///< that use the key; none: all
   std::vector<std::string> synonyms;  ///< names that other programs have for it, for "nearest known key"
   std::function<void(const Value&, Config&)> read;
   std::function<std::string(const Config&)> write;
@@ -28,8 +26,8 @@ struct Key {
     info.default_value = std::move(text);
     return *this;
   }
-  Key& used_for(For which) {
-    task = which;
+  Key& used_for(std::initializer_list<TaskType> which) {
+    tasks = which;
     return *this;
   }
   /// For a key that is younger than records: what a run did whose record lacks it, as YAML.
@@ -42,8 +40,7 @@ struct Key {
     return *this;
   }
   bool is_used_by(TaskType type) const {
-    return task == For::every_task || (task == For::classification && type == TaskType::classification) ||
-           (task == For::completion && type == TaskType::completion);
+    return tasks.empty() || std::ranges::find(tasks, type) != tasks.end();
   }
 };
 
@@ -66,7 +63,7 @@ Key key(std::string name, Access access, Type type, Resumption resumption, std::
 /// All rows, in the order of the reference.
 const std::vector<Key>& table();
 
-/// The key whose value is a map with keys of the user's own.
-inline constexpr std::string_view verbalizers_name = "data.task.verbalizers";
+/// The keys whose values are maps with keys of the user's own.
+inline constexpr std::array<std::string_view, 2> map_keys = {"data.task.verbalizers", "data.task.fields"};
 
 }  // namespace mezzo::config

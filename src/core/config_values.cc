@@ -171,7 +171,7 @@ double Number::parse(const Value& value) const {
 
 std::string Text::parse(const Value& value) const {
   if (!is_text(value.node)) value.fail(text_hint(value.node));
-  if (value.node.text.empty()) value.fail();
+  if (value.node.text.empty() && !may_be_empty) value.fail();
   return value.node.text;
 }
 
@@ -196,15 +196,9 @@ std::string Path::parse(const Value& value) const {
 
 namespace {
 
-/// The first {name} in a text, or "".
-std::string field_in(std::string_view text) {
-  for (std::size_t open = text.find('{'); open != text.npos; open = text.find('{', open + 1)) {
-    const std::size_t end = text.find_first_of("{}", open + 1);
-    if (end != text.npos && text[end] == '}' && end > open + 1) {
-      return std::string(text.substr(open, end - open + 1));
-    }
-  }
-  return "";
+/// Of an option, which is a template where it has a {field}.
+void check_template(const Value& value, const Node& node) {
+  parse_optional_template(node.text, fmt::format("{}: {}", node.place.text(), value.key.name));
 }
 
 }  // namespace
@@ -238,11 +232,7 @@ std::vector<Verbalizer> VerbalizersType::parse(const Value& value) const {
       value.fail(option, fmt::format("expected a non-empty text as the option of label '{}', found {}{}",
                                      name, found(option), text_hint(option)));
     }
-    if (const std::string field = field_in(option.text); !field.empty()) {
-      value.fail(option, fmt::format("the option of label '{}' holds {}; expected a literal text: fields are "
-                                     "filled in in data.task.template alone",
-                                     name, yaml::printable(field)));
-    }
+    check_template(value, option);
     if (const auto [other, is_new] = labels.emplace(option.text, label); !is_new) {
       value.fail(option,
                  fmt::format("the labels '{}' and '{}' have the same option \"{}\", expected different ones",
@@ -252,6 +242,68 @@ std::vector<Verbalizer> VerbalizersType::parse(const Value& value) const {
   }
   if (result.size() < 2) value.fail(map, fmt::format("expected {}, found {}", range(), result.size()));
   return result;
+}
+
+std::string OptionsType::range() const {
+  return "a list of at least two non-empty texts, or the name of a field that holds such a list";
+}
+
+std::string OptionsType::text(const TaskOptions& value) const {
+  if (value.unset()) return "null";
+  if (!value.field.empty()) return yaml::scalar(value.field);
+  return list_text(value.templates, "[]", [](const std::string& option) { return yaml::scalar(option); });
+}
+
+TaskOptions OptionsType::parse(const Value& value) const {
+  const Node& node = value.node;
+  if (node.kind == Node::Kind::null) return {};
+  if (node.kind != Node::Kind::list) {
+    if (!is_text(node) || node.text.empty()) value.fail(text_hint(node));
+    if (!field_in(node.text).empty()) value.fail("; a template stands in a list, [...]");
+    return {.templates = {}, .field = node.text};
+  }
+  TaskOptions options;
+  std::set<std::string> seen;
+  for (const Node& item : node.items) {
+    if (!is_text(item) || item.text.empty()) {
+      value.fail(item, fmt::format("expected a non-empty text as an option, found {}{}", found(item),
+                                   text_hint(item)));
+    }
+    check_template(value, item);
+    if (!seen.insert(item.text).second)
+      value.fail(item, fmt::format("the option {} stands in the list twice", found(item)));
+    options.templates.push_back(item.text);
+  }
+  if (options.templates.size() < 2)
+    value.fail(node, fmt::format("expected {}, found {}", range(), options.templates.size()));
+  return options;
+}
+
+std::string ComputedFieldsType::range() const { return "a map, the name of a field: a Jinja template"; }
+
+std::string ComputedFieldsType::text(const std::vector<ComputedField>& value) const {
+  if (value.empty()) return "null";
+  return list_text(value, "{}", [](const ComputedField& field) {
+    return yaml::scalar(field.name) + ": " + yaml::scalar(field.source);
+  });
+}
+
+std::vector<ComputedField> ComputedFieldsType::parse(const Value& value) const {
+  const Node& map = value.node;
+  if (map.kind == Node::Kind::null) return {};
+  if (map.kind != Node::Kind::map) value.fail();
+  std::vector<ComputedField> fields;
+  for (std::size_t i = 0; i < map.items.size(); ++i) {
+    const std::string& name = map.keys[i].text;
+    const Node& source = map.items[i];
+    if (name.empty() || name == "[]") value.fail(map.keys[i], "expected the name of a field, found none");
+    if (!is_text(source)) {
+      value.fail(source, fmt::format("expected a Jinja template as the field '{}', found {}{}",
+                                     yaml::printable(name), found(source), text_hint(source)));
+    }
+    fields.push_back({name, source.text});
+  }
+  return fields;
 }
 
 double Fraction::parse(const Value& value) const {
@@ -377,6 +429,8 @@ std::string_view find_name(const Words& words, E value) {
 std::string_view name_of(TaskType value) { return find_name(config::task_types, value); }
 std::string_view name_of(TaskLoss value) { return find_name(config::task_losses, value); }
 std::string_view name_of(DataFormat value) { return find_name(config::data_formats, value); }
+std::string_view name_of(CompletionFormat value) { return find_name(config::completion_formats, value); }
+std::string_view name_of(Overlong value) { return find_name(config::overlong_words, value); }
 std::string_view name_of(EstimatorKind value) { return find_name(config::estimators, value); }
 std::string_view name_of(Normalization value) { return find_name(config::normalizations, value); }
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }

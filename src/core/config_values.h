@@ -29,11 +29,15 @@ struct Word {
   E value;
   std::string_view name;
 };
-inline constexpr std::array task_types = {Word{TaskType::classification, "classification"},
-                                          Word{TaskType::completion, "completion"},
-                                          Word{TaskType::chat, "chat"}};
+inline constexpr std::array task_types = {
+    Word{TaskType::classification, "classification"}, Word{TaskType::multiple_choice, "multiple_choice"},
+    Word{TaskType::completion, "completion"}, Word{TaskType::chat, "chat"}};
 inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
                                            Word{TaskLoss::language_model, "language_model"}};
+inline constexpr std::array completion_formats = {
+    Word{CompletionFormat::prompt_completion, "prompt_completion"}, Word{CompletionFormat::alpaca, "alpaca"}};
+inline constexpr std::array overlong_words = {Word{Overlong::truncate, "truncate"},
+                                              Word{Overlong::skip, "skip"}, Word{Overlong::error, "error"}};
 inline constexpr std::array data_formats = {
     Word{DataFormat::automatic, "auto"}, Word{DataFormat::jsonl, "jsonl"},
     Word{DataFormat::json, "json"},      Word{DataFormat::csv, "csv"},
@@ -135,6 +139,7 @@ struct Choice {
 
 struct Text {
   std::string what;
+  bool may_be_empty = false;
 
   std::string range() const { return what; }
   std::string text(const std::string& value) const { return yaml::scalar(value); }
@@ -194,6 +199,18 @@ struct VerbalizersType {
   std::string range() const;
   std::string text(const std::vector<Verbalizer>& value) const;
   std::vector<Verbalizer> parse(const Value& value) const;
+};
+
+struct OptionsType {
+  std::string range() const;
+  std::string text(const TaskOptions& value) const;
+  TaskOptions parse(const Value& value) const;
+};
+
+struct ComputedFieldsType {
+  std::string range() const;
+  std::string text(const std::vector<ComputedField>& value) const;
+  std::vector<ComputedField> parse(const Value& value) const;
 };
 
 struct TargetModulesType {

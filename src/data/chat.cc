@@ -33,11 +33,39 @@ Messages without_oldest(const Messages& messages, std::size_t kept, std::size_t 
   return rest;
 }
 
-ChatTokens whole_tokens(const Messages& messages, const ChatTemplate& chat, const Tokenizer& tokenizer) {
+std::string_view without_blanks_behind(std::string_view text) {
+  return text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+}
+
+/// Whether a conversation's text ends with what the assistant says, so that nothing closes its turn.
+bool ends_open(const Messages& messages, const ChatTemplate::Conversation& conversation) {
+  const auto last = std::ranges::find_if(messages.rbegin(), messages.rend(), [](const auto& message) {
+    return message.at("role") == "assistant";
+  });
+  if (last == messages.rend() || conversation.spans.empty()) return false;
+  const std::string_view text = without_blanks_behind(conversation.text);
+  if (conversation.spans.back().end < text.size()) return false;
+  const std::string_view words = without_blanks_behind(last->at("content").get_ref<const std::string&>());
+  return !words.empty() && text.ends_with(words);
+}
+
+ChatTokens whole_tokens(const Messages& messages, const ChatTemplate& chat, const Tokenizer& tokenizer,
+                        bool append_eos) {
   const ChatTemplate::Conversation conversation = chat.conversation(messages);
   ChatTokens tokens{.ids = tokenizer.encode(conversation.text, false), .counted = {}};
   tokens.counted = tokens_in(conversation.spans, conversation.text, tokens.ids, tokenizer);
-  if (!tokens.counted.empty()) tokens.ids.resize(static_cast<std::size_t>(tokens.counted.back().second));
+  if (tokens.counted.empty()) return tokens;
+  tokens.ids.resize(static_cast<std::size_t>(tokens.counted.back().second));
+  if (append_eos && ends_open(messages, conversation)) {
+    const std::optional<std::int32_t> end = tokenizer.end_token();
+    if (!end) {
+      throw InputError(
+          "the chat template puts nothing behind the last answer, and the tokenizer names no end token "
+          "(eos_token in tokenizer_config.json); expected one, or data.task.append_eos: false");
+    }
+    tokens.ids.push_back(*end);
+    ++tokens.counted.back().second;
+  }
   return tokens;
 }
 
@@ -88,9 +116,10 @@ Messages messages_of(const Json& record, const std::string& where) {
 }
 
 ChatTokens chat_tokens(Messages messages, const ChatTemplate& chat, const Tokenizer& tokenizer,
-                       std::int64_t max_length, const std::string& where) {
+                       std::int64_t max_length, bool append_eos, const std::string& where) {
   try {
-    ChatTokens tokens = whole_tokens(messages, chat, tokenizer);
+    ChatTokens tokens = whole_tokens(messages, chat, tokenizer, append_eos);
+    const auto all = static_cast<std::int64_t>(tokens.ids.size());
     if (static_cast<std::int64_t>(tokens.ids.size()) > max_length) {
       const std::size_t kept = messages[0].at("role") == "system" ? 1 : 0;
       std::vector<std::size_t> starts;  // of what may be left: a question that has an answer
@@ -107,7 +136,7 @@ ChatTokens chat_tokens(Messages messages, const ChatTemplate& chat, const Tokeni
       const auto fits = std::ranges::partition_point(starts, is_too_long);
       if (!starts.empty()) {
         const std::size_t start = fits == starts.end() ? starts.back() : *fits;
-        tokens = whole_tokens(without_oldest(messages, kept, start), chat, tokenizer);
+        tokens = whole_tokens(without_oldest(messages, kept, start), chat, tokenizer, append_eos);
       }
       if (static_cast<std::int64_t>(tokens.ids.size()) > max_length) cut_left(tokens, max_length, tokenizer);
     }
@@ -115,6 +144,7 @@ ChatTokens chat_tokens(Messages messages, const ChatTemplate& chat, const Tokeni
     for (auto& range : tokens.counted) range.first = std::max(range.first, 1);
     std::erase_if(tokens.counted, [](const auto& range) { return range.first >= range.second; });
     if (tokens.counted.empty()) throw InputError("the assistant says nothing in this conversation");
+    tokens.whole_tokens = all;
     return tokens;
   } catch (const InputError& error) {
     throw InputError("{}: {}", where, error.what());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mezzo/data/data_format.h"
+#include "mezzo/data/record_path.h"
 #include "mezzo/io/byte_source.h"
 #include "mezzo/io/delimited_reader.h"
 #include "mezzo/io/file_kind.h"
@@ -60,12 +61,14 @@ const Json& list_in(const Json& file, const std::string& path) {
   return *list;
 }
 
-void read_json_list(const std::string& path, const RecordSink& sink) {
+/// `whole`: the file is one record.
+void read_json_list(const std::string& path, bool whole, const RecordSink& sink) {
   const std::unique_ptr<ByteSource> source = open_decompressed(path);
   const std::string text = read_rest(*source, max_json_bytes);
   std::string_view value = text;
   if (value.starts_with(byte_order_mark)) value.remove_prefix(byte_order_mark.size());
   const Json file = parse_json(value, path);
+  if (whole) return sink(file, path);
   const Json& list = file.is_object() ? list_in(file, path) : file;
   if (!list.is_array()) throw InputError("{}: found {}, expected a list of objects", path, list.type_name());
   if (list.empty()) throw InputError("{}: the list is empty, expected at least one object", path);
@@ -115,14 +118,12 @@ void read_table(const std::string& path, char separator, const RecordSink& sink)
   if (row == 0) throw InputError("{}: found a header alone, expected rows behind it", path);
 }
 
-}  // namespace
-
-void read_records(const std::string& path, DataFormat format, const RecordSink& sink) {
-  switch (format_of(path, format)) {
+void read_format(const std::string& path, DataFormat format, bool whole, const RecordSink& sink) {
+  switch (format) {
     case DataFormat::jsonl:
       return read_object_lines(path, sink);
     case DataFormat::json:
-      return read_json_list(path, sink);
+      return read_json_list(path, whole, sink);
     case DataFormat::csv:
       return read_table(path, ',', sink);
     case DataFormat::tsv:
@@ -137,6 +138,27 @@ void read_records(const std::string& path, DataFormat format, const RecordSink& 
       break;
   }
   throw Error("{}: the format of the file was not decided", path);
+}
+
+}  // namespace
+
+void read_records(const std::string& path, DataFormat format, const RecordSink& sink,
+                  const RecordPath* within) {
+  if (within != nullptr) {
+    bool any = false;
+    const RecordSink inner = [&](const Json& record, const std::string& where) {
+      any = true;
+      sink(record, where);
+    };
+    const RecordSink outer = [&](const Json& value, const std::string& where) {
+      within->for_each(value, where, inner);
+    };
+    read_format(path, format_of(path, format), true, outer);
+    if (!any)
+      throw InputError("{}: the lists of data.task.records are empty, expected one record at least", path);
+    return;
+  }
+  read_format(path, format_of(path, format), false, sink);
 }
 
 InputError missing_field(const Json& record, const std::string& field, const std::string& where) {

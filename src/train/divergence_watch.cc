@@ -20,7 +20,7 @@ std::string warning(std::uint64_t steps_done, const std::string& complaint) {
 }  // namespace
 
 Chance chance_of(std::span<const Example> examples, const Task& task) {
-  if (!task.classifies() || examples.empty()) return {};
+  if (!task.chooses() || examples.empty()) return {};
   const auto count = static_cast<double>(examples.size());
   std::map<std::int32_t, std::int64_t> labels;
   double loss = 0.0;

@@ -24,25 +24,25 @@ std::vector<Metric> Evaluation::metrics() const {
 
 std::vector<std::string> metrics_of(const Task& task) {
   Evaluation any;
-  if (task.classifies()) any.accuracy = 0.0;
+  if (task.chooses()) any.accuracy = 0.0;
   std::vector<std::string> names;
   for (const Metric& metric : any.metrics()) names.emplace_back(metric.name);
   return names;
 }
 
 Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
-    : classifies_(task.classifies()), examples_(static_cast<std::int64_t>(examples.size())) {
+    : chooses_(task.chooses()), examples_(static_cast<std::int64_t>(examples.size())) {
   std::vector<const Example*> chunk;
   std::int64_t tokens = 0;
   const auto finish = [&] {
     if (chunk.empty()) return;
-    chunks_.push_back(pack(chunk, task.loss(), classifies_));
+    chunks_.push_back(pack(chunk, task.loss_rule(), chooses_));
     largest_ = largest_of(largest_, shape_of(chunks_.back().packed));
     chunk.clear();
     tokens = 0;
   };
   for (const Example& example : examples) {
-    const std::int64_t needed = packed_tokens(example, classifies_);
+    const std::int64_t needed = packed_tokens(example, chooses_);
     if (chunk.size() == chunk_examples || tokens + needed > chunk_tokens) finish();
     chunk.push_back(&example);
     tokens += needed;
@@ -79,7 +79,7 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience pati
     correct += static_cast<std::int64_t>(word[2]);
   }
   Evaluation result{.examples = examples_, .accuracy = std::nullopt, .loss = sum / weight};
-  if (classifies_) result.accuracy = static_cast<double>(correct) / static_cast<double>(examples_);
+  if (chooses_) result.accuracy = static_cast<double>(correct) / static_cast<double>(examples_);
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <set>
 #include <span>
 
@@ -48,6 +49,7 @@ Sha256Digest digest_of(const Example& example) {
     hash.update(std::as_bytes(std::span(list)));
   };
   add(example.prompt);
+  add(example.calibration);
   for (const auto& option : example.options) add(option);
   const std::int32_t label[] = {example.label};
   add(std::span(label));
@@ -207,16 +209,24 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
                                use == ConfigUse::train ? &tokenizer_hash : nullptr)),
       task(config.data.task, *tokenizer, max_length_of(config.data, description),
            chat_template_of(config, *tokenizer)),
-      objective(make_likelihood(task.loss())) {
+      objective(make_likelihood(task.loss_rule())) {
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);
+  const std::int64_t max_length = max_length_of(config.data, description);
+  RecordCounts counts;
   std::vector<ExampleFile> files;
   if (use == ConfigUse::train || config.data.validation_fraction) {
     for (const TrainFile& file : config.data.train)
-      files.push_back({file.path, task.read(file.path, config.data.format), file.weight});
+      files.push_back({file.path, task.read(file.path, config.data.format, &counts), file.weight});
   }
-  if (config.data.validation) validation = task.read(*config.data.validation, config.data.format);
+  warnings = warnings_of(counts, config.data.task, "data.train", max_length);
+  if (config.data.validation) {
+    RecordCounts validation_counts;
+    validation = task.read(*config.data.validation, config.data.format, &validation_counts);
+    std::ranges::move(warnings_of(validation_counts, config.data.task, "data.validation", max_length),
+                      std::back_inserter(warnings));
+  }
   if (const auto fraction = config.data.validation_fraction)
     validation = hold_out(files, *fraction, config.train.data_seed);
   if (use == ConfigUse::train) {
@@ -230,7 +240,7 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
     for (const Example& example : train->examples())
       tokens += static_cast<double>(objective->tokens_of(example));
     check_step_fits(config, tokens / static_cast<double>(train->size()), memory);
-    warnings = leaks(train->examples(), validation, config.data);
+    std::ranges::move(leaks(train->examples(), validation, config.data), std::back_inserter(warnings));
   }
 }
 

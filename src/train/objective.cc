@@ -1,18 +1,16 @@
 #include "mezzo/train/objective.h"
 
-#include "mezzo/data/loss_batch.h"
-
 namespace mezzo {
 
 namespace {
 
 class Likelihood final : public Objective {
  public:
-  explicit Likelihood(TaskLoss loss) : loss_(loss) {}
+  explicit Likelihood(LossRule rule) : rule_(rule) {}
 
   BatchShape shape_of(const Example& example) const override {
     const Example* one = &example;
-    return mezzo::shape_of(pack({&one, 1}, loss_, all_options()).packed);
+    return mezzo::shape_of(pack({&one, 1}, rule_, all_options()).packed);
   }
   std::int64_t tokens_of(const Example& example) const override {
     return packed_tokens(example, all_options());
@@ -21,9 +19,9 @@ class Likelihood final : public Objective {
                 const SlotSink& sink) const override;
 
  private:
-  bool all_options() const { return loss_ == TaskLoss::options; }
+  bool all_options() const { return rule_.loss == TaskLoss::options; }
 
-  TaskLoss loss_;
+  LossRule rule_;
 };
 
 void Likelihood::evaluate(ProbeRunner& runner, const StepWork& work, std::span<const WorkItem> items,
@@ -32,7 +30,7 @@ void Likelihood::evaluate(ProbeRunner& runner, const StepWork& work, std::span<c
   LossBatch batch;
   for (const WorkItem& item : items) {
     if (item.slice != begun_slice) {
-      batch = pack(work.slices[static_cast<std::size_t>(item.slice)], loss_, all_options());
+      batch = pack(work.slices[static_cast<std::size_t>(item.slice)], rule_, all_options());
       runner.begin(batch.packed);
       begun_slice = item.slice;
     }
@@ -50,7 +48,7 @@ void Likelihood::evaluate(ProbeRunner& runner, const StepWork& work, std::span<c
 
 }  // namespace
 
-std::unique_ptr<Objective> make_likelihood(TaskLoss loss) { return std::make_unique<Likelihood>(loss); }
+std::unique_ptr<Objective> make_likelihood(LossRule rule) { return std::make_unique<Likelihood>(rule); }
 
 StepUnits units_of(const Objective& objective, const Slices& slices, std::int64_t probes, bool paired) {
   StepUnits units{.probes = probes, .slice_tokens = {}, .paired = paired};

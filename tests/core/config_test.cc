@@ -236,7 +236,10 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
   const std::string text = to_yaml(parsed(minimal));
   for (const KeyInfo& info : config_keys()) {
     const std::string leaf = info.name.substr(info.name.rfind('.') + 1);
-    const bool used = info.name != "data.task.prompt" && info.name != "data.task.completion";
+    if (info.name == "data.task.format") continue;  // data.format has the same leaf
+    const std::set<std::string> of_others = {"data.task.options", "data.task.prompt", "data.task.completion",
+                                             "data.task.append_eos"};
+    const bool used = !of_others.contains(info.name);
     EXPECT_EQ(text.find("  " + leaf + ": ") != text.npos, used) << info.name;
   }
   EXPECT_NE(text.find("\ndata:\n  train: /d/train.jsonl\n  validation: null\n"), text.npos) << text;
@@ -506,7 +509,7 @@ TEST(Config, Words) {
   for (const char* text :
        {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=adam",
         "runtime.device=gpu", "runtime.dtype=fp16", "optimizer.lr_scheduler_type=[linear]",
-        "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=multiple_choice"}) {
+        "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=ranking"}) {
     EXPECT_ERROR(override_error(text), "expected", "`");
   }
 }
@@ -596,10 +599,9 @@ TEST(Config, Verbalizers) {
                 .data.task.verbalizers,
             (V{{"0", " x=y"}, {"1", " z"}}));
   EXPECT_EQ(with("data.task.verbalizers={0: \" {\", 1: \" }{}\"}"), (V{{"0", " {"}, {"1", " }{}"}}));
-  for (const char* option : {" {answer}", " {{answer}}", "a { {b c}"}) {
-    EXPECT_ERROR(override_error(fmt::format("data.task.verbalizers.1=\"{}\"", option)),
-                 "data.task.verbalizers: the option of label '1' holds {", "data.task.template");
-  }
+  EXPECT_EQ(with("data.task.verbalizers.1=\" {answer}\"")[1].option, " {answer}");
+  EXPECT_ERROR(override_error("data.task.verbalizers.1=\"a { {b c}\""),
+               "data.task.verbalizers: has a { at byte 2");
   EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\", \"0\": \" b\"}"), "repeats the key '0'");
   EXPECT_ERROR(override_error("data.task.verbalizers={0: \" a\"}"), "at least two", "found 1");
   EXPECT_ERROR(override_error("data.task.verbalizers={}"), "at least two");
@@ -722,18 +724,61 @@ TEST(Config, NoKeyIsIgnored) {
   EXPECT_EQ(c.data.task.loss, TaskLoss::language_model);
   EXPECT_EQ(parsed(completion, {"data.task.loss=language_model", "data.task.prompt=q"}).data.task.prompt,
             "q");
-  for (const char* text :
-       {"data.task.template=\"{a}\"", "data.task.label=y", "data.task.verbalizers={0: a, 1: b}"}) {
+  for (const char* text : {"data.task.label=y", "data.task.verbalizers={0: a, 1: b}", "data.task.options=x",
+                           "data.task.length_normalized=false", "data.task.calibration=\"\""}) {
     EXPECT_ERROR(error_of(completion, {text}), "is not used by a completion task");
   }
   EXPECT_ERROR(error_of(completion, {"data.task.loss=options"}), "language_model");
   EXPECT_ERROR(override_error("data.task.prompt=q"),
                "data.task.prompt: is not used by a classification task");
   EXPECT_ERROR(override_error("data.task.completion=q"), "is not used by a classification task");
+  EXPECT_ERROR(override_error("data.task.append_eos=true"), "is not used by a classification task");
   // The way from one task to the other by overrides.
   EXPECT_EQ(error_of(minimal,
                      {"data.task.type=completion", "data.task.template=null", "data.task.verbalizers=null"}),
             "");
+}
+
+TEST(Config, MultipleChoice) {
+  const std::string text = R"(model: {path: /m}
+data:
+  train: /d/train.jsonl
+  task:
+    type: multiple_choice
+    template: "{q}"
+    options: [" {a}", " b"]
+    fields: {"all[]": "{{ x }}", y: ""}
+train: {output_dir: /runs/a}
+)";
+  const TaskConfig task = parsed(text).data.task;
+  EXPECT_EQ(task.options.templates, (std::vector<std::string>{" {a}", " b"}));
+  EXPECT_EQ(task.fields, (std::vector<ComputedField>{{"all[]", "{{ x }}"}, {"y", ""}}));
+  EXPECT_EQ(parsed(to_yaml(parsed(text))), parsed(text));
+  EXPECT_EQ(parsed(text, {"data.task.options=choices"}).data.task.options.field, "choices");
+  EXPECT_EQ(parsed(text, {"data.task.fields.y=\"{{ z }}\""}).data.task.fields[1].source, "{{ z }}");
+  EXPECT_EQ(parsed(text, {"data.task.calibration=\"\""}).data.task.calibration, "");
+  EXPECT_EQ(parsed(text).data.task.calibration, std::nullopt);
+  const auto error = [&](const std::string& change) { return error_of(text, {change}); };
+  EXPECT_ERROR(error("data.task.options=null"), "required: data.task.options (");
+  EXPECT_ERROR(error("data.task.options=[\" a\"]"), "at least two", "found 1");
+  EXPECT_ERROR(error("data.task.options=[\" a\", \" a\"]"), "stands in the list twice");
+  EXPECT_ERROR(error("data.task.options=[\" a\", 1]"), "quote it if that text is meant");
+  EXPECT_ERROR(error("data.task.options=[\" a\", \"{ {b}\"]"), "data.task.options: has a { at byte 0");
+  EXPECT_ERROR(error("data.task.options=\"{a}\""), "a template stands in a list");
+  EXPECT_ERROR(error("data.task.fields=[a]"), "a map, the name of a field: a Jinja template");
+  EXPECT_ERROR(error("data.task.fields={a: 1}"), "as the field 'a'", "quote it");
+  EXPECT_ERROR(error("data.task.fields.a=\"x\" data.task.fields=null"), "data.task.fields");
+  EXPECT_ERROR(error("data.task.verbalizers={0: a, 1: b}"), "is not used by a multiple_choice task");
+}
+
+TEST(Config, OneThingSaysWhatACompletionsPromptIs) {
+  EXPECT_EQ(parsed(completion).data.task.append_eos, true);
+  EXPECT_EQ(parsed(completion, {"data.task.template=\"{q}?\""}).data.task.prompt_template, "{q}?");
+  EXPECT_ERROR(error_of(completion, {"data.task.template=\"{q}?\"", "data.task.prompt=q"}), "found both");
+  EXPECT_ERROR(error_of(completion, {"data.task.template=\"q?\""}), "at least one {field}");
+  EXPECT_EQ(parsed(completion, {"data.task.format=alpaca"}).data.task.format, CompletionFormat::alpaca);
+  EXPECT_ERROR(error_of(completion, {"data.task.format=alpaca", "data.task.completion=output"}),
+               "data.task.completion: expected the key to be left out with data.task.format: alpaca");
 }
 
 TEST(Config, KeysThatHaveToAgree) {
@@ -834,12 +879,20 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "data.max_train_examples",
                                              "data.max_length",
                                              "data.task.type",
+                                             "data.task.records",
+                                             "data.task.fields",
                                              "data.task.template",
                                              "data.task.label",
                                              "data.task.verbalizers",
+                                             "data.task.options",
                                              "data.task.loss",
+                                             "data.task.length_normalized",
+                                             "data.task.calibration",
+                                             "data.task.format",
                                              "data.task.prompt",
                                              "data.task.completion",
+                                             "data.task.append_eos",
+                                             "data.task.overlong",
                                              "lora.r",
                                              "lora.lora_alpha",
                                              "lora.target_modules",
@@ -909,6 +962,11 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "data.task.label=y",
                              "data.task.verbalizers.0=\" bad\"",
                              "data.task.loss=language_model",
+                             "data.task.records=\"a[]\"",
+                             "data.task.fields={x: \"{{ y }}\"}",
+                             "data.task.length_normalized=false",
+                             "data.task.calibration=\"\"",
+                             "data.task.overlong=skip",
                              "lora.r=4",
                              "lora.lora_alpha=4",
                              "lora.target_modules=all-linear",

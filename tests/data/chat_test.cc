@@ -37,9 +37,10 @@ class MarkTokenizer final : public Tokenizer {
     return text;
   }
   std::optional<std::int32_t> start_token() const override { return 0; }
+  std::optional<NamedToken> eos_token() const override { return NamedToken{1, "</s>"}; }
 
  private:
-  mutable std::vector<std::string> texts_ = {"<s>"};
+  mutable std::vector<std::string> texts_ = {"<s>", "</s>"};
 };
 
 ChatTemplate chat() {
@@ -87,11 +88,13 @@ TEST(Chat, ErrorsNameThePlace) {
 }
 
 /// The text of a conversation's tokens, those that count in brackets.
-std::string marked(const char* record, std::int64_t max_length = 1000) {
+std::string marked(const char* record, std::int64_t max_length = 1000, const ChatTemplate& written = chat(),
+                   bool append_eos = true) {
   const MarkTokenizer tokenizer;
   ChatTokens tokens;
   try {
-    tokens = chat_tokens(messages_of(json::parse(record), "f:1"), chat(), tokenizer, max_length, "f:1");
+    tokens = chat_tokens(messages_of(json::parse(record), "f:1"), written, tokenizer, max_length, append_eos,
+                         "f:1");
   } catch (const InputError& error) {
     return error.what();
   }
@@ -133,16 +136,42 @@ TEST(Chat, LongConversationsLoseTheOldestTurns) {
   EXPECT_EQ(marked(record, 4), "<s>[cc<e>]");
 }
 
+TEST(Chat, AnEndTokenClosesWhatTheTemplateLeavesOpen) {
+  const ChatTemplate open(
+      "{{ bos_token }}{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}{% endfor %}"
+      "{% if add_generation_prompt %}<a>{% endif %}",
+      "template", {{"bos_token", "<s>"}});
+  const char* const record = R"({"messages": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "x"}, {"role": "user", "content": "r"},
+      {"role": "assistant", "content": "y "}]})";
+  EXPECT_EQ(marked(record, 1000, open), "<s><u>q<a>[x]<u>r<a>[y </s>]");
+  EXPECT_EQ(marked(record, 1000, open, false), "<s><u>q<a>[x]<u>r<a>[y ]");
+  EXPECT_EQ(marked(record), marked(record, 1000, chat(), false));
+}
+
+TEST(Chat, OverlongOnesAreCounted) {
+  const MarkTokenizer tokenizer;
+  TaskConfig config;
+  config.type = TaskType::chat;
+  const json record = {
+      {"messages", {{{"role", "user"}, {"content", "q"}}, {{"role", "assistant"}, {"content", "x"}}}}};
+  EXPECT_EQ(Task(config, tokenizer, 7, chat()).encode(record, "f:1").counts.overlong,
+            0);  // <s><u>q<e><a>x<e>
+  EXPECT_EQ(Task(config, tokenizer, 6, chat()).encode(record, "f:1").counts.overlong, 1);
+  config.overlong = Overlong::skip;
+  EXPECT_TRUE(Task(config, tokenizer, 6, chat()).encode(record, "f:1").skipped);
+}
+
 TEST(Chat, OnlyTokensThatCountAreTargets) {
   const MarkTokenizer tokenizer;
   TaskConfig config;
   config.type = TaskType::chat;
   config.loss = TaskLoss::language_model;
   const Task task(config, tokenizer, 100, chat());
-  const Example example = task.encode(
-      json::parse(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "xy"},
-                                   {"role": "user", "content": "r"}, {"role": "assistant", "content": "z"}]})"),
-      "f:1");
+  const json record = json::parse(R"({"messages": [
+      {"role": "user", "content": "q"}, {"role": "assistant", "content": "xy"},
+      {"role": "user", "content": "r"}, {"role": "assistant", "content": "z"}]})");
+  const Example example = task.encode(record, "f:1").example;
   EXPECT_EQ(tokenizer.decode(example.prompt), "<s><u>q<e><a>");
   const Example* const one = &example;
   const LossBatch batch = pack({&one, 1}, task.loss(), false);

@@ -66,6 +66,52 @@ TEST(Loss, OptionsByHand) {
   EXPECT_EQ(tokens.weight, 2.0);
 }
 
+TEST(Loss, ScoresMayBeSumsLessTheCalibrationsOnes) {
+  Example a = example_of({0}, {{7}, {8, 9}}, 0);
+  a.calibration = {1, 2};
+  const Example* one[] = {&a};
+  LossRule rule = TaskLoss::options;
+  const LossBatch batch = pack(one, rule, true);
+  EXPECT_EQ(batch.packed.tokens, (std::vector<std::int32_t>{0, 8, 1, 2, 8}));
+  EXPECT_EQ(batch.packed.offsets, (std::vector<std::int32_t>{0, 2, 5}));
+  EXPECT_EQ(batch.packed.loss_rows, (std::vector<std::int32_t>{0, 1, 3, 4}));
+  EXPECT_EQ(batch.packed.target_rows, (std::vector<std::int32_t>{0, 0, 1, 2, 2, 3}));
+  EXPECT_EQ(batch.packed.target_tokens, (std::vector<std::int32_t>{7, 8, 9, 7, 8, 9}));
+  EXPECT_EQ(packed_tokens(a, true), 5);
+  EXPECT_EQ(packed_tokens(a, false), 1);
+  const float scores[] = {-1.0f, -2.0f, -3.0f, -2.0f, -4.0f, -4.0f};
+  // Means: -1 and -2.5, less -2 and -4.
+  EXPECT_EQ(scores_of(batch.items[0], rule, scores), (std::vector<double>{1.0, 1.5}));
+  EXPECT_EQ(loss_of(batch, scores).correct, 0);
+  rule.length_normalized = false;  // -1 and -5, less -2 and -8
+  EXPECT_EQ(scores_of(batch.items[0], rule, scores), (std::vector<double>{1.0, 3.0}));
+  const SliceLoss summed = loss_of(pack(one, rule, true), scores);
+  EXPECT_DOUBLE_EQ(summed.sum, 3.0 + std::log(std::exp(-2.0) + 1.0) - 1.0);
+  // The right option's tokens alone train a language model.
+  EXPECT_EQ(pack(one, TaskLoss::language_model, false).packed.tokens, std::vector<std::int32_t>{0});
+}
+
+TEST(Loss, AnyRightOptionIsCorrect) {
+  Example a = example_of({0}, {{7}, {8}, {9}}, 0);
+  a.also_right = {2};
+  const Example* one[] = {&a};
+  const LossBatch batch = pack(one, TaskLoss::options, true);
+  EXPECT_EQ(loss_of(batch, std::vector<float>{-2.0f, -3.0f, -1.0f}).correct, 1);
+  EXPECT_EQ(loss_of(batch, std::vector<float>{-2.0f, -1.0f, -3.0f}).correct, 0);
+}
+
+TEST(Pack, ExamplesMayDifferInTheNumberOfOptions) {
+  const Example a = example_of({0}, {{7}, {8}, {9}}, 2);
+  const Example b = example_of({1}, {{7}}, 0);
+  const Example* both[] = {&a, &b};
+  const LossBatch batch = pack(both, TaskLoss::options, true);
+  EXPECT_EQ(batch.items[0].options.size(), 3u);
+  EXPECT_EQ(batch.items[1].options.size(), 1u);
+  const SliceLoss loss = loss_of(batch, std::vector<float>{-1.0f, -1.0f, -1.0f, -5.0f});
+  EXPECT_DOUBLE_EQ(loss.sum, std::log(3.0));
+  EXPECT_EQ(loss.weight, 2.0);
+}
+
 TEST(Loss, NotANumberIsNeverCorrect) {
   const Example a = example_of({0}, {{7}, {8}}, 0);
   const Example* one[] = {&a};

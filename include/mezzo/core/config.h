@@ -15,8 +15,12 @@
 
 namespace mezzo {
 
-enum class TaskType { classification, completion, chat };
+enum class TaskType { classification, multiple_choice, completion, chat };
 enum class TaskLoss { options, language_model };
+/// Which fields of a record are a completion's prompt and answer.
+enum class CompletionFormat { prompt_completion, alpaca };
+/// What becomes of an example that has more tokens than data.max_length.
+enum class Overlong { truncate, skip, error };
 /// How a data file holds its records; automatic: as its content shows, else its name.
 enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
 enum class EstimatorKind { two_sided, one_sided };
@@ -32,21 +36,47 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// One class of a classification task: the text of its label in the data, and the option that stands for it.
+/// One class of a classification task: the text of its label in the data, and the option that stands for it,
+/// a template where it has a {field} (has_field()).
 struct Verbalizer {
   std::string label;
   std::string option;
   bool operator==(const Verbalizer&) const = default;
 };
 
+/// A field that is added to every record: a text that a Jinja template makes of the record. Where the name
+/// ends in `[]`, which is no part of it, the text is JSON, a list.
+struct ComputedField {
+  std::string name;
+  std::string source;
+  bool operator==(const ComputedField&) const = default;
+};
+
+/// The options of a multiple choice: a template each, or the field that holds the list of them.
+struct TaskOptions {
+  std::vector<std::string> templates;  ///< none or at least two
+  std::string field;                   ///< "" where there are templates
+  bool unset() const { return templates.empty() && field.empty(); }
+  bool operator==(const TaskOptions&) const = default;
+};
+
 struct TaskConfig {
   TaskType type = TaskType::classification;
-  std::optional<std::string> prompt_template;  ///< `template`; there for classification only
-  std::string label = "label";                 ///< name of the label's field
-  std::vector<Verbalizer> verbalizers;         ///< in the order written; at least two for classification
-  TaskLoss loss = TaskLoss::options;           ///< language_model for completion and chat
-  std::string prompt = "prompt";               ///< field names of a completion task
+  std::optional<std::string> records;  ///< where the records lie within what a file holds (record_path.h)
+  std::vector<ComputedField> fields;   ///< in the order written
+  /// `template`, of the prompt; there for classification and multiple_choice, may be for completion.
+  std::optional<std::string> prompt_template;
+  std::string label = "label";             ///< name of the label's field
+  std::vector<Verbalizer> verbalizers;     ///< in the order written; at least two for classification
+  TaskOptions options;                     ///< of multiple_choice
+  TaskLoss loss = TaskLoss::options;       ///< language_model for completion and chat
+  bool length_normalized = true;           ///< an option's score is the mean over its tokens, else the sum
+  std::optional<std::string> calibration;  ///< a prompt template: scores less those behind this prompt
+  CompletionFormat format = CompletionFormat::prompt_completion;
+  std::string prompt = "prompt";  ///< field names of a completion task
   std::string completion = "completion";
+  bool append_eos = true;  ///< of completion and chat
+  Overlong overlong = Overlong::truncate;
   bool operator==(const TaskConfig&) const = default;
 };
 
@@ -245,6 +275,8 @@ std::string config_reference_markdown();
 std::string_view name_of(TaskType value);
 std::string_view name_of(TaskLoss value);
 std::string_view name_of(DataFormat value);
+std::string_view name_of(CompletionFormat value);
+std::string_view name_of(Overlong value);
 std::string_view name_of(EstimatorKind value);
 std::string_view name_of(Normalization value);
 std::string_view name_of(NoiseKind value);
@@ -253,7 +285,7 @@ std::string_view name_of(LrScheduler value);
 std::string_view name_of(Device value);
 std::string_view name_of(Precision value);
 
-/// A piece of a classification task's template: literal text, or the name of a field to put in.
+/// A piece of a template: literal text, or the name of a field to put in.
 struct TemplatePart {
   bool is_field = false;
   std::string text;
@@ -263,5 +295,9 @@ struct TemplatePart {
 /// Splits a template such as "{sentence} It was"; `{{` and `}}` stand for literal braces. Throws UsageError
 /// with what is wrong (no field, an empty field name, a brace without its partner), prefixed by `context`.
 std::vector<TemplatePart> parse_template(std::string_view text, const std::string& context);
+/// The same for a text that need not hold a field: without any {name} it is literal, braces included.
+std::vector<TemplatePart> parse_optional_template(std::string_view text, const std::string& context);
+/// The first {name} in a text, or "": a text without one is no template.
+std::string field_in(std::string_view text);
 
 }  // namespace mezzo

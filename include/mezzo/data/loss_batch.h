@@ -11,31 +11,47 @@
 
 namespace mezzo {
 
+/// How log-probabilities become losses and answers. An option's score is the mean of its tokens'
+/// log-probabilities, or their sum; less the score that it has behind the calibration's prompt where there is
+/// one (Zhao et al. 2021, "Calibrate Before Use"; Holtzman et al. 2021, "Surface Form Competition").
+struct LossRule {
+  LossRule(TaskLoss which) : loss(which) {}  // NOLINT: a loss alone is a rule
+  TaskLoss loss;
+  bool length_normalized = true;
+};
+
 /// A slice packed for the model, with the targets whose answers make its loss.
 struct LossBatch {
   struct Item {
-    std::int32_t label = 0;                                      ///< index into options
-    std::vector<std::pair<std::int32_t, std::int32_t>> options;  ///< ranges of targets, one an option asked
+    using Ranges = std::vector<std::pair<std::int32_t, std::int32_t>>;
+    std::int32_t label = 0;                     ///< index into options
+    Ranges options = {};                        ///< ranges of targets, one an option asked
+    Ranges calibration = {};                    ///< the same options behind the calibration's prompt, or none
+    std::vector<std::int32_t> also_right = {};  ///< further indices of right options
   };
   PackedBatch packed;
   std::vector<Item> items;  ///< one an example
-  TaskLoss loss = TaskLoss::options;
+  LossRule rule = TaskLoss::options;
 };
 
 /// `all_options`: ask for every option (the `options` loss and accuracy need them); else for the right one
 /// alone.
-LossBatch pack(std::span<const Example* const> examples, TaskLoss loss, bool all_options);
+LossBatch pack(std::span<const Example* const> examples, LossRule rule, bool all_options);
 /// The tokens that pack() makes of an example.
 std::int64_t packed_tokens(const Example& example, bool all_options);
 
 struct SliceLoss {
   double sum = 0.0;
   double weight = 0.0;       ///< examples (`options`) or tokens (`language_model`)
-  std::int64_t correct = 0;  ///< examples whose best option by mean token log-probability is the right one
+  std::int64_t correct = 0;  ///< examples whose option of the best score is a right one
 };
 
+/// The scores of an item's options. log_probabilities [Q]
+std::vector<double> scores_of(const LossBatch::Item& item, const LossRule& rule,
+                              std::span<const float> log_probabilities);
+
 /// log_probabilities [Q]; fp64 sums in the order of the examples.
-///   options:        -log softmax(m)[label], m_o = mean token log-probability of option o
+///   options:        -log softmax(s)[label], s_o the score of option o
 ///   language_model: -sum of the right option's token log-probabilities
 SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabilities);
 

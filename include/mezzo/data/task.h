@@ -1,6 +1,7 @@
 #pragma once
-// Tasks: how a line of a data file becomes token ids.
+// Tasks: how the records of data files become examples.
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
@@ -8,13 +9,17 @@
 
 #include "mezzo/core/config.h"
 #include "mezzo/data/chat_template.h"
+#include "mezzo/data/computed_fields.h"
 #include "mezzo/data/example.h"
-#include "mezzo/data/prompt_template.h"
+#include "mezzo/data/loss_batch.h"
+#include "mezzo/data/record_counts.h"
+#include "mezzo/data/record_path.h"
+#include "mezzo/data/task_kind.h"
 #include "mezzo/data/tokenizer.h"
 
 namespace mezzo {
 
-/// Reads lines of a data file as one kind of task.
+/// Reads records of data files as one kind of task.
 class Task {
  public:
   /// `max_length`: tokens an example may have. UsageError when it cannot hold the start token, the template's
@@ -22,34 +27,30 @@ class Task {
   Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length,
        std::optional<ChatTemplate> chat = std::nullopt);
 
-  /// All records of a data file, each checked. InputError naming file, line and field.
-  std::vector<Example> read(const std::string& path, DataFormat format) const;
+  /// All records of a data file, each checked. InputError naming file, line and field, and for a file of
+  /// which every record is left out. Adds what they have in them to `counts` if that is not null.
+  std::vector<Example> read(const std::string& path, DataFormat format, RecordCounts* counts = nullptr) const;
   /// One record; `where` says in errors where it stands.
-  Example encode(const nlohmann::json& record, const std::string& where) const;
+  EncodedRecord encode(nlohmann::json record, const std::string& where) const;
 
-  TaskLoss loss() const { return loss_; }
+  const LossRule& loss_rule() const { return rule_; }
+  TaskLoss loss() const { return rule_.loss; }
   const std::optional<ChatTemplate>& chat() const { return chat_; }
+  /// Whether examples have options to choose from, so that there is an accuracy.
+  bool chooses() const { return type_ == TaskType::classification || type_ == TaskType::multiple_choice; }
+  /// Whether the options stand for the same classes in every example.
   bool classifies() const { return type_ == TaskType::classification; }
-  /// An option's text by its index, for printing.
-  const std::string& option_text(std::int32_t label) const {
-    return option_texts_[static_cast<std::size_t>(label)];
-  }
+  /// The classes' labels as the config writes them; empty for other tasks.
+  const std::vector<std::string>& labels() const { return labels_; }
 
  private:
-  std::vector<std::int32_t> encode_prompt(std::vector<std::string> values, std::int64_t longest_option,
-                                          const std::string& where) const;
-
   TaskType type_;
-  TaskLoss loss_;
-  const Tokenizer& tokenizer_;
-  std::int64_t max_length_;
+  LossRule rule_;
+  std::optional<RecordPath> records_;
+  ComputedFields fields_;
+  std::vector<std::string> labels_;
   std::optional<ChatTemplate> chat_;
-  PromptTemplate template_;                ///< a completion's is its prompt field alone; a chat's is empty
-  std::string target_field_;               ///< label or completion
-  std::vector<std::string> labels_;        ///< classification: labels' texts
-  std::vector<std::string> option_texts_;  ///< classification: one a label
-  std::vector<std::vector<std::int32_t>> options_;
-  std::int64_t longest_option_ = 0;
+  std::unique_ptr<const TaskKind> kind_;
 };
 
 }  // namespace mezzo

@@ -21,7 +21,7 @@ struct Metric {
 
 struct Evaluation {
   std::int64_t examples = 0;
-  std::optional<double> accuracy;  ///< of classification tasks
+  std::optional<double> accuracy;  ///< of tasks with options
   double loss = 0.0;               ///< sum of losses / sum of weights
 
   /// What it holds, the best measure of answers first and the loss last.
@@ -42,7 +42,7 @@ class Evaluator {
   Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const;
 
  private:
-  bool classifies_;
+  bool chooses_;
   std::int64_t examples_;
   std::vector<LossBatch> chunks_;
   BatchShape largest_;

@@ -65,7 +65,7 @@ class WorkInputs {
   Task task;
   std::optional<ExampleStream> train;
   std::vector<Example> validation;    ///< of data.validation or held out; empty without either
-  std::vector<std::string> warnings;  ///< of a training's data
+  std::vector<std::string> warnings;  ///< of the data
   std::shared_ptr<const ParameterSpace> space;
   std::optional<NamedStart> start;  ///< lora.adapter
   std::unique_ptr<Objective> objective;

@@ -8,8 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "mezzo/core/config.h"
-#include "mezzo/data/example.h"
+#include "mezzo/data/loss_batch.h"
 #include "mezzo/train/probe_runner.h"
 #include "mezzo/train/work.h"
 
@@ -54,7 +53,7 @@ class Objective {
 };
 
 /// The likelihood losses of mezzo/data/loss_batch.h.
-std::unique_ptr<Objective> make_likelihood(TaskLoss loss);
+std::unique_ptr<Objective> make_likelihood(LossRule rule);
 
 /// The units of a step, to be shared out over ranks.
 StepUnits units_of(const Objective& objective, const Slices& slices, std::int64_t probes, bool paired);
