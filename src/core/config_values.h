@@ -64,6 +64,16 @@ inline constexpr std::array precisions = {Word{Precision::automatic, "auto"}, Wo
 bool is_text(const yaml::Node& node);
 /// What a node holds, for a message.
 std::string found(const yaml::Node& node);
+/// What to add to a message where a text was expected.
+const char* text_hint(const yaml::Node& node);
+
+/// The items, each as `format` writes it, in a list's or a map's brackets.
+template <typename Items, typename Format>
+std::string list_text(const Items& items, const char* brackets, Format format) {
+  std::string text(1, brackets[0]);
+  for (const auto& item : items) text += (text.size() == 1 ? "" : ", ") + format(item);
+  return text + brackets[1];
+}
 
 /// A node that is to be read as the value of a key.
 struct Value {

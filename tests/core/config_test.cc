@@ -506,10 +506,9 @@ TEST(Config, Words) {
   EXPECT_EQ(with("runtime.dtype=fp32").runtime.dtype, Precision::fp32);
   EXPECT_EQ(with("runtime.threads=auto").runtime.threads, std::nullopt);
   EXPECT_EQ(with("zo.probes_per_forward=auto").zo.probes_per_forward, std::nullopt);
-  for (const char* text :
-       {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=adam",
-        "runtime.device=gpu", "runtime.dtype=fp16", "optimizer.lr_scheduler_type=[linear]",
-        "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=ranking"}) {
+  for (const char* text : {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=adam",
+                           "runtime.device=gpu", "runtime.dtype=fp16", "optimizer.lr_scheduler_type=[linear]",
+                           "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=ranking"}) {
     EXPECT_ERROR(override_error(text), "expected", "`");
   }
 }
@@ -1061,6 +1060,9 @@ TEST(ConfigOfARun, EveryKeyIsInVersion1OrSaysWhatRunsDidWithoutIt) {
                                                    "train.data_seed"};
   std::set<std::string> before;
   for (const IdentityEntry& entry : values_before_records()) before.insert(entry.key);
+  // A default that has changed: runs went on without an end token.
+  const std::vector<IdentityEntry> values = values_before_records();
+  EXPECT_EQ(std::ranges::count(values, IdentityEntry{"data.task.append_eos", "false"}), 1);
   for (const KeyInfo& info : config_keys()) {
     if (info.resumption != Resumption::fixed && info.resumption != Resumption::schedule) continue;
     EXPECT_NE(keys_of_version_1.contains(info.name), before.contains(info.name)) << info.name;
