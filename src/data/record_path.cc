@@ -49,8 +49,7 @@ void RecordPath::walk(const Json& value, std::size_t step, const Walk& so_far) c
   }
   if (is_list) {
     std::size_t number = 0;
-    const Json* const members = &value;
-    for (auto member = members->begin(); member != members->end(); ++member) {
+    for (auto member = value.begin(); member != value.end(); ++member) {
       Walk next = so_far;
       next.place +=
           value.is_array() ? fmt::format("[{}]", number++) : fmt::format("[{}]", quote(member.key()));
