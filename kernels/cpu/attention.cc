@@ -91,10 +91,23 @@ void transpose(Rows<const float> from, std::int64_t rows, std::int64_t cols, Row
   }
 }
 
-/// scores[0..count) to exp(scale (score - largest)), followed by zeros up to `end`; returns their sum. `end`
-/// is a multiple of a vector, so that only whole vectors are moved: masked stores are slow, and what they
-/// wrote cannot be forwarded to the loads that come next.
-float soften(float* scores, std::int64_t count, std::int64_t end, float scale) {
+/// scores[0..count) to cap tanh(scale score / cap), = cap (1 - 2 / (exp(2 scale score / cap) + 1)); whole
+/// vectors.
+void cap(float* scores, std::int64_t count, const Scoring& scoring) {
+  const Float8 factor = broadcast(2.0f * scoring.scale / scoring.soft_cap);
+  const Float8 one = broadcast(1.0f);
+  for (std::int64_t j = 0; j < count; j += width) {
+    const Float8 e = exp(_mm256_mul_ps(factor, load(scores + j)));
+    const Float8 share = _mm256_div_ps(broadcast(2.0f), _mm256_add_ps(e, one));
+    store(scores + j, _mm256_mul_ps(broadcast(scoring.soft_cap), _mm256_sub_ps(one, share)));
+  }
+}
+
+/// scores[hidden..count) to exp(scale (score - largest)), zeros before them and behind them up to `end`;
+/// returns their sum. `end` is a multiple of a vector, so that only whole vectors are moved: masked stores
+/// are slow, and what they wrote cannot be forwarded to the loads that come next.
+float soften(float* scores, std::int64_t hidden, std::int64_t count, std::int64_t end, float scale) {
+  std::fill(scores, scores + hidden, -__builtin_inff());  // exp(-inf) is 0
   const std::int64_t whole = count / width * width;
   const Float8 rest = _mm256_castsi256_ps(mask_of(count - whole));
   Float8 top = broadcast(-__builtin_inff());
@@ -155,8 +168,8 @@ std::int64_t attend_scratch(std::int64_t longest, std::int64_t head_dim) {
 }
 
 void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* places, std::int64_t group,
-            Rows<const float> k, Rows<const float> v, std::int64_t length, std::int64_t head_dim, float scale,
-            Rows<float> out, float* scratch) {
+            Rows<const float> k, Rows<const float> v, std::int64_t length, std::int64_t head_dim,
+            const Scoring& scoring, Rows<float> out, float* scratch) {
   const std::int64_t stride = padded(length);
   // Keys transposed, [head_dim, length] padded with zeros: scores of a panel of keys then fill whole vectors,
   // and each is one chain of fma over the head, whatever its neighbours.
@@ -168,13 +181,15 @@ void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* place
     const std::int64_t count = std::min(query_block, queries - begin);
     const auto place = [&](std::int64_t i) { return places != nullptr ? places[begin + i] : begin + i; };
     const std::int64_t seen = place(count - 1) + 1;  // keys that the last row of the block sees
+    // A whole panel, so that a key's lane does not depend on the rows of the block.
+    const std::int64_t start = scoring.first_key(place(0)) / panel * panel;
     for (std::int64_t head = 0; head < group; ++head) {
       const float* rows[query_block];
       // A short block repeats its last row: what the copies give is not stored.
       for (std::int64_t i = 0; i < query_block; ++i) {
         rows[i] = q.row(begin + std::min(i, count - 1)) + head * head_dim;
       }
-      for (std::int64_t j = 0; j < seen; j += panel) {
+      for (std::int64_t j = start; j < seen; j += panel) {
         const Panel y = multiply_panel(rows, {keys.data + j, stride}, head_dim, panel);
         for (std::int64_t i = 0; i < query_block; ++i) {
           store(scores + i * stride + j, y.low[i]);
@@ -183,12 +198,16 @@ void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* place
       }
       float total[query_block];
       for (std::int64_t i = 0; i < query_block; ++i) {
-        total[i] = soften(scores + i * stride, place(std::min(i, count - 1)) + 1, padded(seen), scale);
-        rows[i] = scores + i * stride;
+        float* const row = scores + i * stride + start;
+        const std::int64_t at = place(std::min(i, count - 1));
+        if (scoring.soft_cap != 0.0f) cap(row, padded(seen) - start, scoring);
+        total[i] = soften(row, scoring.first_key(at) - start, at + 1 - start, padded(seen) - start,
+                          scoring.soft_cap == 0.0f ? scoring.scale : 1.0f);
+        rows[i] = row;
       }
       for (std::int64_t d = 0; d < head_dim; d += panel) {
         const std::int64_t cols = std::min(panel, head_dim - d);
-        const Panel y = multiply_panel(rows, {v.data + d, v.stride}, seen, cols);
+        const Panel y = multiply_panel(rows, {v.row(start) + d, v.stride}, seen - start, cols);
         for (std::int64_t i = 0; i < count; ++i) {
           float* to = out.row(begin + i) + head * head_dim + d;
           const Float8 norm = broadcast(1.0f / total[i]);

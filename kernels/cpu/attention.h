@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/rows.h"
+#include "kernels/scoring.h"
 
 namespace mezzo::cpu {
 
@@ -16,11 +17,11 @@ void rotate_interleaved(float* row, std::int64_t heads, std::int64_t head_dim, s
 std::int64_t attend_scratch(std::int64_t longest, std::int64_t head_dim);
 
 /// One sequence, one key/value head and the `group` query heads that read it. Query row i, at place places[i]
-/// of the sequence (i where places is null; ascending), attends to keys 0..place: out = sum_j softmax_j(scale
-/// q.k[j]) v[j]. q, out: row i, heads of the group side by side; k, v: row j of the sequence, this head;
-/// length: rows of k.
+/// of the sequence (i where places is null; ascending), attends to keys first_key(place)..place:
+/// out = sum_j softmax_j(score q.k[j]) v[j]. q, out: row i, heads of the group side by side; k, v: row j of
+/// the sequence, this head; length: rows of k.
 void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* places, std::int64_t group,
-            Rows<const float> k, Rows<const float> v, std::int64_t length, std::int64_t head_dim, float scale,
-            Rows<float> out, float* scratch);
+            Rows<const float> k, Rows<const float> v, std::int64_t length, std::int64_t head_dim,
+            const Scoring& scoring, Rows<float> out, float* scratch);
 
 }  // namespace mezzo::cpu

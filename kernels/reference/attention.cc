@@ -35,12 +35,15 @@ void rotate_interleaved(float* row, std::int64_t heads, std::int64_t head_dim, s
 }
 
 void attend(const float* q, Rows<const float> k, Rows<const float> v, std::int64_t last,
-            std::int64_t head_dim, float scale, float* out) {
-  std::vector<double> scores(static_cast<std::size_t>(last) + 1);
-  for (std::int64_t j = 0; j <= last; ++j) {
+            std::int64_t head_dim, const Scoring& scoring, float* out) {
+  const std::int64_t first = scoring.first_key(last);
+  std::vector<double> scores;
+  for (std::int64_t j = first; j <= last; ++j) {
     double dot = 0.0;
     for (std::int64_t d = 0; d < head_dim; ++d) dot += double{q[d]} * k.row(j)[d];
-    scores[static_cast<std::size_t>(j)] = scale * dot;
+    const double score = scoring.scale * dot;
+    const double cap = scoring.soft_cap;
+    scores.push_back(cap == 0.0 ? score : cap * std::tanh(score / cap));
   }
   const double largest = *std::max_element(scores.begin(), scores.end());
   double total = 0.0;
@@ -50,7 +53,8 @@ void attend(const float* q, Rows<const float> k, Rows<const float> v, std::int64
   }
   for (std::int64_t d = 0; d < head_dim; ++d) {
     double sum = 0.0;
-    for (std::int64_t j = 0; j <= last; ++j) sum += scores[static_cast<std::size_t>(j)] * v.row(j)[d];
+    for (std::int64_t j = first; j <= last; ++j)
+      sum += scores[static_cast<std::size_t>(j - first)] * v.row(j)[d];
     out[d] = static_cast<float>(sum / total);
   }
 }

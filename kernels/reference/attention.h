@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/rows.h"
+#include "kernels/scoring.h"
 
 namespace mezzo::reference {
 
@@ -14,9 +15,9 @@ void rotate_half_split(float* row, std::int64_t heads, std::int64_t head_dim, st
 void rotate_interleaved(float* row, std::int64_t heads, std::int64_t head_dim, std::int64_t dims,
                         const float* cosines, const float* sines);
 
-/// One query row of one head over the keys 0..last of its sequence:
-/// out = sum_j softmax_j(scale q.k[j]) v[j]. q and out [head_dim]; k, v: row j of the sequence, this head.
+/// One query row of one head, at place `last` of its sequence, over the keys j = first_key(last)..last:
+/// out = sum_j softmax_j(score q.k[j]) v[j]. q and out [head_dim]; k, v: row j of the sequence, this head.
 void attend(const float* q, Rows<const float> k, Rows<const float> v, std::int64_t last,
-            std::int64_t head_dim, float scale, float* out);
+            std::int64_t head_dim, const Scoring& scoring, float* out);
 
 }  // namespace mezzo::reference

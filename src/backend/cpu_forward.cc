@@ -110,7 +110,8 @@ void CpuBackend::attention(const ProbeTable& table, const DeviceBatch& batch, co
     const std::int64_t key_column = kv_head * shape.head_dim;
     cpu::attend({rows_of(q, p).row(first) + query_column, q.row_stride}, count, places, group,
                 {rows_of(k, p).row(begin) + key_column, k.row_stride},
-                {rows_of(v, p).row(begin) + key_column, v.row_stride}, length, shape.head_dim, shape.scale,
+                {rows_of(v, p).row(begin) + key_column, v.row_stride}, length, shape.head_dim,
+                {.scale = shape.scale, .window = shape.window, .soft_cap = shape.soft_cap},
                 {rows_of(out, p).row(first) + query_column, out.row_stride}, scratch);
   });
 }

@@ -76,6 +76,10 @@ void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, c
   check_view("attention", "out", out, queries, shape.heads * shape.head_dim, dtype_);
   for (const View& input : {q, k, v}) check_sharing("attention", out, input);
   if (shape.head_dim > 256) throw DeviceError("attention: heads of {}, expected up to 256", shape.head_dim);
+  if (shape.window != 0 && shape.window < batch.shape.longest)
+    throw DeviceError("attention: a window of {} tokens, less than the longest sequence's {}, is not served",
+                      shape.window, batch.shape.longest);
+  if (shape.soft_cap != 0.0f) throw DeviceError("attention: capped scores are not served");
   const cuda::Attention operands{.q = matrices(q),
                                  .k = matrices(k),
                                  .v = matrices(v),

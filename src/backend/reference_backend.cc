@@ -185,7 +185,8 @@ class ReferenceBackend final : public HostBackend {
           reference::attend(rows_of(q, p).row(i) + head * shape.head_dim,
                             {rows_of(k, p).row(begin) + kv, k.row_stride},
                             {rows_of(v, p).row(begin) + kv, v.row_stride}, t - begin, shape.head_dim,
-                            shape.scale, rows_of(out, p).row(i) + head * shape.head_dim);
+                            {.scale = shape.scale, .window = shape.window, .soft_cap = shape.soft_cap},
+                            rows_of(out, p).row(i) + head * shape.head_dim);
         }
       }
     }

@@ -54,7 +54,7 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const
                                      product->role == ProductRole::head);
     }
   }
-  for (const BlockSpec& block : spec_.blocks) {  // all of one shape: check_served()
+  for (const BlockSpec& block : spec_.blocks) {  // all of one size: check_served()
     if (const auto* attention = std::get_if<AttentionSpec>(&block.core))
       workload.attention = attention->shape;
   }
@@ -63,9 +63,10 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const
 
 void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   if (largest.longest > description_.max_positions) {
-    throw InputError("a sequence has {} tokens, but the model has {}", largest.longest,
-                     description_.positions_text());
+    throw InputError("a sequence has {} tokens, but the model has {} positions", largest.longest,
+                     description_.max_positions);
   }
+  check_served(spec_, plan_, largest.longest);
   for (const Reservation& before : reserved_) {
     if (before.covers({largest, probes})) return;
   }

@@ -8,9 +8,4 @@ std::string Description::layer_prefix(std::int64_t layer) const {
   return fmt::format("{}{}.{}.", names.prefix, names.layers, layer);
 }
 
-std::string Description::positions_text() const {
-  return fmt::format("{} positions{}", max_positions,
-                     ends_at_window ? " (those of its sliding window: longer sequences are not served)" : "");
-}
-
 }  // namespace mezzo

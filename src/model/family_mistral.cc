@@ -14,9 +14,9 @@ Description describe_mistral(const JsonCursor& config) {
   Description d = describe_llama_like(config, {.max_positions = 131072, .kv_heads = 8});
   const JsonCursor window = config["sliding_window"];
   if (!config.value().contains("sliding_window")) {
-    cut_to_window(d, 4096);
+    d.window = 4096;
   } else if (!window.is_unset()) {
-    cut_to_window(d, read_size(window, index_limit));
+    d.window = read_size(window, index_limit);
   }
   return d;
 }

@@ -26,7 +26,7 @@ Description describe_mixtral(const JsonCursor& config) {
   d.norm_epsilon = static_cast<float>(config["rms_norm_eps"].positive_or(1e-5));
   if (!says_theta(config)) d.rope.theta = 1e6;
   if (const JsonCursor window = config["sliding_window"]; !window.is_unset())
-    cut_to_window(d, read_size(window, index_limit));
+    d.window = read_size(window, index_limit);
   const std::int64_t experts = read_size_or(config["num_local_experts"], experts_limit, 8);
   d.mixture = MixtureDescription{.rule = read_routing(config, experts, 2, true),
                                  .intermediate = d.intermediate,

@@ -3,6 +3,7 @@
 // mixture of experts for the MLP of some or all layers.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
@@ -13,12 +14,22 @@
 namespace mezzo {
 namespace {
 
-/// A window for the layers from max_window_layers on, if it is switched on.
+/// A window for all layers, if it is switched on.
 void read_window(const JsonCursor& config, Description& d) {
   if (!config["use_sliding_window"].boolean_or(false)) return;
   const JsonCursor window = config["sliding_window"];
   if (window.is_unset() && config.value().contains("sliding_window")) return;
-  cut_to_window(d, read_size_or(window, index_limit, 4096));
+  d.window = read_size_or(window, index_limit, 4096);
+}
+
+/// The same for the layers that layer_types names, or those from max_window_layers on.
+void read_windows(const JsonCursor& config, Description& d) {
+  read_window(config, d);
+  const std::int64_t first = config["max_window_layers"].integer_or(0, layers_limit, 28);
+  if (d.window != 0) {
+    for (std::int64_t layer = 0; layer < std::min(first, d.layers); ++layer) d.full_layers.push_back(layer);
+  }
+  read_layer_types(config, d);
 }
 
 /// Qwen3's layer with one MLP.
@@ -28,7 +39,6 @@ Description describe_normed(const JsonCursor& config, const LlamaLikeDefaults& d
   d.qkv_bias = d.attention_output_bias = config["attention_bias"].boolean_or(false);
   d.names.q_norm = "self_attn.q_norm";
   d.names.k_norm = "self_attn.k_norm";
-  read_window(config, d);
   return d;
 }
 
@@ -63,20 +73,23 @@ Description describe_qwen2(const JsonCursor& config) {
   for (const char* key : {"attention_bias", "mlp_bias"}) check_only(config[key], key[0] == 'a');
   Description d = describe_llama_like(config, {.max_positions = 32768, .kv_heads = 32});
   d.qkv_bias = true;
-  read_window(config, d);
+  read_windows(config, d);
   return d;
 }
 
 Description describe_qwen3(const JsonCursor& config) {
   check_architecture(config, {"Qwen3ForCausalLM", "Qwen3Model"});
   refuse_other_maths(config, {"sliding_window"});
-  return describe_normed(config, {.max_positions = 32768, .kv_heads = 32, .head_dim = 128});
+  Description d = describe_normed(config, {.max_positions = 32768, .kv_heads = 32, .head_dim = 128});
+  read_windows(config, d);
+  return d;
 }
 
 Description describe_qwen3_moe(const JsonCursor& config) {
   check_architecture(config, {"Qwen3MoeForCausalLM", "Qwen3MoeModel"});
   refuse_other_maths(config, {"sliding_window", "num_experts", "num_local_experts"});
   Description d = describe_normed(config, {.max_positions = 32768, .kv_heads = 4});
+  read_window(config, d);
   const std::int64_t experts = read_experts(config);
   if (experts == 0) return d;
   d.mixture =

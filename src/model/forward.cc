@@ -56,14 +56,16 @@ void check_served(const DecoderSpec& spec) {
     }
     const AttentionSpec* const attention = attention_of(block);
     if (attention == nullptr) continue;
-    if (attention->window) refuse("sliding windows");
-    if (attention->soft_cap) refuse("capped attention scores");
     const auto& input = spec.at<ProductSpec>(block.input);
     for (const RowRange& rows : {attention->q, attention->k, attention->v}) {
       if (!lies_in_a_module(input, rows)) refuse("queries, keys or values of several modules");
     }
     if (first == nullptr) first = attention;
-    if (attention->shape != first->shape) refuse("attention of several shapes");
+    // The workload has one shape: scratch depends on the heads alone, not on scale, window and cap.
+    const AttentionShape& shape = attention->shape;
+    if (shape.heads != first->shape.heads || shape.kv_heads != first->shape.kv_heads ||
+        shape.head_dim != first->shape.head_dim)
+      refuse("attention of several shapes");
   }
 }
 
@@ -77,6 +79,21 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
     // residual_norm() reads fp32 there, and q and k are of the activations' type.
     if (attention != nullptr && (attention->q_norm || attention->k_norm))
       throw DeviceError("cuda: a decoder's forward does not do norms of queries and keys there yet");
+    if (attention != nullptr && attention->shape.soft_cap != 0.0f)
+      throw DeviceError("cuda: a decoder's forward does not do capped attention scores there yet");
+  }
+}
+
+void check_served(const DecoderSpec& spec, const DevicePlan& plan, std::int64_t longest) {
+  if (plan.name() != "cuda") return;
+  for (const BlockSpec& block : spec.blocks) {
+    const AttentionSpec* const attention = attention_of(block);
+    if (attention == nullptr || attention->shape.window == 0 || attention->shape.window >= longest) continue;
+    throw DeviceError(
+        "cuda: a sequence has {} tokens, but the model's sliding window is {} and a decoder's forward does "
+        "not "
+        "do windows there yet; set data.max_length to {}",
+        longest, attention->shape.window, attention->shape.window);
   }
 }
 

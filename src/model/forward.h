@@ -16,6 +16,8 @@ namespace mezzo {
 void check_served(const DecoderSpec& spec);
 /// DeviceError unless the device, too, does it.
 void check_served(const DecoderSpec& spec, const DevicePlan& plan);
+/// DeviceError unless the device does it for sequences of up to `longest` tokens.
+void check_served(const DecoderSpec& spec, const DevicePlan& plan, std::int64_t longest);
 
 /// One forward over an arena: the code that runs it and, without a backend, the code that measures it.
 ///

@@ -78,8 +78,11 @@ class SpecMaker {
     if (!names.k_norm.empty()) core.k_norm = add_norm(d_.layer_prefix(layer) + names.k_norm, d_.head_dim);
     attention.output = add_product(layer, ProductRole::attention_output, {names.attention_output},
                                    {d_.hidden}, q, d_.attention_output_bias);
-    core.shape = {
-        .heads = d_.heads, .kv_heads = d_.kv_heads, .head_dim = d_.head_dim, .scale = d_.attention_scale};
+    core.shape = {.heads = d_.heads,
+                  .kv_heads = d_.kv_heads,
+                  .head_dim = d_.head_dim,
+                  .scale = d_.attention_scale,
+                  .window = d_.window_of(layer)};
     core.q = {.begin = 0, .count = q};
     core.k = {.begin = q, .count = kv};
     core.v = {.begin = q + kv, .count = kv};

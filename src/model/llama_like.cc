@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "config_reader.h"
 
@@ -71,10 +72,23 @@ RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::in
   return rule;
 }
 
-void cut_to_window(Description& description, std::int64_t window) {
-  if (window >= description.max_positions) return;
-  description.max_positions = window;
-  description.ends_at_window = true;
+void read_layer_types(const JsonCursor& config, Description& d) {
+  const JsonCursor types = config["layer_types"];
+  if (types.is_unset()) return;
+  const std::vector<JsonCursor> layers = types.elements();
+  if (std::ssize(layers) != d.layers) types.fail(fmt::format("one for each of {} layers", d.layers));
+  d.full_layers.clear();
+  for (std::int64_t layer = 0; layer < d.layers; ++layer) {
+    const JsonCursor& type = layers[static_cast<std::size_t>(layer)];
+    const std::string name = type.text();
+    if (name == "full_attention") {
+      d.full_layers.push_back(layer);
+    } else if (name != "sliding_attention") {
+      type.refuse("full_attention or sliding_attention");
+    } else if (d.window == 0) {
+      type.fail("full_attention, as there is no sliding_window");
+    }
+  }
 }
 
 }  // namespace mezzo

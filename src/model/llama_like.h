@@ -21,8 +21,7 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
 RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::int64_t chosen_otherwise,
                          bool renormalised);
 
-/// Windows are not served by the forward, but no token of a sequence as long as the window looks further
-/// back: such sequences are what the model then takes.
-void cut_to_window(Description& description, std::int64_t window);
+/// layer_types, where config.json has them: which layers are without the window.
+void read_layer_types(const JsonCursor& config, Description& description);
 
 }  // namespace mezzo

@@ -378,6 +378,32 @@ TEST_F(Operations, Attention) {
   }
 }
 
+TEST_F(Operations, AttentionOverAWindowAndOfCappedScores) {
+  for (const std::int64_t window : {1, 2, 5, 16, 17, 33, 300}) {
+    for (const float cap : {0.0f, 0.7f, 50.0f}) {
+      for (const std::int32_t every : {1, 7}) {
+        SCOPED_TRACE(fmt::format("window {}, cap {}, each {}. row", window, cap, every));
+        const PackedBatch packed_batch = packed({31, 1, 33, 97}, 50);
+        DeviceBatch batch;
+        cpu->upload(packed_batch, batch);
+        const std::int64_t tokens = 162;
+        std::vector<std::int32_t> rows;
+        for (std::int32_t t = every - 1; t < tokens; t += every) rows.push_back(t);
+        const View index = every > 1 ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{};
+        const AttentionShape shape{4, 2, 10, 0.3f, window, cap};
+        prepare(tokens, 2, {}, shape, batch.shape.longest);
+        const Operand q(2, std::ssize(rows), 40, 1), k(2, tokens, 20, 2), v(2, tokens, 20, 3);
+        Operand actual(2, std::ssize(rows), 40, 0), expected(2, std::ssize(rows), 40, 0);
+        const ProbeTable probes = table(2);
+        cpu->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, index, actual.view);
+        reference->attention(probes, batch, shape, nullptr, q.view, k.view, v.view, index, expected.view);
+        // As above; a cap c leaves c times the rounding of a number near 1 in a score.
+        expect_near(actual, expected, 2, 16 * u * std::max(std::sqrt(10.0), double{cap}));
+      }
+    }
+  }
+}
+
 TEST_F(Operations, AttentionOverLargeScores) {
   // Scores of +-800: exp would overflow without the shift by the largest.
   const PackedBatch packed_batch = packed({33}, 50);

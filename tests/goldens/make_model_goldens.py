@@ -181,15 +181,21 @@ def main(root):
     make(root, "gptj", GPTJForCausalLM(GPTJConfig(
         vocab_size=83, n_embd=32, n_layer=2, n_head=2, n_positions=48, rotary_dim=6, n_inner=71, **ids)), torch.float32,
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "fc_out"]), "gaussian", 5)
-    # A window as long as the longest sequence: not one token less can be looked back on.
+    # A window of 5 tokens, shorter than most sequences.
     make(root, "mistral", MistralForCausalLM(MistralConfig(
         vocab_size=71, hidden_size=24, intermediate_size=35, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=10, sliding_window=33, max_position_embeddings=64, **ids)), torch.float32,
+        num_key_value_heads=2, head_dim=10, sliding_window=5, max_position_embeddings=64, **ids)), torch.float32,
         dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 6)
     make(root, "qwen2", Qwen2ForCausalLM(Qwen2Config(
         vocab_size=67, hidden_size=30, intermediate_size=37, num_hidden_layers=2, num_attention_heads=3,
         num_key_value_heads=1, tie_word_embeddings=True, max_position_embeddings=64, **ids)), torch.float32,
         dict(r=2, lora_alpha=6, target_modules="all-linear"), "gaussian", 7)
+    # A window of 7 tokens for the last layer alone.
+    make(root, "qwen2_window", Qwen2ForCausalLM(Qwen2Config(
+        vocab_size=59, hidden_size=20, intermediate_size=23, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, use_sliding_window=True, sliding_window=7, max_window_layers=1,
+        max_position_embeddings=64, **ids)), torch.bfloat16,
+        dict(r=2, lora_alpha=6, target_modules=["k_proj", "v_proj", "down_proj"]), "gaussian", 9)
     make(root, "qwen3", Qwen3ForCausalLM(Qwen3Config(
         vocab_size=73, hidden_size=26, intermediate_size=33, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=10, max_position_embeddings=64, **ids)), torch.float32,

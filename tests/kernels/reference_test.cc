@@ -124,10 +124,15 @@ TEST(Reference, Attention) {
   const float log3 = std::log(3.0f);
   const Values q = {2}, k = {0, log3, 100}, v = {4, 8, 1000};
   float out = 0.0f;
-  attend(q.data(), rows(k, 1), rows(v, 1), 1, 1, 0.5f, &out);
+  attend(q.data(), rows(k, 1), rows(v, 1), 1, 1, {.scale = 0.5f}, &out);
   EXPECT_NEAR(out, 7.0f, 1e-6);
-  attend(q.data(), rows(k, 1), rows(v, 1), 0, 1, 0.5f, &out);
+  attend(q.data(), rows(k, 1), rows(v, 1), 0, 1, {.scale = 0.5f}, &out);
   EXPECT_EQ(out, 4.0f);
+  // The last key alone; then scores of 2 tanh(0 / 2) and 2 tanh(log 3 / 2) = 1: weights 1 and e.
+  attend(q.data(), rows(k, 1), rows(v, 1), 1, 1, {.scale = 0.5f, .window = 1}, &out);
+  EXPECT_EQ(out, 8.0f);
+  attend(q.data(), rows(k, 1), rows(v, 1), 1, 1, {.scale = 0.5f, .soft_cap = 2.0f}, &out);
+  EXPECT_NEAR(out, (4.0 + 8.0 * std::numbers::e) / (1.0 + std::numbers::e), 1e-6);
 }
 
 TEST(Reference, LogSumExp) {

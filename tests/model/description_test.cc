@@ -155,16 +155,12 @@ TEST(Description, OfGpt2AndGptj) {
 TEST(Description, OfMistral) {
   const json config = config_of("mistral");
   const Description d = described(config);
-  EXPECT_EQ(d.max_positions, 33);  // the window's, of 64
+  EXPECT_EQ(d.max_positions, 64);
+  EXPECT_EQ(d.window_of(0), 5);
+  EXPECT_EQ(d.window_of(1), 5);
   EXPECT_FALSE(d.qkv_bias || d.attention_output_bias || d.mlp_bias);
-  EXPECT_EQ(d.positions_text(),
-            "33 positions (those of its sliding window: longer sequences are not served)");
-  EXPECT_EQ(described(changed(config, "sliding_window", 64)).positions_text(), "64 positions");
-  EXPECT_EQ(described(changed(config, "sliding_window", nullptr)).max_positions, 64);
-  EXPECT_EQ(described(changed(config, "sliding_window", 100)).max_positions, 64);
-  EXPECT_EQ(
-      described(changed(without(config, "sliding_window"), "max_position_embeddings", 5000)).max_positions,
-      4096);
+  EXPECT_EQ(described(changed(config, "sliding_window", nullptr)).window_of(0), 0);
+  EXPECT_EQ(described(without(config, "sliding_window")).window_of(0), 4096);
   EXPECT_EQ(described(changed(config, "num_key_value_heads", nullptr)).kv_heads, 4);
   expect_input_error([&] { described(without(config, "num_key_value_heads")); },  // 8, of 4 heads
                      {"num_key_value_heads", "a divisor of num_attention_heads, 4"});
@@ -177,8 +173,20 @@ TEST(Description, OfQwen) {
   EXPECT_TRUE(d.qkv_bias && !d.attention_output_bias && !d.mlp_bias && d.tied_head);
   // A window counts only where it is switched on.
   const json window = changed(two, "sliding_window", 20);
-  EXPECT_EQ(described(window).max_positions, 64);
-  EXPECT_EQ(described(changed(window, "use_sliding_window", true)).max_positions, 20);
+  EXPECT_EQ(described(without(window, "layer_types")).window_of(1), 0);
+  const json on = changed(window, "use_sliding_window", true);
+  EXPECT_EQ(described(on).window_of(1), 0);  // by layer_types
+  EXPECT_EQ(described(changed(on, "layer_types", {"full_attention", "sliding_attention"})).full_layers,
+            std::vector<std::int64_t>{0});
+  EXPECT_EQ(described(without(on, "layer_types")).window_of(1), 0);  // 28 layers have none
+  const json second = changed(without(on, "layer_types"), "max_window_layers", 1);
+  EXPECT_EQ(described(second).window_of(0), 0);
+  EXPECT_EQ(described(second).window_of(1), 20);
+  const json sliding = {"full_attention", "sliding_attention"};
+  expect_input_error([&] { described(changed(window, "layer_types", sliding)); },
+                     {"layer_types[1]", "no sliding_window"});
+  expect_input_error([&] { described(changed(on, "layer_types", {"full_attention"})); },
+                     {"layer_types", "each of 2 layers"});
   expect_input_error([&] { described(changed(two, "attention_bias", false)); }, {"attention_bias"});
   const json three = config_of("qwen3");
   EXPECT_EQ(described(three).head_dim, 10);
@@ -244,9 +252,9 @@ TEST(Description, MixtralsDefaultsAreItsOwn) {
   EXPECT_EQ(d.norm_epsilon, 1e-5f);
   EXPECT_EQ(d.rope.theta, 1e6);
   EXPECT_EQ(d.kv_heads, 8);
-  EXPECT_FALSE(d.ends_at_window);
+  EXPECT_EQ(d.window, 0);
   EXPECT_EQ(described(changed(config, "rope_theta", 500.0)).rope.theta, 500.0);
-  EXPECT_EQ(described(changed(config, "sliding_window", 17)).max_positions, 17);
+  EXPECT_EQ(described(changed(config, "sliding_window", 17)).window, 17);
 }
 
 TEST(Description, Qwen3MoeSaysWhichLayersAreDense) {

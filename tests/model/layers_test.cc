@@ -153,6 +153,19 @@ TEST(Layers, MixturesAreRefusedOnCudaByName) {
   EXPECT_NO_THROW(check_served(spec_of("mixtral"), *make_backend({.device = DeviceKind::cpu})));
 }
 
+TEST(Layers, CudaRefusesSequencesLongerThanAWindow) {
+  const auto cuda = make_device_plan({.device = DeviceKind::cuda});
+  const DecoderSpec spec = spec_of("mistral");  // 5 tokens
+  EXPECT_NO_THROW(check_served(spec, *cuda));
+  EXPECT_NO_THROW(check_served(spec, *cuda, 5));
+  expect_error<DeviceError>([&] { check_served(spec, *cuda, 6); },
+                            {"cuda", "6 tokens", "sliding window is 5", "data.max_length"});
+  EXPECT_NO_THROW(check_served(spec, *make_backend({.device = DeviceKind::cpu}), 6));
+  DecoderSpec capped = spec_of("llama");
+  std::get<AttentionSpec>(capped.blocks[2].core).shape.soft_cap = 50.0f;
+  expect_error<DeviceError>([&] { check_served(capped, *cuda); }, {"cuda", "capped attention scores"});
+}
+
 TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   const auto expect_refused = [](const std::string& what, const std::function<void(DecoderSpec&)>& change) {
     DecoderSpec spec = spec_of("llama");
@@ -172,8 +185,6 @@ TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   expect_refused("behind a block", [](DecoderSpec& s) { s.blocks[1].post_norm = s.final_norm; });
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[1].parallel = true; });  // of another norm
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[2].parallel = true; });
-  expect_refused("windows", [&](DecoderSpec& s) { attention(s).window = 4; });
-  expect_refused("capped attention", [&](DecoderSpec& s) { attention(s).soft_cap = 50.0f; });
   expect_refused("several shapes", [&](DecoderSpec& s) { attention(s).shape.kv_heads = 2; });
 }
 

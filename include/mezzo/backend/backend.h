@@ -70,7 +70,9 @@ struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;  ///< divides heads; query head i reads kv head i / (heads / kv_heads)
   std::int64_t head_dim = 0;
-  float scale = 1.0f;  ///< of q.k before the softmax
+  float scale = 1.0f;       ///< of q.k before the softmax
+  std::int64_t window = 0;  ///< keys that a query sees, the last ones up to its own; 0: all
+  float soft_cap = 0.0f;    ///< c of c tanh(scale q.k / c); 0: none
 
   bool operator==(const AttentionShape&) const = default;
 };
@@ -168,9 +170,9 @@ class Backend : public DevicePlan {
   /// positions[i] where row_index is empty.
   virtual void rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                       std::int64_t head_dim, View x) = 0;
-  /// Causal attention within each sequence. k, v [T, kv_heads * head_dim]; q and out [T, heads * head_dim],
-  /// or [R, ...] for the query rows `query_rows` alone (ascending; empty: all). With a rope, as if rotate()
-  /// had been over q and k; they may be left rotated.
+  /// Causal attention within each sequence, over the shape's window of keys. k, v [T, kv_heads * head_dim]; q
+  /// and out [T, heads * head_dim], or [R, ...] for the query rows `query_rows` alone (ascending; empty:
+  /// all). With a rope, as if rotate() had been over q and k; they may be left rotated.
   virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
   /// out[i] = x[rows[i]] for each probe.

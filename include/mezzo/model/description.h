@@ -74,14 +74,15 @@ struct Description {
   std::int64_t intermediate = 0;
   std::int64_t vocabulary = 0;
   std::int64_t max_positions = 0;    ///< tokens of the longest sequence
-  bool ends_at_window = false;       ///< max_positions is the sliding window, less than the model has
   std::int64_t position_offset = 0;  ///< rows of learned positions before that of position 0
 
   NormKind norm = NormKind::rms;
   float norm_epsilon = 1e-5f;
   PositionKind positions = PositionKind::rotary;
-  RopeDescription rope;          ///< of rotary positions
-  float attention_scale = 1.0f;  ///< of q.k before the softmax
+  RopeDescription rope;                   ///< of rotary positions
+  float attention_scale = 1.0f;           ///< of q.k before the softmax
+  std::int64_t window = 0;                ///< tokens that a query looks back on, itself included; 0: all
+  std::vector<std::int64_t> full_layers;  ///< those without the window
   Activation activation = Activation::silu;
   bool gated = false;              ///< activation(gate) * up
   bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm h), one norm
@@ -97,12 +98,13 @@ struct Description {
   bool has_mixture(std::int64_t layer) const {
     return mixture && std::ranges::find(mixture->dense_layers, layer) == mixture->dense_layers.end();
   }
+  std::int64_t window_of(std::int64_t layer) const {
+    return std::ranges::find(full_layers, layer) == full_layers.end() ? window : 0;
+  }
   std::int64_t query_width() const { return heads * head_dim; }
   std::int64_t kv_width() const { return kv_heads * head_dim; }
   bool fused_qkv() const { return names.qkv.size() == 1; }
   std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
-  /// max_positions for a message, "2048 positions", with the reason if it is not the model's own.
-  std::string positions_text() const;
 };
 
 }  // namespace mezzo

@@ -90,8 +90,6 @@ struct AttentionSpec {
   RowRange q, k, v;                         ///< of the input product, however many modules store it
   std::optional<std::size_t> rope;          ///< in DecoderSpec::ropes; none: not rotary
   std::optional<PartIndex> q_norm, k_norm;  ///< over each head, before the rotation
-  std::optional<std::int64_t> window;       ///< tokens that a query looks back on, itself included
-  std::optional<float> soft_cap;            ///< c of c tanh(score / c)
 };
 
 /// The core of an MLP block: nothing but the activation, which is the input product's epilogue.
