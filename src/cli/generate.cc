@@ -132,7 +132,8 @@ VerbAction add_generate(CLI::App& verb) {
     const std::vector<std::int32_t> ends = end_tokens(arguments->model);
     const auto positions = static_cast<std::size_t>(files.description.max_positions);
     if (ids.size() > positions) {
-      throw UsageError("--prompt: {} tokens, but the model has {} positions", ids.size(), positions);
+      throw UsageError("--prompt: {} tokens, but the model has {}", ids.size(),
+                       files.description.positions_text());
     }
     std::optional<AdapterSource> adapter;
     if (!arguments->adapter.empty())

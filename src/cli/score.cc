@@ -39,8 +39,8 @@ VerbAction add_score(CLI::App& verb) {
     for (std::size_t i = 0; i < records.size(); ++i) {
       const std::size_t needed = records[i].prompt.size() + records[i].options[0].size() - 1;
       if (needed > static_cast<std::size_t>(positions)) {
-        throw InputError("{}:{}: {} tokens, but the model has {} positions", arguments->file, i + 1, needed,
-                         positions);
+        throw InputError("{}:{}: {} tokens, but the model has {}", arguments->file, i + 1, needed,
+                         files.description.positions_text());
       }
     }
     std::optional<AdapterSource> adapter;

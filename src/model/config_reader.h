@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string_view>
 
 #include "mezzo/io/json_cursor.h"
@@ -39,8 +40,10 @@ void check_architecture(const JsonCursor& config, std::initializer_list<std::str
 void refuse_other_maths(const JsonCursor& config, std::initializer_list<std::string_view> served = {});
 
 /// The rotary part of a config: rope_theta beside rope_scaling, or (since transformers 5) rope_parameters
-/// with both in it. InputError when two places say different things, and for a key that is not read. Sets all
-/// but style and dims.
-RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions);
+/// with both in it. InputError when two places say different things, for a key that is not read, and for one
+/// that the rope_type does not have. `partial` is the family's share of a head that turns where nothing says
+/// it; without, all of it does and may not be said otherwise. Sets all but style.
+RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions, std::int64_t head_dim,
+                          std::optional<double> partial = std::nullopt);
 
 }  // namespace mezzo

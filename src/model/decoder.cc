@@ -63,8 +63,8 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const
 
 void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   if (largest.longest > description_.max_positions) {
-    throw InputError("a sequence has {} tokens, but the model has {} positions", largest.longest,
-                     description_.max_positions);
+    throw InputError("a sequence has {} tokens, but the model has {}", largest.longest,
+                     description_.positions_text());
   }
   check_served(spec_, plan_, largest.longest);
   for (const Reservation& before : reserved_) {

@@ -38,9 +38,9 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
   d.norm = NormKind::rms;
   d.norm_epsilon = static_cast<float>(config["rms_norm_eps"].positive_or(1e-6));
   d.positions = PositionKind::rotary;
-  d.rope = read_rope(config, d.max_positions);
+  d.rope = read_rope(config, d.max_positions, d.head_dim, defaults.partial_rotary);
   d.rope.style = RopeStyle::half_split;
-  d.rope.dims = d.head_dim;
+  cut_to_short_factors(d);
   d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
   d.activation = read_activation(config["hidden_act"], "silu");
   d.gated = true;
@@ -70,6 +70,13 @@ RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::in
                    .renormalised = renormalised};
   if (rule.chosen > experts) chosen.fail(fmt::format("at most the number of experts, {}", experts));
   return rule;
+}
+
+void cut_to_short_factors(Description& d) {
+  if (d.rope.scaling != RopeScaling::longrope) return;
+  if (d.rope.original_max_positions >= static_cast<double>(d.max_positions)) return;
+  d.max_positions = static_cast<std::int64_t>(d.rope.original_max_positions);
+  d.limited_by = " (those of longrope's short factors: longer sequences are not served)";
 }
 
 void read_layer_types(const JsonCursor& config, Description& d) {

@@ -2,6 +2,8 @@
 // What LLaMA and the families made after it say alike in config.json: one form of layer, { norm, q|k|v,
 // attention, o } { norm, gate|up, MLP, down }, with RMS norms and rotary positions, under the same names of
 // keys and of modules.
+#include <optional>
+
 #include "mezzo/io/json_cursor.h"
 #include "mezzo/model/description.h"
 
@@ -12,6 +14,8 @@ struct LlamaLikeDefaults {
   std::int64_t max_positions = 2048;
   std::int64_t kv_heads = 0;  ///< 0: as many as heads
   std::int64_t head_dim = 0;  ///< 0: hidden / heads
+  /// Share of a head that turns, for a family that may have a part; else all of it does.
+  std::optional<double> partial_rotary = {};
 };
 
 /// All that the form says, without biases.
@@ -20,6 +24,11 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
 /// The rule of a layer with `experts` experts, of which num_experts_per_tok take a row.
 RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::int64_t chosen_otherwise,
                          bool renormalised);
+
+/// With longrope transformers takes the long factors for all of a forward whose longest sequence has more
+/// than original_max_position_embeddings tokens. Sequences of one batch would change each other's results:
+/// the model takes sequences up to that length, all with the short factors.
+void cut_to_short_factors(Description& description);
 
 /// layer_types, where config.json has them: which layers are without the window.
 void read_layer_types(const JsonCursor& config, Description& description);

@@ -12,6 +12,9 @@ struct RopeTables {
   std::vector<float> sines;    ///< [positions, dims / 2]
 };
 
+/// Turns a position, of each of dims / 2 pairs, by the angle p * frequency: transformers' inv_freq.
+std::vector<float> rope_frequencies(const RopeDescription& rope);
+
 /// The tables of positions [0, positions), rounded to fp32 in the places where transformers does so.
 RopeTables rope_tables(const RopeDescription& rope, std::int64_t positions);
 

@@ -197,8 +197,8 @@ Placement plan_placement(const RuntimeConfig& config, int local_ranks) {
 std::int64_t max_length_of(const DataConfig& config, const Description& description) {
   const std::int64_t length = config.max_length.value_or(description.max_positions);
   if (length > description.max_positions) {
-    throw UsageError("data.max_length: {} tokens, but the model has {} positions", length,
-                     description.max_positions);
+    throw UsageError("data.max_length: {} tokens, but the model has {}", length,
+                     description.positions_text());
   }
   return length;
 }

@@ -3,6 +3,7 @@
 
 #include "mezzo/model/family.h"
 #include "model_test.h"
+#include "rope.h"
 
 namespace mezzo {
 namespace {
@@ -31,7 +32,7 @@ TEST(Description, OfLlamaWithHeadsOfTheirOwnSize) {
   EXPECT_EQ(d.head_dim, 10);
   EXPECT_EQ(d.query_width(), 40);
   EXPECT_TRUE(d.qkv_bias && d.attention_output_bias && d.mlp_bias && d.gated && !d.head_bias && !d.tied_head);
-  EXPECT_TRUE(d.rope.llama3_scaling);
+  EXPECT_TRUE(d.rope.scaling == RopeScaling::llama3);
   EXPECT_EQ(d.rope.theta, 100.0);
   EXPECT_EQ(d.rope.original_max_positions, 64.0);
   EXPECT_EQ(d.rope.style, RopeStyle::half_split);
@@ -47,7 +48,7 @@ TEST(Description, OldAndNewFormOfRotaryParametersAgree) {
   EXPECT_EQ(a.rope.theta, b.rope.theta);
   EXPECT_EQ(a.rope.factor, b.rope.factor);
   EXPECT_EQ(a.rope.original_max_positions, b.rope.original_max_positions);
-  EXPECT_TRUE(b.rope.llama3_scaling);
+  EXPECT_TRUE(b.rope.scaling == RopeScaling::llama3);
   // Both at once may stand there, as long as they say the same.
   json both = new_form;
   both["rope_theta"] = 100.0;
@@ -65,7 +66,7 @@ TEST(Description, RotarySectionsAreReadWhole) {
   EXPECT_EQ(of_case("base").rope.theta, 10000.0);
   EXPECT_EQ(of_case("theta-v4").rope.theta, 500000.0);
   const RopeDescription scaled = of_case("orig-in").rope;
-  EXPECT_TRUE(scaled.llama3_scaling);
+  EXPECT_TRUE(scaled.scaling == RopeScaling::llama3);
   EXPECT_EQ(scaled.original_max_positions, 64.0);
 
   const std::vector<std::pair<std::string, std::string>> refused{
@@ -78,11 +79,37 @@ TEST(Description, RotarySectionsAreReadWhole) {
       {"typo", "rope_parameters: the key \"theta\" is not known here; expected rope_type, type, rope_theta"},
       {"nested", "rope_parameters: the key \"full_attention\" is not known here"},
       {"factor-only", "rope_scaling.factor is 4.0, which is not served; expected 1.0"},
-      {"linear4", "rope_scaling.rope_type is \"linear\", which is not served; expected default or llama3"},
       {"automap", "architectures[0] is \"OtherForCausalLM\", which is not served; expected LlamaForCausalLM"},
   };
   for (const auto& [name, message] : refused)
     expect_input_error([&] { of_case(name); }, {name + ".json: " + message});
+}
+
+TEST(Description, ScaledFrequenciesAreThoseOfTransformers) {
+  const std::string folder = std::string(MEZZO_TEST_DATA) + "/rope/";
+  const json base = read_json_file(folder + "base.json");
+  for (const json& golden : read_json_file(folder + "frequencies.json")) {
+    SCOPED_TRACE(golden["change"].dump());
+    json config = base;
+    config.update(golden["change"]);
+    const Description d = described(config);
+    const std::vector<float> got = rope_frequencies(d.rope);
+    const std::vector<double> want = golden["inv_freq"];
+    ASSERT_EQ(got.size(), want.size());
+    for (std::size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(got[i] / want[i], 1.0, 1e-6) << i;
+    EXPECT_NEAR(d.rope.attention_factor / golden["attention_factor"].get<double>(), 1.0, 1e-6);
+  }
+}
+
+TEST(Description, LongropeTakesSequencesWithTheShortFactors) {
+  json config = config_of("llama_longrope");
+  EXPECT_EQ(described(config).max_positions, 40);
+  EXPECT_EQ(described(config).positions_text(),
+            "40 positions (those of longrope's short factors: longer sequences are not served)");
+  config["rope_parameters"]["original_max_position_embeddings"] = 64;
+  EXPECT_EQ(described(config).positions_text(), "64 positions");
+  config["rope_parameters"]["rope_type"] = "su";  // its name in the first files of Phi-3
+  EXPECT_EQ(described(config).rope.scaling, RopeScaling::longrope);
 }
 
 TEST(Description, PlacesOfOneNumberMayAgree) {
@@ -95,7 +122,8 @@ TEST(Description, PlacesOfOneNumberMayAgree) {
   config["rope_scaling"]["type"] = nullptr;
   expect_input_error([&] { described(config); }, {"rope_scaling.factor is 8.0"});
   config["rope_scaling"]["factor"] = 1.0;
-  expect_input_error([&] { described(config); }, {"rope_scaling.low_freq_factor", "rope_type default"});
+  expect_input_error([&] { described(config); },
+                     {"rope_scaling.original_max_position_embeddings", "rope_type default"});
 }
 
 TEST(Description, CodeOfTheModelsOwnIsRefused) {
@@ -219,8 +247,13 @@ TEST(Description, OtherMathsIsRefusedByName) {
       {"llama", "attn_logit_softcapping", 50.0},
       {"llama", "final_logit_softcapping", 30.0},
       {"llama", "partial_rotary_factor", 0.5},
-      {"llama", "rope_scaling", json{{"type", "linear"}, {"factor", 2.0}}},
-      {"llama", "rope_parameters", json{{"rope_type", "yarn"}, {"factor", 2.0}}},
+      {"llama", "rope_scaling", json{{"type", "linear"}}},
+      {"llama", "rope_scaling", json{{"type", "mrope"}, {"factor", 2.0}}},
+      {"llama", "rope_parameters", json{{"rope_type", "linear"}, {"factor", 2.0}, {"beta_fast", 32}}},
+      {"llama", "rope_parameters", json{{"rope_type", "yarn"}, {"factor", -2.0}}},
+      {"llama", "rope_parameters", json{{"rope_type", "yarn"}, {"beta_fast", 1}, {"beta_slow", 2}}},
+      {"llama", "rope_parameters",
+       json{{"rope_type", "longrope"}, {"short_factor", {1.0}}, {"long_factor", {1.0}}}},
       {"gpt2", "scale_attn_by_inverse_layer_idx", true},
       {"gpt2", "add_cross_attention", true},
       {"gpt2", "activation_function", "tanh"},

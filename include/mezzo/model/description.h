@@ -8,24 +8,11 @@
 #include <vector>
 
 #include "mezzo/backend/backend.h"
+#include "mezzo/model/rope_description.h"
 
 namespace mezzo {
 
 enum class PositionKind : std::uint8_t { rotary, learned };
-
-/// Rotary frequencies (Su et al. 2021) and how they are stretched to longer contexts.
-struct RopeDescription {
-  RopeStyle style = RopeStyle::half_split;
-  std::int64_t dims = 0;  ///< of a head that turn; < head_dim: partial
-  double theta = 10000.0;
-  bool llama3_scaling = false;  ///< "llama3" of transformers' modeling_rope_utils; else "default"
-  double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 4.0;
-  double original_max_positions = 0.0;
-
-  bool operator==(const RopeDescription&) const = default;
-};
 
 /// Names of the modules of a family as transformers' ...ForCausalLM has them (PEFT's names are these,
 /// prefixed). Names below a layer are relative to it: "layers.3." + "self_attn.q_proj".
@@ -74,6 +61,7 @@ struct Description {
   std::int64_t intermediate = 0;
   std::int64_t vocabulary = 0;
   std::int64_t max_positions = 0;    ///< tokens of the longest sequence
+  std::string limited_by = {};       ///< why that is less than the model's own, or ""
   std::int64_t position_offset = 0;  ///< rows of learned positions before that of position 0
 
   NormKind norm = NormKind::rms;
@@ -105,6 +93,8 @@ struct Description {
   std::int64_t kv_width() const { return kv_heads * head_dim; }
   bool fused_qkv() const { return names.qkv.size() == 1; }
   std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
+  /// max_positions for a message, "2048 positions", with the reason if it is not the model's own.
+  std::string positions_text() const;
 };
 
 }  // namespace mezzo
