@@ -161,6 +161,21 @@ void read_records(const std::string& path, DataFormat format, const RecordSink& 
   read_format(path, format_of(path, format), false, sink);
 }
 
+namespace {
+
+/// What to do about a record that lacks a field; "" where nothing is known.
+std::string advice_for(const Json& record) {
+  if (record.contains("instruction") && record.contains("output"))
+    return "; these are Alpaca's fields: set data.task.type: completion and data.task.format: alpaca";
+  for (const auto& [name, value] : record.items()) {
+    if (value.is_array() && !value.empty() && value.front().is_object())
+      return fmt::format("; data.task.records finds records that lie within {}", quote(name));
+  }
+  return "";
+}
+
+}  // namespace
+
 InputError missing_field(const Json& record, const std::string& field, const std::string& where) {
   if (is_conversation(record)) {
     return InputError("{}: field {} is missing: this is a chat: set data.task.type: chat", where,
@@ -175,8 +190,8 @@ InputError missing_field(const Json& record, const std::string& field, const std
     }
     names.push_back(quote(name));
   }
-  return InputError("{}: field {} is missing; the record has {}", where, quote(field),
-                    names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+  return InputError("{}: field {} is missing; the record has {}{}", where, quote(field),
+                    names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")), advice_for(record));
 }
 
 }  // namespace mezzo

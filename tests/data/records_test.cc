@@ -367,6 +367,16 @@ TEST(Records, AMissingFieldIsNamedWithThoseThatAreThere) {
   const nlohmann::json chat = {{"messages", nlohmann::json::array()}};
   EXPECT_STREQ(missing_field(chat, "prompt", "a.jsonl:1").what(),
                "a.jsonl:1: field \"prompt\" is missing: this is a chat: set data.task.type: chat");
+  const nlohmann::json alpaca = {{"instruction", "a"}, {"output", "b"}};
+  EXPECT_STREQ(
+      missing_field(alpaca, "prompt", "a.jsonl:1").what(),
+      "a.jsonl:1: field \"prompt\" is missing; the record has \"instruction\", \"output\"; these are "
+      "Alpaca's fields: set data.task.type: completion and data.task.format: alpaca");
+  const nlohmann::json nested = {{"title", "a"}, {"qas", {{{"prompt", "b"}}}}};
+  EXPECT_STREQ(
+      missing_field(nested, "prompt", "a.jsonl:1").what(),
+      "a.jsonl:1: field \"prompt\" is missing; the record has \"qas\", \"title\"; data.task.records finds "
+      "records that lie within \"qas\"");
 }
 
 }  // namespace
