@@ -49,6 +49,8 @@ Json to_json(const RunForecast& run, const Placement& placement, int ranks) {
                {"ranks", ranks},
                {"layers", run.layers},
                {"first_perturbed_layer", run.first_perturbed_layer},
+               {"parameters", run.parameters.all},
+               {"active_parameters", run.parameters.active},
                {"trainables", run.trainables},
                {"weight_bytes", run.weight_bytes},
                {"trainable_bytes", run.trainable_bytes},
@@ -102,6 +104,10 @@ std::string to_text(const RunForecast& run, const Placement& placement, int rank
   text += fmt::format("\nmodel       {} layers, {} perturbed from layer {} on; {} trainable numbers\n",
                       run.layers, run.layers - run.first_perturbed_layer, run.first_perturbed_layer,
                       run.trainables);
+  if (run.parameters.active < run.parameters.all) {
+    text += fmt::format("            {:.4g} parameters, of which {:.4g} are active for a token\n",
+                        static_cast<double>(run.parameters.all), static_cast<double>(run.parameters.active));
+  }
   text += fmt::format("memory      {:.1f} MiB a rank", mib(run.total_bytes()));
   if (run.memory) {
     text += fmt::format(" of {:.1f} MiB{}", mib(*run.memory),

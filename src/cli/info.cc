@@ -40,24 +40,27 @@ void add_adapter(Json& json, const AdapterSource& source) {
 Json describe_model(const std::string& path) {
   const ModelFiles files(path);
   const Description& model = files.description;
-  std::int64_t parameters = 0;
-  for (const WeightSpec& spec : weight_specs(model)) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : spec.shape) count *= extent;
-    parameters += count;
+  const ParameterCount parameters = count_parameters(decoder_spec(model));
+  Json json = {{"kind", "model"},
+               {"path", path},
+               {"family", model.family},
+               {"layers", model.layers},
+               {"hidden", model.hidden},
+               {"heads", model.heads},
+               {"kv_heads", model.kv_heads},
+               {"head_dim", model.head_dim},
+               {"intermediate", model.intermediate},
+               {"vocabulary", model.vocabulary},
+               {"max_positions", model.max_positions},
+               {"parameters", parameters.all}};
+  if (model.mixture) {
+    json["experts"] = model.mixture->rule.experts;
+    json["experts_per_token"] = model.mixture->rule.chosen;
+    json["expert_intermediate"] = model.mixture->intermediate;
+    json["dense_layers"] = model.mixture->dense_layers;
+    json["active_parameters"] = parameters.active;
   }
-  return {{"kind", "model"},
-          {"path", path},
-          {"family", model.family},
-          {"layers", model.layers},
-          {"hidden", model.hidden},
-          {"heads", model.heads},
-          {"kv_heads", model.kv_heads},
-          {"head_dim", model.head_dim},
-          {"intermediate", model.intermediate},
-          {"vocabulary", model.vocabulary},
-          {"max_positions", model.max_positions},
-          {"parameters", parameters}};
+  return json;
 }
 
 }  // namespace

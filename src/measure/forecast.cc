@@ -172,6 +172,7 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   RunForecast run{
       .layers = description.layers,
       .first_perturbed_layer = decoder.first_perturbed_layer(),
+      .parameters = count_parameters(decoder_spec(description)),
       .trainables = model.state.trainables.count(),
       .largest = largest_slice(config.train, *inputs.train, *inputs.objective),
       .slices = slices_of_step(config.train),

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <numeric>
 #include <utility>
 
 #include "overloaded.h"
@@ -168,6 +170,26 @@ std::vector<WeightSpec> weight_specs(const DecoderSpec& spec) {
 
 std::vector<WeightSpec> weight_specs(const Description& description) {
   return weight_specs(decoder_spec(description));
+}
+
+ParameterCount count_parameters(const DecoderSpec& spec) {
+  ParameterCount count;
+  for (const WeightSpec& weight : weight_specs(spec)) {
+    count.all += std::accumulate(weight.shape.begin(), weight.shape.end(), std::int64_t{1},
+                                 std::multiplies<std::int64_t>());
+  }
+  count.active = count.all;
+  const auto numbers_of = [&](PartIndex part) {
+    const auto& product = spec.at<ProductSpec>(part);
+    return product.out() * (product.in() + (product.bias ? 1 : 0));
+  };
+  for (const BlockSpec& block : spec.blocks) {
+    const auto* const mixture = std::get_if<MixtureSpec>(&block.core);
+    if (mixture == nullptr) continue;
+    const std::int64_t expert = numbers_of(mixture->inputs.front()) + numbers_of(mixture->outputs.front());
+    count.active -= (mixture->rule.experts - mixture->rule.chosen) * expert;
+  }
+  return count;
 }
 
 std::vector<LinearModule> linear_modules(const DecoderSpec& spec) {

@@ -19,8 +19,9 @@ using oniguruma::begin_of;
 using oniguruma::end_of;
 using oniguruma::message_of;
 
-/// Where PEFT finds a layer's number when layers_pattern does not say.
-constexpr std::string_view any_layers = R"(.*\.[^.]*\.(\d+)\.)";
+/// Where PEFT finds a layer's number when layers_pattern does not say: the first in the name. An expert's
+/// number comes behind it.
+constexpr std::string_view any_layers = R"(.*?\.[^.]*\.(\d+)\.)";
 
 bool is_listed(const std::string& module, const std::vector<std::string>& names) {
   return std::ranges::any_of(names, [&](const std::string& name) { return is_targeted(module, name); });
@@ -117,7 +118,7 @@ ModuleSelection::ModuleSelection(const JsonCursor& config) {
   const JsonCursor pattern = config["layers_pattern"];
   for (const std::string& name : read_texts(pattern)) {
     if (layers_.empty()) pattern.refuse("null without layers_to_transform");
-    layer_patterns_.emplace_back(fmt::format(R"(.*\.{}\.(\d+)\.)", name), pattern.where());
+    layer_patterns_.emplace_back(fmt::format(R"((?:^|.*?\.){}\.(\d+)\.)", name), pattern.where());
   }
 }
 

@@ -90,6 +90,10 @@ TEST(Layers, OfQwen3MoeHaveExpertsUnlessTheyAreDense) {
   EXPECT_EQ(dense.products(), (std::vector<PartIndex>{dense.input, dense.output}));
   EXPECT_EQ(spec.at<ProductSpec>(dense.input).out(), 2 * 19);
   EXPECT_TRUE(std::holds_alternative<MixtureSpec>(spec.blocks[5].core));
+  // Of 7 experts in 2 layers, 4 of each take no part in a token.
+  const ParameterCount count = count_parameters(spec);
+  EXPECT_EQ(count.all - count.active, 2 * 4 * 3 * 9 * 22);
+  EXPECT_EQ(count_parameters(spec_of("llama")).active, count_parameters(spec_of("llama")).all);
 }
 
 TEST(Layers, TensorsComeInTheOrderOfTheForward) {

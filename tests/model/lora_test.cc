@@ -257,6 +257,42 @@ TEST_F(BadAdapter, PatternsAndExclusionsAreHeldAgainstTheTensors) {
   expect_input_error([&] { read_adapter(directory); }, {refused[0].second});
 }
 
+// The number of an expert is none of a layer.
+TEST(Lora, LayersOfExpertsAreThoseOfTheirNames) {
+  const TemporaryDirectory temporary;
+  const std::string directory = temporary.copy("mixtral") + "/adapter";
+  const Description description = described("mixtral");
+  const std::size_t all = linear_modules(description).size();
+  for (const bool with_pattern : {true, false}) {
+    change_json(directory + "/adapter_config.json", [&](auto& json) {
+      json["layers_to_transform"] = {0, 1};
+      json["layers_pattern"] = with_pattern ? nlohmann::json("layers") : nlohmann::json();
+      json["exclude_modules"] = "none of them";
+    });
+    EXPECT_EQ(read_adapter(directory, description).config.target_modules.size(), all);
+  }
+  const AdapterConfig upper{.r = 2, .all_linear = true, .layers_to_transform = std::vector<std::int64_t>{1}};
+  EXPECT_EQ(adapted_modules(description, upper).size(), all / 2);
+}
+
+TEST(Lora, ExpertsAndRouterAreLinearModules) {
+  const Description description = described("mixtral");
+  const auto count = [&](const std::vector<std::string>& targets) {
+    return adapted_modules(description, {.r = 2, .target_modules = targets}).size();
+  };
+  EXPECT_EQ(count({"w1"}), 2 * 5u);
+  EXPECT_EQ(count({"experts.3.w2"}), 2u);
+  EXPECT_EQ(count({"gate"}), 2u);
+  EXPECT_EQ(count({}), 4u);  // q and v
+  EXPECT_EQ(adapted_modules(description, {.r = 2, .all_linear = true}).size(), 2 * (4 + 1 + 5 * 3u));
+}
+
+// PEFT's own form for the experts of transformers 5.
+TEST_F(BadAdapter, ParametersAsTargets) {
+  change_config([](auto& json) { json["target_parameters"] = {"gate_up_proj", "down_proj"}; });
+  expect_refused({"adapter_config.json: target_parameters", "is not served"});
+}
+
 TEST_F(BadAdapter, AnotherRankThanTheTensors) {
   change_config([](auto& json) { json["r"] = 5; });
   expect_refused({"lora_A.weight", "[4, 32]", "r = 5"});

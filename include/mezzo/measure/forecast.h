@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mezzo/measure/step_time.h"
+#include "mezzo/model/layers.h"
 #include "mezzo/train/inputs.h"
 #include "mezzo/train/planner.h"
 
@@ -52,6 +53,7 @@ struct StepForecast {
 struct RunForecast {
   std::int64_t layers = 0;
   std::int64_t first_perturbed_layer = 0;
+  ParameterCount parameters;    ///< of the model
   std::int64_t trainables = 0;  ///< numbers
   BatchShape largest;           ///< of the slices
   std::int64_t slices = 0;

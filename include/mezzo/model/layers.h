@@ -145,6 +145,13 @@ struct WeightSpec {
 std::vector<WeightSpec> weight_specs(const DecoderSpec& spec);
 std::vector<WeightSpec> weight_specs(const Description& description);
 
+/// Numbers in the model's files.
+struct ParameterCount {
+  std::int64_t all = 0;
+  std::int64_t active = 0;  ///< of a token: less those of experts that it does not go to
+};
+ParameterCount count_parameters(const DecoderSpec& spec);
+
 /// Every linear layer that an adapter may perturb, all but the head, in the order of the parts.
 std::vector<LinearModule> linear_modules(const DecoderSpec& spec);
 std::vector<LinearModule> linear_modules(const Description& description);
