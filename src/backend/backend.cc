@@ -11,6 +11,9 @@ namespace {
 
 }  // namespace
 
+void Backend::split_heads(const ProbeTable&, const AttentionShape&, View, View) {
+  throw DeviceError("device {}: queries, keys and values that lie head by head are not served", name());
+}
 void Backend::route(const ProbeTable&, View, const Routing&) { refuse_mixtures(*this); }
 void Backend::dispatch(const ProbeTable&, const Routing&, View, View) { refuse_mixtures(*this); }
 void Backend::expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,

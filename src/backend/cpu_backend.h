@@ -44,6 +44,7 @@ class CpuBackend final : public HostBackend {
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override;
 

@@ -180,4 +180,11 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
   }
 }
 
+void CpuBackend::split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) {
+  check_split_heads(shape, x, out);
+  for_rows(copies_of(out, table), out.rows, [&](std::int64_t p, std::int64_t t) {
+    split_row(shape, rows_of(x, p).row(t), rows_of(out, p).row(t));
+  });
+}
+
 }  // namespace mezzo

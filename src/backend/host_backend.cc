@@ -242,4 +242,21 @@ void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTa
   }
 }
 
+void check_split_heads(const AttentionShape& shape, const View& x, const View& out) {
+  if (shape.kv_heads != shape.heads)
+    throw DeviceError("split_heads: {} heads of keys, expected {}", shape.kv_heads, shape.heads);
+  for (const View& view : {x, out})
+    check_shape("split_heads", "x or out", view, x.rows, 3 * shape.heads * shape.head_dim);
+  check_sharing("split_heads", out, x);
+}
+
+void split_row(const AttentionShape& shape, const float* x, float* out) {
+  for (std::int64_t head = 0; head < shape.heads; ++head) {
+    for (std::int64_t part = 0; part < 3; ++part) {
+      std::copy_n(x, shape.head_dim, out + (part * shape.heads + head) * shape.head_dim);
+      x += shape.head_dim;
+    }
+  }
+}
+
 }  // namespace mezzo

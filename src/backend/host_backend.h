@@ -43,6 +43,10 @@ class HostBackend : public Backend {
   void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 };
 
+void check_split_heads(const AttentionShape& shape, const View& x, const View& out);
+/// Backend::split_heads() of one row.
+void split_row(const AttentionShape& shape, const float* x, float* out);
+
 /// An index row of a batch: its view in the backend's memory and the values that go there.
 struct BatchRow {
   View* view;

@@ -192,6 +192,14 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
+  void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override {
+    check_split_heads(shape, x, out);
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      for (std::int64_t t = 0; t < out.rows; ++t)
+        split_row(shape, rows_of(x, p).row(t), rows_of(out, p).row(t));
+    }
+  }
+
   void gather(const ProbeTable& table, View x, View rows, View out) override {
     check_shape("gather", "out", out, rows.cols, x.cols);
     check_sharing("gather", out, x);

@@ -40,6 +40,7 @@ class DryRunBackend : public BackendOver {
   void attention(const ProbeTable&, const DeviceBatch&, const AttentionShape&, const Rope*, View, View, View,
                  View, View) override {}
   void gather(const ProbeTable&, View, View, View) override {}
+  void split_heads(const ProbeTable&, const AttentionShape&, View, View) override {}
   void route(const ProbeTable&, View, const Routing&) override {}
   void dispatch(const ProbeTable&, const Routing&, View, View) override {}
   void expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,

@@ -156,6 +156,11 @@ void ProfiledBackend::route(const ProbeTable& table, View logits, const Routing&
   run(Work::router, [&] { inner_.route(table, logits, routing); });
 }
 
+void ProfiledBackend::split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) {
+  count_bytes(Work::rows, table, {{x, out}});
+  run(Work::rows, [&] { inner_.split_heads(table, shape, x, out); });
+}
+
 void ProfiledBackend::dispatch(const ProbeTable& table, const Routing& routing, View x, View out) {
   count_bytes(Work::rows, table, {{out, out}});  // as much is read
   run(Work::rows, [&] { inner_.dispatch(table, routing, x, out); });

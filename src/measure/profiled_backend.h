@@ -59,6 +59,7 @@ class ProfiledBackend final : public BackendOver {
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
   void route(const ProbeTable& table, View logits, const Routing& routing) override;
   void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void expert_product(const ProbeTable& table, std::span<const Product* const> experts,

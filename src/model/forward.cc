@@ -49,10 +49,9 @@ void check_served(const DecoderSpec& spec) {
     const BlockSpec& block = spec.blocks[i];
     if (block.post_norm) refuse("norms behind a block");
     if (block.parallel) {
-      const bool served = i > 0 && attention_of(block) == nullptr &&
-                          attention_of(spec.blocks[i - 1]) != nullptr &&
-                          block.norm == spec.blocks[i - 1].norm;
-      if (!served) refuse("parallel blocks but an MLP that shares the norm of the attention before it");
+      const bool served =
+          i > 0 && attention_of(block) == nullptr && attention_of(spec.blocks[i - 1]) != nullptr;
+      if (!served) refuse("parallel blocks but an MLP beside the attention before it");
     }
     const AttentionSpec* const attention = attention_of(block);
     if (attention == nullptr) continue;
@@ -79,6 +78,10 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
     // residual_norm() reads fp32 there, and q and k are of the activations' type.
     if (attention != nullptr && (attention->q_norm || attention->k_norm))
       throw DeviceError("cuda: a decoder's forward does not do norms of queries and keys there yet");
+    if (attention != nullptr && attention->head_by_head) {
+      throw DeviceError(
+          "cuda: a decoder's forward does not do queries, keys and values that lie head by head there yet");
+    }
     if (attention != nullptr && attention->shape.soft_cap != 0.0f)
       throw DeviceError("cuda: a decoder's forward does not do capped attention scores there yet");
   }
@@ -204,7 +207,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //
 //     |                     |                        | delta of the MLP    | the sum is stored (1)
 //     | out       [., q]    | delta is there         | middle       [., I] | that delta is there
-//     | q, k, v   [., .]    | out is there           | delta of attention  | the sum is stored
+//     | q, k, v   [., .]    | out is there (4)       | delta of attention  | the sum is stored
 //     | delta     [., H]    | the sum is stored (2)  |   as left there     |
 //     | x_r, h_r  [R, H]    | the sum is stored (3)  | x_r, h_r     [R, H] | the sum is stored
 //     +---------------------+ above_own              +---------------------+ above_own
@@ -221,8 +224,10 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //   (2) lies where q was, if q is as wide and shared alike; else below q
 //   (3) in the last attention: the rows with a loss, once keys and values of all rows are there; h_r is own h
 //       if that is shared alike
+//   (4) twice where they are stored head by head: as the product gives them, and split
 //
-// Parallel blocks run as one: the MLP reads the attention's x and no norm stands between them.
+// Parallel blocks run as one: the MLP reads the attention's x or, with a norm of its own, a norm of the
+// attention's h, which lies in own x.
 Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool is_own,
                             const ProbeTable& table, std::int64_t probes) {
   State own = in;  // h and x to write to; its deltas are not used
@@ -246,7 +251,7 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
             h.shared() == own.h.shared() ? own.h : arena_.take(h.dtype, 0, shape_.loss_rows, h.cols, h.cols);
         above_own = arena_.mark();  // h lasts until the MLP's part is added to it
         in.x = take_like(x, shape_.loss_rows, table);
-        const bool x_is_read = is_parallel(index + 1) || has_queries_apart(block, *attention);
+        const bool x_is_read = reads_x_of(index) || has_queries_apart(block, *attention);
         if (backend_ != nullptr) backend_->gather(table, h, batch_->loss_rows, in.h);
         if (backend_ != nullptr && x_is_read) backend_->gather(table, x, batch_->loss_rows, in.x);
       }
@@ -256,7 +261,14 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
     } else {
       in.deltas.push_back(mlp_delta(block, in.x, own.x, table));
     }
-    if (is_parallel(index + 1)) continue;  // the next block reads the same x
+    if (is_parallel(index + 1)) {  // the next block reads the same h, and the same x or a norm of its own
+      if (spec_.blocks[index + 1].norm != block.norm) {
+        if (backend_ != nullptr)
+          backend_->residual_norm(table, in.h, {}, View{}, norm_before(index + 1), own.x);
+        in.x = own.x;
+      }
+      continue;
+    }
 
     const bool stores = attention == nullptr || in.deltas.size() == 2;
     if (backend_ != nullptr) {
@@ -270,6 +282,10 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
     }
   }
   return in;
+}
+
+bool Forward::reads_x_of(std::size_t block) const {
+  return is_parallel(block + 1) && spec_.blocks[block + 1].norm == spec_.blocks[block].norm;
 }
 
 bool Forward::has_queries_apart(const BlockSpec& block, const AttentionSpec& attention) const {
@@ -326,6 +342,11 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
       y.push_back(outputs[last].y);
     const View& rows = outputs[first].read_rows_only ? x_read : x;
     backend_->product(table, input, first, rows, y, epilogue_of(block.input));
+  }
+  if (attention.head_by_head) {
+    const View mixed = outputs.front().y;
+    outputs.front().y = take(outputs.front().probes, mixed.rows, mixed.cols);
+    if (backend_ != nullptr) backend_->split_heads(table, attention.shape, mixed, outputs.front().y);
   }
   const auto module_of = [&](const RowRange& rows) {
     std::size_t i = 0;

@@ -88,13 +88,14 @@ class SpecMaker {
     core.q = {.begin = 0, .count = q};
     core.k = {.begin = q, .count = kv};
     core.v = {.begin = q + kv, .count = kv};
+    core.head_by_head = d_.qkv_head_by_head;
     if (d_.positions == PositionKind::rotary) core.rope = 0;
     attention.core = core;
     spec_.blocks.push_back(attention);
 
     BlockSpec mlp{.layer = layer, .core = MlpSpec{}, .post_norm = {}};
     mlp.parallel = d_.parallel_residual;
-    mlp.norm = mlp.parallel ? attention.norm : add_norm(d_.layer_prefix(layer) + names.mlp_norm);
+    mlp.norm = names.mlp_norm.empty() ? attention.norm : add_norm(d_.layer_prefix(layer) + names.mlp_norm);
     if (d_.has_mixture(layer)) {
       add_mixture(*d_.mixture, mlp);
     } else {

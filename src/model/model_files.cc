@@ -35,14 +35,23 @@ std::string hash_of_files(const std::string& directory, std::vector<std::string>
 
 ModelFiles::ModelFiles(const std::string& path)
     : directory(path), description(read_description(path)), tensors(Safetensors::open(path)) {
-  const std::string first = description.names.prefix + description.names.embedding + ".weight";
-  has_prefix_ = tensors.contains(first) || !tensors.contains(first.substr(description.names.prefix.size()));
+  // Files of the bare base model, or of a part of it, lack names at the front of the prefix.
+  const std::string& prefix = description.names.prefix;
+  const std::string first = prefix + description.names.embedding + ".weight";
+  for (std::size_t cut = 0; cut <= prefix.size();) {
+    if (tensors.contains(first.substr(cut))) {
+      left_out_ = cut;
+      break;
+    }
+    const std::size_t dot = prefix.find('.', cut);
+    if (dot == prefix.npos) break;
+    cut = dot + 1;
+  }
   check();
 }
 
 std::string ModelFiles::stored_name(const std::string& name) const {
-  const std::string& prefix = description.names.prefix;
-  return !has_prefix_ && name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+  return name.starts_with(description.names.prefix) ? name.substr(left_out_) : name;
 }
 
 const TensorInfo& ModelFiles::weight(const std::string& name) const { return tensors.at(stored_name(name)); }

@@ -429,6 +429,34 @@ TEST_F(Operations, Gather) {
   expect_near(actual, expected, 3, 0.0);
 }
 
+TEST_F(Operations, SplitHeads) {
+  for (const std::int64_t head_dim : {1, 31, 33}) {
+    constexpr std::int64_t heads = 3;
+    const AttentionShape shape{.heads = heads, .kv_heads = heads, .head_dim = head_dim};
+    const Operand x(2, 31, 3 * heads * head_dim, 1);
+    const ProbeTable probes = table(2);
+    for (Backend* const backend : {cpu.get(), reference.get()}) {
+      Operand out(2, 31, 3 * heads * head_dim, 0);
+      backend->split_heads(probes, shape, x.view, out.view);
+      for (std::int64_t i = 0; i < 31; ++i) {
+        for (std::int64_t head = 0; head < heads; ++head) {
+          for (std::int64_t part = 0; part < 3; ++part) {  // q, k, v
+            for (std::int64_t d = 0; d < head_dim; ++d) {
+              EXPECT_EQ(out.at(1, i, (part * heads + head) * head_dim + d),
+                        x.at(1, i, (head * 3 + part) * head_dim + d));
+            }
+          }
+        }
+      }
+      EXPECT_TRUE(out.untouched_around());
+    }
+    AttentionShape grouped = shape;
+    grouped.kv_heads = 1;
+    Operand out(2, 31, 3 * heads * head_dim, 0);
+    EXPECT_THROW(cpu->split_heads(probes, grouped, x.view, out.view), DeviceError);
+  }
+}
+
 TEST_F(Operations, Score) {
   for (const std::int32_t vocabulary : {1, 33, 257, 5000}) {  // 5000: three chunks
     for (const bool bias : {false, true}) {

@@ -24,8 +24,9 @@ import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausalLM,
-                          MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM,
+                          LlamaConfig, LlamaForCausalLM,
+                          MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 LENGTHS = [1, 31, 33, 5]
 
@@ -101,6 +102,14 @@ def old_form(config):
     rope = config.pop("rope_parameters")
     config["rope_theta"] = rope.pop("rope_theta")
     config["rope_scaling"] = rope
+    config["torch_dtype"] = config.pop("dtype")
+
+
+def old_neox(config):
+    """The rotary part as transformers 4 wrote it for GPT-NeoX."""
+    rope = config.pop("rope_parameters")
+    config["rotary_emb_base"] = rope["rope_theta"]
+    config["rotary_pct"] = rope["partial_rotary_factor"]
     config["torch_dtype"] = config.pop("dtype")
 
 
@@ -212,6 +221,23 @@ def main(root):
         vocab_size=73, hidden_size=26, intermediate_size=33, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=10, max_position_embeddings=64, **ids)), torch.float32,
         dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 8)
+    make(root, "gpt_neox", GPTNeoXForCausalLM(GPTNeoXConfig(
+        vocab_size=77, hidden_size=30, intermediate_size=41, num_hidden_layers=2, num_attention_heads=3,
+        max_position_embeddings=64, rope_parameters=dict(rope_type="default", rope_theta=500.0, partial_rotary_factor=0.4),
+        **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 10)
+    make(root, "gpt_neox_sequential", GPTNeoXForCausalLM(GPTNeoXConfig(
+        vocab_size=53, hidden_size=16, intermediate_size=19, num_hidden_layers=2, num_attention_heads=2,
+        use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new", max_position_embeddings=64, **ids)),
+        torch.bfloat16, dict(r=2, lora_alpha=4, target_modules=["query_key_value"]), "rademacher", 11, change=old_neox)
+    make(root, "opt", OPTForCausalLM(OPTConfig(
+        vocab_size=79, hidden_size=28, ffn_dim=43, num_hidden_layers=2, num_attention_heads=4, word_embed_proj_dim=28,
+        max_position_embeddings=40, **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 12)
+    make(root, "opt_plain", OPTForCausalLM(OPTConfig(
+        vocab_size=47, hidden_size=15, ffn_dim=17, num_hidden_layers=2, num_attention_heads=3, word_embed_proj_dim=15,
+        enable_bias=False, tie_word_embeddings=False, activation_function="gelu", max_position_embeddings=33, **ids)),
+        torch.float16, dict(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"]), "rademacher", 13)
 
 
 if __name__ == "__main__":

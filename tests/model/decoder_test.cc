@@ -286,26 +286,34 @@ TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
 }
 
 TEST(Decoder, FilesWithoutThePrefixAndWithOldBuffersAreTheSameModel) {
-  const TemporaryDirectory temporary;
-  const std::string bare = temporary.copy("gpt2");
-  const Safetensors original = Safetensors::open(model_directory("gpt2"));
-  std::vector<std::vector<float>> values;
-  std::vector<TensorSource> sources;
-  const std::vector<float> mask(16, 1.0f);
-  for (const std::string& name : original.names()) values.push_back(floats(original, name));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::string name = original.names()[i];
-    sources.push_back(float_source(name.substr(name.find('.') + 1), original.at(name).shape, values[i]));
-  }
-  for (const char* buffer : {"h.0.attn.bias", "h.1.attn.masked_bias"}) {
-    sources.push_back(float_source(buffer, {1, 1, 4, 4}, mask));
-  }
-  std::filesystem::remove(bare + "/model.safetensors");
-  write_safetensors(bare + "/model.safetensors", sources);
+  struct Case {
+    std::string model, left_out;
+    std::vector<std::string> buffers;
+  };
+  const std::vector<Case> cases = {{"gpt2", "transformer.", {"h.0.attn.bias", "h.1.attn.masked_bias"}},
+                                   {"opt", "model.", {}},
+                                   {"opt", "model.decoder.", {}}};
+  for (const auto& [model, left_out, buffers] : cases) {
+    const TemporaryDirectory temporary;
+    const std::string bare = temporary.copy(model);
+    const Safetensors original = Safetensors::open(model_directory(model));
+    std::vector<std::vector<float>> values;
+    std::vector<TensorSource> sources;
+    const std::vector<float> mask(16, 1.0f);
+    for (const std::string& name : original.names()) values.push_back(floats(original, name));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::string name = original.names()[i];
+      sources.push_back(float_source(name.substr(left_out.size()), original.at(name).shape, values[i]));
+    }
+    for (const std::string& buffer : buffers) sources.push_back(float_source(buffer, {1, 1, 4, 4}, mask));
+    std::filesystem::remove(bare + "/model.safetensors");
+    write_safetensors(bare + "/model.safetensors", sources);
 
-  const Safetensors expected = Safetensors::open(bare + "/expected.safetensors");
-  const auto backend = make_backend({.device = DeviceKind::reference});
-  expect_close(base_logits(*backend, bare, golden_batch(expected, true, every)), floats(expected, "logits"));
+    const Safetensors expected = Safetensors::open(bare + "/expected.safetensors");
+    const auto backend = make_backend({.device = DeviceKind::reference});
+    expect_close(base_logits(*backend, bare, golden_batch(expected, true, every)),
+                 floats(expected, "logits"));
+  }
 }
 
 TEST(Decoder, TensorsMayStartAnywhereInAFile) {

@@ -180,6 +180,42 @@ TEST(Description, OfGpt2AndGptj) {
   EXPECT_EQ(described(changed(config_of("gpt2"), "scale_attn_weights", false)).attention_scale, 1.0f);
 }
 
+TEST(Description, OfGptNeox) {
+  const json config = config_of("gpt_neox");
+  const Description d = described(config);
+  EXPECT_TRUE(d.parallel_residual && d.qkv_head_by_head && d.qkv_bias && d.attention_output_bias &&
+              d.mlp_bias);
+  EXPECT_FALSE(d.tied_head);
+  EXPECT_EQ(d.rope.dims, 4);  // 0.4 of 10
+  EXPECT_EQ(d.rope.theta, 500.0);
+  EXPECT_EQ(d.activation, Activation::gelu_erf);
+  const json before = config_of("gpt_neox_sequential");  // as transformers 4 wrote it
+  EXPECT_FALSE(described(before).parallel_residual || described(before).qkv_bias);
+  EXPECT_EQ(described(before).rope.dims, 2);  // 0.25 of 8
+  EXPECT_EQ(described(without(before, "rotary_pct")).rope.dims, 2);
+  EXPECT_EQ(described(changed(before, "rotary_emb_base", 100)).rope.theta, 100.0);
+  expect_input_error([&] { described(changed(before, "rotary_pct", 0.2)); }, {"rotary_pct", "a head's 8"});
+  expect_input_error([&] { described(changed(before, "rotary_pct", 1.5)); }, {"rotary_pct", "a head's 8"});
+  expect_input_error(
+      [&] {
+        described(changed(before, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}}));
+      },
+      {"rope_scaling"});
+}
+
+TEST(Description, OfOpt) {
+  const json config = config_of("opt");
+  const Description d = described(config);
+  EXPECT_TRUE(d.qkv_bias && d.attention_output_bias && d.mlp_bias && d.tied_head);
+  EXPECT_EQ(d.position_offset, 2);
+  EXPECT_EQ(d.activation, Activation::relu);
+  EXPECT_FALSE(described(config_of("opt_plain")).mlp_bias);
+  // OPT-350m
+  expect_input_error([&] { described(changed(config, "do_layer_norm_before", false)); },
+                     {"do_layer_norm_before"});
+  expect_input_error([&] { described(changed(config, "word_embed_proj_dim", 14)); }, {"word_embed_proj_dim"});
+}
+
 TEST(Description, OfMistral) {
   const json config = config_of("mistral");
   const Description d = described(config);
@@ -229,10 +265,10 @@ TEST(Description, UnknownKeysPass) {
 }
 
 TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
-  for (const char* family : {"opt", "gemma2", "phi3", "falcon", "bert"}) {
+  for (const char* family : {"bloom", "gemma2", "phi3", "falcon", "bert"}) {
     expect_input_error([&] { described(changed(config_of("llama"), "model_type", family)); },
                        {"m/config.json", "model_type", family,
-                        "gpt2, gptj, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe"});
+                        "gpt2, gpt_neox, gptj, llama, mistral, mixtral, opt, qwen2, qwen3, qwen3_moe"});
   }
   expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
                      {"model_type is missing"});

@@ -60,6 +60,15 @@ TEST(Layers, OfGptjShareTheirNorm) {
   EXPECT_TRUE(spec.at<ProductSpec>(spec.head).bias);
 }
 
+TEST(Layers, OfGptNeoxHaveNormsOfTheirOwnSideBySide) {
+  const DecoderSpec spec = spec_of("gpt_neox");
+  EXPECT_TRUE(spec.blocks[1].parallel);
+  EXPECT_NE(spec.blocks[0].norm, spec.blocks[1].norm);
+  EXPECT_EQ(spec.at<NormSpec>(spec.blocks[1].norm).name, "gpt_neox.layers.0.post_attention_layernorm");
+  EXPECT_TRUE(attention_of(spec.blocks[0]).head_by_head);
+  EXPECT_FALSE(spec_of("gpt_neox_sequential").blocks[1].parallel);
+}
+
 TEST(Layers, OfGpt2StoreThreePartsOfTheMathsInOneModule) {
   const DecoderSpec spec = spec_of("gpt2");
   const BlockSpec& attention = spec.blocks[0];
@@ -187,7 +196,6 @@ TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   expect_refused("several modules", [&](DecoderSpec& s) { attention(s).k.begin -= 1; });
   expect_refused("capped logits", [](DecoderSpec& s) { s.logit_soft_cap = 30.0f; });
   expect_refused("behind a block", [](DecoderSpec& s) { s.blocks[1].post_norm = s.final_norm; });
-  expect_refused("parallel", [](DecoderSpec& s) { s.blocks[1].parallel = true; });  // of another norm
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[2].parallel = true; });
   expect_refused("several shapes", [&](DecoderSpec& s) { attention(s).shape.kv_heads = 2; });
 }

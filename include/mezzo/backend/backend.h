@@ -178,6 +178,11 @@ class Backend : public DevicePlan {
   /// out[i] = x[rows[i]] for each probe.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
 
+  /// The columns [heads][q, k, v][head_dim] of x as [q, k, v][heads][head_dim]; as many heads of keys and
+  /// values as of queries. x and out [T, 3 heads * head_dim], not the same memory. A backend without it
+  /// refuses: DeviceError.
+  virtual void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out);
+
   // ---- mixtures of experts (mixture.h). A backend without them refuses: DeviceError.
   /// Fills `routing`, shared or not as it is, from a router's logits [T, experts] fp32.
   virtual void route(const ProbeTable& table, View logits, const Routing& routing);

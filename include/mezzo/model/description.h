@@ -73,7 +73,8 @@ struct Description {
   std::vector<std::int64_t> full_layers;  ///< those without the window
   Activation activation = Activation::silu;
   bool gated = false;              ///< activation(gate) * up
-  bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm h), one norm
+  bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm h); one norm without a mlp_norm
+  bool qkv_head_by_head = false;   ///< rows of the one qkv module are [heads][q, k, v][head_dim]
   bool qkv_bias = false;
   bool attention_output_bias = false;
   bool mlp_bias = false;

@@ -87,7 +87,10 @@ struct RowRange {
 /// The core of an attention block.
 struct AttentionSpec {
   AttentionShape shape;
-  RowRange q, k, v;                         ///< of the input product, however many modules store it
+  RowRange q, k, v;  ///< of the input product, however many modules store it
+  /// One module stores the rows of q, k and v as [heads][q, k, v][head_dim]; q, k and v say where they are
+  /// once they are split.
+  bool head_by_head = false;
   std::optional<std::size_t> rope;          ///< in DecoderSpec::ropes; none: not rotary
   std::optional<PartIndex> q_norm, k_norm;  ///< over each head, before the rotation
 };

@@ -31,7 +31,7 @@ struct ModelFiles {
   void check() const;
   void check_tied(const std::string& head) const;
 
-  bool has_prefix_ = true;
+  std::size_t left_out_ = 0;  ///< bytes of the prefix of names that the files do not have
 };
 
 /// The same hash, of a directory that is not open.

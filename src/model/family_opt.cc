@@ -1,0 +1,53 @@
+// OPT (Zhang et al. 2022), as transformers' models/opt has it: learned positions that begin at row 2 of their
+// table, ReLU, biases. OPT-350m's norms behind the residual sum and narrower embeddings are not served.
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "config_reader.h"
+
+namespace mezzo {
+
+Description describe_opt(const JsonCursor& config) {
+  check_architecture(config, {"OPTForCausalLM", "OPTModel"});
+  refuse_other_maths(config);
+  Description d;
+  d.vocabulary = read_size(config["vocab_size"], index_limit);
+  d.hidden = read_size(config["hidden_size"], width_limit);
+  d.intermediate = read_size(config["ffn_dim"], width_limit);
+  d.layers = read_size(config["num_hidden_layers"], layers_limit);
+  const JsonCursor heads = config["num_attention_heads"];
+  d.heads = d.kv_heads = read_size(heads, width_limit);
+  if (d.hidden % d.heads != 0) heads.fail(fmt::format("a divisor of hidden_size, {}", d.hidden));
+  d.head_dim = d.hidden / d.heads;
+  d.max_positions = read_size_or(config["max_position_embeddings"], index_limit, 2048);
+  d.position_offset = 2;
+  check_only(config["word_embed_proj_dim"], d.hidden);
+  check_only(config["do_layer_norm_before"], true);
+  check_only(config["layer_norm_elementwise_affine"], true);
+  check_only(config["_remove_final_layer_norm"], false);
+
+  d.norm = NormKind::layer;
+  d.norm_epsilon = 1e-5f;
+  d.positions = PositionKind::learned;
+  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
+  d.activation = read_activation(config["activation_function"], "relu");
+  d.qkv_bias = d.attention_output_bias = d.mlp_bias = config["enable_bias"].boolean_or(true);
+  d.tied_head = config["tie_word_embeddings"].boolean_or(true);
+  d.names = {.prefix = "model.decoder.",
+             .embedding = "embed_tokens",
+             .position_embedding = "embed_positions",
+             .layers = "layers",
+             .attention_norm = "self_attn_layer_norm",
+             .qkv = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},
+             .attention_output = "self_attn.out_proj",
+             .mlp_norm = "final_layer_norm",
+             .mlp_input = {"fc1"},
+             .mlp_output = "fc2",
+             .final_norm = "final_layer_norm",
+             .head = "lm_head",
+             .query_value = {"q_proj", "v_proj"},
+             .ignored_suffixes = {}};
+  return d;
+}
+
+}  // namespace mezzo
