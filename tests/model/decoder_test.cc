@@ -286,13 +286,13 @@ TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
 }
 
 TEST(Decoder, FilesWithoutThePrefixAndWithOldBuffersAreTheSameModel) {
-  struct Case {
+  struct Stored {
     std::string model, left_out;
     std::vector<std::string> buffers;
   };
-  const std::vector<Case> cases = {{"gpt2", "transformer.", {"h.0.attn.bias", "h.1.attn.masked_bias"}},
-                                   {"opt", "model.", {}},
-                                   {"opt", "model.decoder.", {}}};
+  const std::vector<Stored> cases = {{"gpt2", "transformer.", {"h.0.attn.bias", "h.1.attn.masked_bias"}},
+                                     {"opt", "model.", {}},
+                                     {"opt", "model.decoder.", {}}};
   for (const auto& [model, left_out, buffers] : cases) {
     const TemporaryDirectory temporary;
     const std::string bare = temporary.copy(model);
