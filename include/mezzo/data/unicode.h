@@ -21,6 +21,7 @@ std::string lower_case(std::string_view text);
 bool is_mark(char32_t c);             ///< general category M
 bool is_nonspacing_mark(char32_t c);  ///< Mn
 bool is_punctuation(char32_t c);      ///< P
+bool is_alphanumeric(char32_t c);     ///< L or N
 bool is_control_like(char32_t c);     ///< Cc, Cf, Co, Cs: categories of "other" but for unassigned
 
 /// Bytes of the extended grapheme cluster that `text` (not empty) starts with.
