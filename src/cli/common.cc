@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
+#include "mezzo/core/hub_cache.h"
 #include "mezzo/core/limits.h"
 #include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
@@ -129,6 +130,14 @@ void add_device_options(CLI::App& verb, DeviceOptions& options) {
       ->capture_default_str();
   verb.add_option("--threads", options.threads, "CPU threads (default: all cores)")
       ->check(CLI::PositiveNumber);
+}
+
+CLI::Validator model_path() {
+  const auto find = [](std::string& name) {
+    name = find_model(name);
+    return std::string();
+  };
+  return CLI::Validator(find, "");
 }
 
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log) {

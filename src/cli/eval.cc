@@ -19,7 +19,8 @@ VerbAction add_eval(CLI::App& verb) {
   verb.add_option("config", arguments->config, "YAML config")->required();
   verb.add_option("overrides", arguments->overrides, "a.b=value, put over the config");
   auto* adapter =
-      verb.add_option("--adapter", arguments->adapter, "PEFT adapter (default: the base model alone)");
+      verb.add_option("--adapter", arguments->adapter, "PEFT adapter (default: the base model alone)")
+          ->transform(model_path());
   verb.add_option("--snapshot", arguments->snapshot, "a run's snapshot")->excludes(adapter);
   verb.add_flag("--json", arguments->json, "results as JSON on standard output");
   verb.footer("Example: mezzo eval configs/quickstart.yaml --adapter runs/quickstart/adapter --json");

@@ -43,7 +43,8 @@ VerbAction add_export(CLI::App& verb) {
       ->check(CLI::IsMember({"fp32", "fp16", "bf16"}))
       ->needs(merged)
       ->capture_default_str();
-  verb.add_option("--model", arguments->model, "base model, where it has moved since");
+  verb.add_option("--model", arguments->model, "base model, where it has moved since")
+      ->transform(model_path());
   verb.add_flag("--overwrite", arguments->overwrite, "write into a folder that is not empty");
   verb.footer("Example: mezzo export runs/quickstart --merged merged --dtype bf16");
   return [arguments](VerbContext& context) {

@@ -89,11 +89,13 @@ VerbAction add_generate(CLI::App& verb) {
     DeviceOptions device;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("model", arguments->model, "model folder")->required();
+  verb.add_option("model", arguments->model, "model folder, or its name on the Hub")
+      ->required()
+      ->transform(model_path());
   verb.add_option("--prompt", arguments->prompt, "text to go on from")->required();
   verb.add_flag("--chat", arguments->chat,
                 "the prompt is what a user says, written by the model's chat template");
-  verb.add_option("--adapter", arguments->adapter, "PEFT adapter");
+  verb.add_option("--adapter", arguments->adapter, "PEFT adapter")->transform(model_path());
   verb.add_option("--max-new-tokens", arguments->tokens, "tokens to add at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

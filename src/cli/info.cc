@@ -71,7 +71,9 @@ VerbAction add_info(CLI::App& verb) {
     bool json = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("path", arguments->path, "a model, an adapter, a snapshot or a run's folder")->required();
+  verb.add_option("path", arguments->path, "a model, an adapter, a snapshot or a run's folder")
+      ->required()
+      ->transform(model_path());
   verb.add_flag("--json", arguments->json, "as JSON on standard output");
   verb.footer("Example: mezzo info runs/quickstart --json");
   return [arguments](VerbContext& context) {

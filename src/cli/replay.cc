@@ -18,7 +18,8 @@ VerbAction add_replay(CLI::App& verb) {
   verb.add_option("run", arguments->run, "a run's folder")->required();
   verb.add_option("--step", arguments->step, "steps to replay (default: all)")->check(whole_number());
   verb.add_option("--adapter", arguments->adapter, "folder for a PEFT adapter")->required();
-  verb.add_option("--model", arguments->model, "base model, where it has moved since");
+  verb.add_option("--model", arguments->model, "base model, where it has moved since")
+      ->transform(model_path());
   verb.add_flag("--overwrite", arguments->overwrite, "write into a folder that is not empty");
   verb.footer("Example: mezzo replay runs/quickstart --step 50 --adapter at-step-50");
   return [arguments](VerbContext& context) {

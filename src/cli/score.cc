@@ -17,9 +17,11 @@ VerbAction add_score(CLI::App& verb) {
     DeviceOptions device;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("model", arguments->model, "model folder")->required();
+  verb.add_option("model", arguments->model, "model folder, or its name on the Hub")
+      ->required()
+      ->transform(model_path());
   verb.add_option("file", arguments->file, "JSON lines with `prompt` and `completion`")->required();
-  verb.add_option("--adapter", arguments->adapter, "PEFT adapter");
+  verb.add_option("--adapter", arguments->adapter, "PEFT adapter")->transform(model_path());
   add_device_options(verb, arguments->device);
   verb.footer("Example: mezzo score configs/quickstart/llama2m records.jsonl > scores.jsonl");
   return [arguments](VerbContext& context) {

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <memory>
 
+#include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/error.h"
 #include "mezzo/data/tokenizer.h"
@@ -39,7 +40,10 @@ VerbAction add_tokenize(CLI::App& verb) {
     bool special = false;
   };
   auto arguments = std::make_shared<Arguments>();
-  verb.add_option("model", arguments->model, "model folder, tokenizer.json or tokenizer.model")->required();
+  verb.add_option("model", arguments->model,
+                  "model folder or its name on the Hub, tokenizer.json or tokenizer.model")
+      ->required()
+      ->transform(model_path());
   auto* decode = verb.add_flag("--decode", arguments->decode, "ids to text, raw bytes");
   verb.add_flag("--special", arguments->special, "add the post-processor's tokens")->excludes(decode);
   verb.footer("Example: printf 'a fine film' | mezzo tokenize configs/quickstart/llama2m --special");

@@ -16,6 +16,7 @@ std::vector<Key> make_table() {
   const Whole<std::int64_t> steps_or_none{0, steps.max};
   const Whole<std::uint64_t> seed{0, std::numeric_limits<std::uint64_t>::max()};
   const Path directory{"a directory"};
+  const ModelPath model{"a directory or a model's name on the Hub"};
   const Path data_file{"the path of a data file"};
   const Text field{"the name of a field"};
   constexpr auto free = Resumption::free;
@@ -26,8 +27,10 @@ std::vector<Key> make_table() {
 #define MEMBER(m) \
   [](auto& c) -> auto& { return c.m; }
   return {
-      key("model.path", MEMBER(model.path), directory, Resumption::fixed_outcome,
-          "The model, a Hugging Face directory with config.json, safetensors and a tokenizer.")
+      key("model.path", MEMBER(model.path), model, Resumption::fixed_outcome,
+          "The model, a Hugging Face directory with config.json, safetensors and a tokenizer. A name on the "
+          "Hub is "
+          "looked up in the Hub's cache.")
           .defaults_to("required")
           .also_called({"model_name_or_path", "model_name", "pretrained_model_name_or_path", "base_model"}),
 
@@ -153,7 +156,8 @@ std::vector<Key> make_table() {
           fixed, "The decoder layers that get adapters.")
           .defaults_to("null, all; with lora.adapter its own")
           .also_called({"layers"}),
-      key("lora.adapter", MEMBER(lora.adapter), Optional<Path>{"null", {"the path of a PEFT adapter"}}, fixed,
+      key("lora.adapter", MEMBER(lora.adapter),
+          Optional<ModelPath>{"null", {"the path of a PEFT adapter or its name on the Hub"}}, fixed,
           "The adapter to start from, copied into the run; r, lora_alpha, target_modules and "
           "layers_to_transform have to agree with it where they are given.")
           .defaults_to("null, a fresh one")

@@ -6,6 +6,9 @@
 #include <map>
 #include <set>
 
+#include "mezzo/core/error.h"
+#include "mezzo/core/hub_cache.h"
+
 namespace mezzo::config {
 namespace {
 
@@ -181,6 +184,15 @@ std::string Path::parse(const Value& value) const {
     value.fail(fmt::format(", but the working directory that it starts from is gone ({})", error.message()));
   if (!path.has_filename()) path = path.parent_path();  // "runs/a/"
   return path.string();
+}
+
+std::string ModelPath::parse(const Value& value) const {
+  static_cast<void>(Path{what}.parse(value));  // refuses what is no path
+  try {
+    return find_model(value.node.text);
+  } catch (const UsageError& error) {
+    value.fail(value.node, error.what());
+  }
 }
 
 // ---- maps and lists -------------------------------------------------------------------------------------

@@ -171,6 +171,15 @@ struct Path {
   std::string parse(const Value& value) const;
 };
 
+/// A model or an adapter: a path, or its name on the Hub where the Hub's cache holds it (hub_cache.h).
+struct ModelPath {
+  std::string what;
+
+  std::string range() const { return what; }
+  std::string text(const std::string& value) const { return yaml::scalar(value); }
+  std::string parse(const Value& value) const;
+};
+
 /// A value or a word that stands for none of it.
 template <typename Inner>
 struct Optional {

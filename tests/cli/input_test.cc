@@ -109,6 +109,25 @@ TEST_F(InputTest, ModelAndData) {
                {"lora.layers_to_transform", "9", "0 to 3"});
 }
 
+TEST_F(InputTest, AModelOfTheHubsCache) {
+  const std::string snapshot = scratch_ / "hub/models--org--tiny/snapshots/c0ffee";
+  std::filesystem::create_directories(snapshot);
+  const std::string model = MEZZO_SOURCE_DIR "/configs/quickstart/llama2m";
+  for (const std::string& file : names_in(model))
+    std::filesystem::create_symlink(model + "/" + file, snapshot + "/" + file);
+  const Launch with_cache{.environment = "HF_HUB_CACHE=" + (scratch_ / "hub")};
+  const Outcome scored = run(scratch_, "info org/tiny --json", with_cache);
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  EXPECT_EQ(nlohmann::json::parse(scored.out).at("path"), snapshot);
+  const Outcome checked = run(
+      scratch_, "validate configs/quickstart.yaml model.path=org/tiny train.output_dir=" + (scratch_ / "run"),
+      with_cache);
+  EXPECT_EQ(checked.status, 0) << checked.err;
+  const Outcome absent = run(scratch_, "generate org/absent --prompt x", with_cache);
+  EXPECT_EQ(absent.status, 2);
+  EXPECT_NE(absent.err.find("`hf download org/absent`"), std::string::npos) << absent.err;
+}
+
 TEST_F(InputTest, WhatCannotBeListedInMemoryIsRefusedBeforeItIsTried) {
   // Every verb that takes steps, one key each; the numbers are beyond any host's memory.
   expect_error(

@@ -530,7 +530,7 @@ TEST(Config, Texts) {
 TEST(Config, Paths) {
   const std::string here = std::filesystem::current_path().string();
   const auto with = [](const std::string& text) { return parsed(minimal, {text}); };
-  EXPECT_EQ(with("model.path=m").model.path, here + "/m");
+  EXPECT_EQ(with("model.path=./m").model.path, here + "/m");
   EXPECT_EQ(with("model.path=./x/../m//n/").model.path, here + "/m/n");
   EXPECT_EQ(with("model.path=/").model.path, "/");
   EXPECT_EQ(with("model.path=.").model.path, here);
@@ -538,7 +538,7 @@ TEST(Config, Paths) {
   EXPECT_EQ(with("data.train=[{path: t, weight: 1}, {path: ./u, weight: 2}]").data.train,
             (std::vector<TrainFile>{{here + "/t", 1}, {here + "/u", 2}}));
   EXPECT_EQ(with("data.validation=v").data.validation, here + "/v");
-  EXPECT_EQ(with("lora.adapter=a").lora.adapter, here + "/a");
+  EXPECT_EQ(with("lora.adapter=./a").lora.adapter, here + "/a");
   EXPECT_EQ(with("train.output_dir=o/").train.output_dir, here + "/o");
   const ResumeFrom snapshot = with("train.resume_from_checkpoint=s.h5").train.resume_from_checkpoint;
   EXPECT_EQ(snapshot.kind, ResumeFrom::Kind::snapshot);
@@ -549,6 +549,9 @@ TEST(Config, Paths) {
   EXPECT_ERROR(override_error("train.resume_from_checkpoint=true"),
                "`auto`, `never` or the path of a snapshot, found true");
   EXPECT_ERROR(override_error("model.path=\"\""), "expected a directory");
+  EXPECT_ERROR(override_error("model.path=no-org/no-model"),
+               "override 'model.path=no-org/no-model': model.path: ",
+               "no folder " + here + "/no-org/no-model", "`hf download no-org/no-model`");
   EXPECT_ERROR(override_error("model.path=\"a\\0b\""), "NUL");
 }
 
@@ -702,8 +705,10 @@ TEST(Config, OverridesAreStrict) {
 // ------------------------------------------------------------------------------------
 
 TEST(Config, RequiredKeysDependOnTheUse) {
-  EXPECT_ERROR(error_of(""), "c.yaml: missing, but required: model.path (a directory), data.task.type",
-               "data.train", "train.output_dir");
+  EXPECT_ERROR(
+      error_of(""),
+      "c.yaml: missing, but required: model.path (a directory or a model's name on the Hub), data.task.type",
+      "data.train", "train.output_dir");
   EXPECT_ERROR(error_of("# nothing\n", {}, ConfigUse::eval), "model.path", "data.validation");
   EXPECT_EQ(error_of("", {}, ConfigUse::eval).find("data.train"), std::string::npos);
   EXPECT_EQ(error_of("", {}, ConfigUse::inspect).find("data.validation"), std::string::npos);
@@ -715,7 +720,8 @@ TEST(Config, RequiredKeysDependOnTheUse) {
       "");
   EXPECT_EQ(error_of(minimal, {"data.train=null", "train.output_dir=null"}, ConfigUse::inspect), "");
   EXPECT_ERROR(error_of(minimal, {"data.task.template=null"}), "required: data.task.template (");
-  EXPECT_ERROR(override_error("model.path=null"), "model.path: expected a directory, found null");
+  EXPECT_ERROR(override_error("model.path=null"),
+               "model.path: expected a directory or a model's name on the Hub, found null");
 }
 
 TEST(Config, NoKeyIsIgnored) {

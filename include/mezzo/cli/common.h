@@ -66,6 +66,10 @@ struct DeviceOptions {
 };
 void add_device_options(CLI::App& verb, DeviceOptions& options);
 
+/// Of an option or argument that takes a model or an adapter: a name on the Hub becomes the folder that its
+/// cache has for it (mezzo/core/hub_cache.h). UsageError when there is none.
+CLI::Validator model_path();
+
 /// A warning when what was made on one base model is about to be used on another.
 void warn_of_another_base(const AdapterSource& adapter, const ModelFiles& files, Logger& log);
 
