@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <iostream>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -13,8 +11,7 @@
 #include "mezzo/cli/verbs.h"
 #include "mezzo/core/philox.h"
 #include "mezzo/data/chat_template.h"
-#include "mezzo/io/json_cursor.h"
-#include "mezzo/io/json_file.h"
+#include "mezzo/train/answers.h"
 
 namespace mezzo {
 
@@ -57,25 +54,6 @@ std::int32_t choose(std::span<const float> logits, const Sampling& sampling, std
     target -= weights[i];
   }
   return order[count - 1];
-}
-
-constexpr std::int64_t max_id = std::numeric_limits<std::int32_t>::max();
-
-/// Ids that end a text: eos_token_id of generation_config.json, else of config.json; a number or a list.
-std::vector<std::int32_t> end_tokens(const std::string& directory) {
-  for (const char* const name : {"/generation_config.json", "/config.json"}) {
-    const std::string path = directory + name;
-    if (!std::filesystem::exists(path)) continue;
-    const nlohmann::json json = read_json_file(path);
-    const JsonCursor ends = JsonCursor(json, path)["eos_token_id"];
-    if (ends.is_unset()) continue;
-    const auto id_of = [](const JsonCursor& id) { return static_cast<std::int32_t>(id.integer(0, max_id)); };
-    if (!ends.is_list()) return {id_of(ends)};
-    std::vector<std::int32_t> ids;
-    for (const JsonCursor& id : ends.elements()) ids.push_back(id_of(id));
-    return ids;
-  }
-  return {};
 }
 
 }  // namespace

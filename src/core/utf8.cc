@@ -54,6 +54,17 @@ CodePoint first_code_point(std::string_view text) {
   return {value, size};
 }
 
+std::string valid_utf8(std::string_view text) {
+  std::string valid;
+  while (const auto broken = find_invalid_utf8(text)) {
+    valid += text.substr(0, *broken);
+    valid += "\xEF\xBF\xBD";
+    text.remove_prefix(*broken + 1);
+  }
+  valid += text;
+  return valid;
+}
+
 CodePoint last_code_point(std::string_view text) {
   std::size_t begin = text.size() - 1;
   while (continues_character(text[begin])) --begin;

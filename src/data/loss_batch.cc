@@ -133,16 +133,21 @@ std::vector<double> scores_of(const LossBatch::Item& item, const LossRule& rule,
   return scores;
 }
 
+std::int32_t best_option(std::span<const double> scores) {
+  const auto best = std::ranges::max_element(scores);
+  return std::isnan(*best) ? -1 : static_cast<std::int32_t>(best - scores.begin());
+}
+
+bool is_right(const LossBatch::Item& item, std::int32_t option) {
+  return option == item.label || std::ranges::find(item.also_right, option) != item.also_right.end();
+}
+
 SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabilities) {
   SliceLoss result;
   for (const LossBatch::Item& item : batch.items) {
     const std::vector<double> scores = scores_of(item, batch.rule, log_probabilities);
     const auto label = static_cast<std::size_t>(item.label);
-    const auto best = static_cast<std::int32_t>(std::ranges::max_element(scores) - scores.begin());
-    // A NaN anywhere is no best option; the sums below carry it on.
-    const bool right =
-        best == item.label || std::ranges::find(item.also_right, best) != item.also_right.end();
-    if (right && !std::isnan(scores[static_cast<std::size_t>(best)])) ++result.correct;
+    if (is_right(item, best_option(scores))) ++result.correct;
     if (batch.rule.loss == TaskLoss::options) {
       double largest = -std::numeric_limits<double>::infinity();
       for (const double score : scores) largest = std::max(largest, score);

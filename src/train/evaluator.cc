@@ -12,12 +12,34 @@ namespace {
 // Fixed by nothing but speed and memory; changing them changes the order of the sums.
 constexpr std::size_t chunk_examples = 128;
 constexpr std::int64_t chunk_tokens = 8192;
-constexpr std::size_t words_a_chunk = 4;  ///< loss sum, weight (both doubles' bits), correct, written
 }  // namespace
+
+/// Words with one writer each, so that their sums over ranks are what was written.
+struct Evaluator::Words {
+  static constexpr std::size_t a_chunk = 3;  ///< loss sum, weight (both doubles' bits), written
+
+  Words(std::size_t chunks, std::size_t scores)
+      : first_score(a_chunk * chunks), all(first_score + scores, 0) {}
+
+  void set(std::size_t chunk, const SliceLoss& loss) {
+    all[a_chunk * chunk] = std::bit_cast<std::uint64_t>(loss.sum);
+    all[a_chunk * chunk + 1] = std::bit_cast<std::uint64_t>(loss.weight);
+    all[a_chunk * chunk + 2] = 1;
+  }
+  double loss_sum(std::size_t chunk) const { return std::bit_cast<double>(all[a_chunk * chunk]); }
+  double weight(std::size_t chunk) const { return std::bit_cast<double>(all[a_chunk * chunk + 1]); }
+  std::uint64_t writers(std::size_t chunk) const { return all[a_chunk * chunk + 2]; }
+  std::uint64_t& score(std::size_t i) { return all[first_score + i]; }
+  double score(std::size_t i) const { return std::bit_cast<double>(all[first_score + i]); }
+
+  std::size_t first_score;
+  std::vector<std::uint64_t> all;
+};
 
 std::vector<Metric> Evaluation::metrics() const {
   std::vector<Metric> all;
   if (accuracy) all.push_back({"eval_accuracy", *accuracy});
+  if (f1) all.push_back({"eval_f1", *f1});
   all.push_back({"eval_loss", loss});
   return all;
 }
@@ -25,19 +47,26 @@ std::vector<Metric> Evaluation::metrics() const {
 std::vector<std::string> metrics_of(const Task& task) {
   Evaluation any;
   if (task.chooses()) any.accuracy = 0.0;
+  if (task.classifies()) any.f1 = 0.0;
   std::vector<std::string> names;
   for (const Metric& metric : any.metrics()) names.emplace_back(metric.name);
   return names;
 }
 
 Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
-    : chooses_(task.chooses()), examples_(static_cast<std::int64_t>(examples.size())) {
+    : chooses_(task.chooses()),
+      classes_(static_cast<std::int64_t>(task.labels().size())),
+      examples_(static_cast<std::int64_t>(examples.size())),
+      first_scores_{0} {
   std::vector<const Example*> chunk;
   std::int64_t tokens = 0;
   const auto finish = [&] {
     if (chunk.empty()) return;
     chunks_.push_back(pack(chunk, task.loss_rule(), chooses_));
     largest_ = largest_of(largest_, shape_of(chunks_.back().packed));
+    std::size_t scores = 0;
+    for (const LossBatch::Item& item : chunks_.back().items) scores += chooses_ ? item.options.size() : 0;
+    first_scores_.push_back(first_scores_.back() + scores);
     chunk.clear();
     tokens = 0;
   };
@@ -54,33 +83,59 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience pati
   StepUnits units{.probes = 1, .slice_tokens = {}, .paired = false};
   for (const LossBatch& chunk : chunks_) units.slice_tokens.push_back(chunk.packed.token_count());
   const WorkShare share = share_out(units, exchange.size())[static_cast<std::size_t>(exchange.rank())];
-  std::vector<std::uint64_t> words(words_a_chunk * chunks_.size(), 0);
+  Words words(chunks_.size(), first_scores_.back());
   const auto end = static_cast<std::size_t>(share.first + share.count);
-  for (auto c = static_cast<std::size_t>(share.first); c < end; ++c) {
-    runner.begin(chunks_[c].packed);
-    const Probe unperturbed;
-    const SliceLoss loss = loss_of(chunks_[c], runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian));
-    std::uint64_t* word = &words[words_a_chunk * c];
-    word[0] = std::bit_cast<std::uint64_t>(loss.sum);
-    word[1] = std::bit_cast<std::uint64_t>(loss.weight);
-    word[2] = static_cast<std::uint64_t>(loss.correct);
-    word[3] = 1;
+  for (auto c = static_cast<std::size_t>(share.first); c < end; ++c) evaluate(c, runner, words);
+  require_complete(exchange, exchange.sum(words.all, patience));
+  return summary(words);
+}
+
+void Evaluator::evaluate(std::size_t chunk, ProbeRunner& runner, Words& words) const {
+  const LossBatch& batch = chunks_[chunk];
+  runner.begin(batch.packed);
+  const Probe unperturbed;
+  const std::span<const float> log_probabilities = runner.evaluate({&unperturbed, 1}, NoiseKind::gaussian);
+  words.set(chunk, loss_of(batch, log_probabilities));
+  if (!chooses_) return;
+  std::size_t place = first_scores_[chunk];
+  for (const LossBatch::Item& item : batch.items) {
+    for (const double score : scores_of(item, batch.rule, log_probabilities))
+      words.score(place++) = std::bit_cast<std::uint64_t>(score);
   }
-  require_complete(exchange, exchange.sum(words, patience));
+}
+
+Evaluation Evaluator::summary(const Words& words) const {
   double sum = 0.0;
   double weight = 0.0;
-  std::int64_t correct = 0;
   for (std::size_t c = 0; c < chunks_.size(); ++c) {
-    const std::uint64_t* word = &words[words_a_chunk * c];
-    if (word[3] != 1)
-      throw CommError("evaluation: chunk {} was evaluated by {} ranks, expected one", c, word[3]);
-    sum += std::bit_cast<double>(word[0]);
-    weight += std::bit_cast<double>(word[1]);
-    correct += static_cast<std::int64_t>(word[2]);
+    if (words.writers(c) != 1)
+      throw CommError("evaluation: chunk {} was evaluated by {} ranks, expected one", c, words.writers(c));
+    sum += words.loss_sum(c);
+    weight += words.weight(c);
   }
-  Evaluation result{.examples = examples_, .accuracy = std::nullopt, .loss = sum / weight};
-  if (chooses_) result.accuracy = static_cast<double>(correct) / static_cast<double>(examples_);
+  Evaluation result{.examples = examples_, .accuracy = {}, .f1 = {}, .loss = sum / weight};
+  if (chooses_) add_answers(result, words);
   return result;
+}
+
+void Evaluator::add_answers(Evaluation& evaluation, const Words& words) const {
+  std::vector<std::int32_t> labels;
+  std::vector<std::int32_t> predictions;
+  std::int64_t correct = 0;
+  std::size_t place = 0;
+  for (const LossBatch& chunk : chunks_) {
+    for (const LossBatch::Item& item : chunk.items) {
+      std::vector<double>& scores = evaluation.scores.emplace_back();
+      for (std::size_t o = 0; o < item.options.size(); ++o) scores.push_back(words.score(place++));
+      labels.push_back(item.label);
+      predictions.push_back(best_option(scores));
+      if (is_right(item, predictions.back())) ++correct;
+    }
+  }
+  evaluation.accuracy = static_cast<double>(correct) / static_cast<double>(examples_);
+  if (classes_ == 0) return;
+  evaluation.classes = class_scores(labels, predictions, classes_);
+  evaluation.f1 = macro_f1(evaluation.classes);
 }
 
 }  // namespace mezzo

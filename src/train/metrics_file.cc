@@ -28,8 +28,11 @@ void collect(const nlohmann::json& line, std::uint64_t step, std::vector<PastEva
   PastEvaluation& past = evaluations.emplace_back();
   past.steps_done = step;
   past.evaluation.loss = number_of(line["eval_loss"]);
-  if (line.contains("eval_accuracy") && line["eval_accuracy"].is_number())
-    past.evaluation.accuracy = line["eval_accuracy"].get<double>();
+  const auto read = [&](const char* name, std::optional<double>& value) {
+    if (line.contains(name) && line[name].is_number()) value = line[name].get<double>();
+  };
+  read("eval_accuracy", past.evaluation.accuracy);
+  read("eval_f1", past.evaluation.f1);
 }
 
 }  // namespace
@@ -92,6 +95,7 @@ void MetricsFile::append(std::uint64_t steps_done, double epoch, const Evaluatio
   nlohmann::ordered_json line = {{"step", steps_done}, {"epoch", epoch}};
   line["eval_accuracy"] =
       evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
+  if (evaluation.f1) line["eval_f1"] = *evaluation.f1;
   line["eval_loss"] = evaluation.loss;
   writer_.append(line);
 }

@@ -297,13 +297,13 @@ TEST_F(BestTest, ARunWhoseRecordLacksTheKeysTakesItsLastStep) {
 
 TEST_F(BestTest, AMetricThatEvaluationsLackIsRefused) {
   for (const char* verb : {"train", "validate"}) {
-    std::string command = train("run", "train.metric_for_best_model=f1");
+    std::string command = train("run", "train.metric_for_best_model=bleu");
     command.replace(0, 5, verb);
     const Outcome outcome = run(scratch_, command);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
     ASSERT_EQ(outcome.errors().size(), 1u) << outcome.err;
-    EXPECT_NE(outcome.errors()[0].find("found \"f1\", expected a metric of the task's evaluations: "
-                                       "eval_accuracy, eval_loss"),
+    EXPECT_NE(outcome.errors()[0].find("found \"bleu\", expected a metric of the task's evaluations: "
+                                       "eval_accuracy, eval_f1, eval_loss"),
               std::string::npos)
         << outcome.err;
   }

@@ -45,6 +45,16 @@ TEST(Utf8, WhatIsNotWellFormedHasNoLength) {
   EXPECT_EQ(utf8_length(encoded(0x110000, 4)), 0u);
 }
 
+TEST(Utf8, BrokenBytesAreReplaced) {
+  EXPECT_EQ(valid_utf8(""), "");
+  EXPECT_EQ(valid_utf8("a\xC3\xA9"), "a\xC3\xA9");
+  EXPECT_EQ(valid_utf8("\xE6\x9D"), "\xEF\xBF\xBD\xEF\xBF\xBD");  // cut short
+  EXPECT_EQ(valid_utf8("a\xFF"
+                       "b"),
+            "a\xEF\xBF\xBD"
+            "b");
+}
+
 TEST(Utf8, TheFirstBrokenByteIsFound) {
   const std::string ascii(21, 'a');
   for (std::size_t at = 0; at <= ascii.size(); ++at) {

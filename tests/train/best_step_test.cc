@@ -50,6 +50,15 @@ TEST(BestStep, LessLossIsBetter) {
   EXPECT_EQ(completion.metric(), "eval_loss");
 }
 
+TEST(BestStep, F1IsAMetricOfClassifications) {
+  BestStep best(std::string("f1"));
+  const auto with_f1 = [](double f1) {
+    return Evaluation{.examples = 10, .accuracy = 0.5, .f1 = f1, .loss = 1};
+  };
+  EXPECT_EQ(best_behind(best, {with_f1(0.2), with_f1(0.1), with_f1(0.3)}), (Steps{0, 0, 20}));
+  EXPECT_EQ(best.metric(), "eval_f1");
+}
+
 TEST(BestStep, WhatIsNoNumberIsNeverBest) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   BestStep best(std::string("eval_loss"));
@@ -88,7 +97,7 @@ TEST(BestStep, EvaluationsComeBackFromTheFileAsTheyWere) {
   const std::string path = folder / "metrics.jsonl";
   {
     MetricsFile file(path);
-    file.append(10, 0.5, with(1.0 / 3.0, 0.1));
+    file.append(10, 0.5, {.examples = 10, .accuracy = 1.0 / 3.0, .f1 = 2.0 / 7.0, .loss = 0.1});
     file.append(StepMetrics{.step = 15});
     file.append(20, 1.0, with({}, std::nan("")));
     file.append(30, 1.5, with(0.9, 0.2));
@@ -97,6 +106,7 @@ TEST(BestStep, EvaluationsComeBackFromTheFileAsTheyWere) {
   ASSERT_EQ(past.size(), 2u);
   EXPECT_EQ(past[0].steps_done, 10u);
   EXPECT_EQ(past[0].evaluation.accuracy, 1.0 / 3.0);
+  EXPECT_EQ(past[0].evaluation.f1, 2.0 / 7.0);
   EXPECT_EQ(past[0].evaluation.loss, 0.1);
   EXPECT_EQ(past[1].evaluation.accuracy, std::nullopt);
   EXPECT_TRUE(std::isnan(past[1].evaluation.loss));

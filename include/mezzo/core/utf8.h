@@ -25,6 +25,9 @@ inline bool continues_character(char byte) { return (static_cast<unsigned char>(
 /// or cut short), or nothing when all of it is.
 std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 
+/// The text with U+FFFD for each byte that is not part of a well-formed sequence.
+std::string valid_utf8(std::string_view text);
+
 /// The first and the last character of a valid text that is not empty.
 CodePoint first_code_point(std::string_view text);
 CodePoint last_code_point(std::string_view text);

@@ -50,6 +50,11 @@ struct SliceLoss {
 std::vector<double> scores_of(const LossBatch::Item& item, const LossRule& rule,
                               std::span<const float> log_probabilities);
 
+/// The option of the best score, of equal ones the first; -1 where it is NaN.
+std::int32_t best_option(std::span<const double> scores);
+/// Whether an option is a right one.
+bool is_right(const LossBatch::Item& item, std::int32_t option);
+
 /// log_probabilities [Q]; fp64 sums in the order of the examples.
 ///   options:        -log softmax(s)[label], s_o the score of option o
 ///   language_model: -sum of the right option's token log-probabilities
