@@ -53,6 +53,17 @@ void relu(float* x, std::int64_t count) {
   for (std::int64_t j = 0; j < count; ++j) x[j] = x[j] < 0.0f ? 0.0f : x[j];
 }
 
+void soft_cap(float* x, std::int64_t count, float scale, float cap) {
+  // tanh(v) = 1 - 2 / (exp(2v) + 1)
+  const Float8 factor = broadcast(2.0f * scale / cap);
+  const Float8 one = broadcast(1.0f);
+  in_place(x, count, [&](Float8 v) {
+    const Float8 e = exp(_mm256_mul_ps(factor, v));
+    const Float8 share = _mm256_div_ps(broadcast(2.0f), _mm256_add_ps(e, one));
+    return _mm256_mul_ps(broadcast(cap), _mm256_sub_ps(one, share));
+  });
+}
+
 void multiply(const float* gate, const float* up, std::int64_t count, float* y) {
 #pragma omp simd
   for (std::int64_t j = 0; j < count; ++j) y[j] = gate[j] * up[j];

@@ -9,6 +9,9 @@ void gelu_tanh(float* x, std::int64_t count);
 void gelu_erf(float* x, std::int64_t count);  ///< by libm's erfc, an element at a time
 void relu(float* x, std::int64_t count);
 
+/// cap tanh(scale x / cap).
+void soft_cap(float* x, std::int64_t count, float scale, float cap);
+
 /// y = gate * up, elementwise.
 void multiply(const float* gate, const float* up, std::int64_t count, float* y);
 /// y = silu(gate) * up, in one pass.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/simd.h"
 
 namespace mezzo::cpu {
@@ -88,18 +89,6 @@ void transpose(Rows<const float> from, std::int64_t rows, std::int64_t cols, Row
   for (std::int64_t d = 0; d < cols; ++d) {
     for (std::int64_t j = d < whole_cols ? whole_rows : 0; j < rows; ++j) to.row(d)[j] = from.row(j)[d];
     std::fill(to.row(d) + rows, to.row(d) + to.stride, 0.0f);
-  }
-}
-
-/// scores[0..count) to cap tanh(scale score / cap), = cap (1 - 2 / (exp(2 scale score / cap) + 1)); whole
-/// vectors.
-void cap(float* scores, std::int64_t count, const Scoring& scoring) {
-  const Float8 factor = broadcast(2.0f * scoring.scale / scoring.soft_cap);
-  const Float8 one = broadcast(1.0f);
-  for (std::int64_t j = 0; j < count; j += width) {
-    const Float8 e = exp(_mm256_mul_ps(factor, load(scores + j)));
-    const Float8 share = _mm256_div_ps(broadcast(2.0f), _mm256_add_ps(e, one));
-    store(scores + j, _mm256_mul_ps(broadcast(scoring.soft_cap), _mm256_sub_ps(one, share)));
   }
 }
 
@@ -200,7 +189,7 @@ void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* place
       for (std::int64_t i = 0; i < query_block; ++i) {
         float* const row = scores + i * stride + start;
         const std::int64_t at = place(std::min(i, count - 1));
-        if (scoring.soft_cap != 0.0f) cap(row, padded(seen) - start, scoring);
+        if (scoring.soft_cap != 0.0f) soft_cap(row, padded(seen) - start, scoring.scale, scoring.soft_cap);
         total[i] = soften(row, scoring.first_key(at) - start, at + 1 - start, padded(seen) - start,
                           scoring.soft_cap == 0.0f ? scoring.scale : 1.0f);
         rows[i] = row;

@@ -28,6 +28,11 @@ void relu(float* x, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) x[i] = x[i] < 0.0f ? 0.0f : x[i];
 }
 
+void soft_cap(float* x, std::int64_t count, float cap) {
+  for (std::int64_t i = 0; i < count; ++i)
+    x[i] = static_cast<float>(cap * std::tanh(x[i] / static_cast<double>(cap)));
+}
+
 void multiply(const float* gate, const float* up, std::int64_t count, float* y) {
   for (std::int64_t i = 0; i < count; ++i) y[i] = gate[i] * up[i];
 }

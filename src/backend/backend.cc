@@ -1,19 +1,26 @@
 #include "mezzo/backend/backend.h"
 
+#include <string_view>
+
 #include "mezzo/core/error.h"
 
 namespace mezzo {
 namespace {
 
-[[noreturn]] void refuse_mixtures(const Backend& backend) {
-  throw DeviceError("device {}: mixtures of experts are not served there", backend.name());
+[[noreturn]] void refuse(const Backend& backend, std::string_view what) {
+  throw DeviceError("device {}: {} are not served there", backend.name(), what);
 }
+
+[[noreturn]] void refuse_mixtures(const Backend& backend) { refuse(backend, "mixtures of experts"); }
 
 }  // namespace
 
 void Backend::split_heads(const ProbeTable&, const AttentionShape&, View, View) {
   throw DeviceError("device {}: queries, keys and values that lie head by head are not served", name());
 }
+void Backend::scale(const ProbeTable&, float, View) { refuse(*this, "scaled rows"); }
+void Backend::soft_cap(const ProbeTable&, float, View) { refuse(*this, "soft caps"); }
+void Backend::gate(const ProbeTable&, Activation, View, View) { refuse(*this, "gates of one module"); }
 void Backend::route(const ProbeTable&, View, const Routing&) { refuse_mixtures(*this); }
 void Backend::dispatch(const ProbeTable&, const Routing&, View, View) { refuse_mixtures(*this); }
 void Backend::expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,

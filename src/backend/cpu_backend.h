@@ -33,6 +33,10 @@ class CpuBackend final : public HostBackend {
                      const Norm& norm, View x) override;
   void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
                std::span<const View> y, Epilogue epilogue) override;
+  void scale(const ProbeTable& table, float factor, View h) override;
+  void soft_cap(const ProbeTable& table, float cap, View x) override;
+  void gate(const ProbeTable& table, Activation activation, View gate_up,
+            View y) override;  // cpu_products.cc
   // mixtures: cpu_mixture.cc, expert_product() in cpu_products.cc
   void route(const ProbeTable& table, View logits, const Routing& routing) override;
   void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cpu_backend.h"
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
@@ -27,6 +28,18 @@ void CpuBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View w
       std::copy(word, word + h.cols, to);
     }
   });
+}
+
+void CpuBackend::scale(const ProbeTable& table, float factor, View h) {
+  for_rows(copies_of(h, table), h.rows, [&](std::int64_t p, std::int64_t t) {
+    float* const row = rows_of(h, p).row(t);
+    for (std::int64_t j = 0; j < h.cols; ++j) row[j] *= factor;
+  });
+}
+
+void CpuBackend::soft_cap(const ProbeTable& table, float cap, View x) {
+  for_rows(copies_of(x, table), x.rows,
+           [&](std::int64_t p, std::int64_t t) { cpu::soft_cap(rows_of(x, p).row(t), x.cols, 1.0f, cap); });
 }
 
 void CpuBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
@@ -157,6 +170,7 @@ void CpuBackend::score(const ProbeTable& table, const DeviceBatch& batch, const 
                   {rows_of(head.weight.codes, 0).row(from), head.weight.codes.row_stride}, words, logits);
       if (head.bias) cpu::add_bias(head.bias.as<float>() + from, rows, words, logits);
       for (std::int64_t i = 0; i < rows; ++i) {
+        if (head.score_cap != 0.0f) cpu::soft_cap(logits.row(i), words, 1.0f, head.score_cap);
         sums[(p * rows + i) * chunks.parts() + chunk] = cpu::exp_sum(logits.row(i), words);
       }
       const std::int32_t* token = integers_of(batch.target_tokens, p);

@@ -92,6 +92,15 @@ void CpuBackend::product(const ProbeTable& table, const Product& product, std::s
   multiply(table, product, outputs, x, blocks, epilogue);
 }
 
+void CpuBackend::gate(const ProbeTable& table, Activation activation, View gate_up, View y) {
+  check_gate(gate_up, y);
+  for_rows(copies_of(y, table), y.rows, [&](std::int64_t p, std::int64_t t) {
+    const Rows<float> first{rows_of(gate_up, p).row(t), gate_up.row_stride};
+    const Rows<const float> second{first.data + y.cols, gate_up.row_stride};
+    gated_activation(activation, first, second, 1, y.cols, {rows_of(y, p).row(t), y.row_stride});
+  });
+}
+
 void CpuBackend::expert_product(const ProbeTable& table, std::span<const Product* const> experts,
                                 const Routing& routing, View x, View y, Epilogue epilogue) {
   check_expert_product(table, experts, routing, x, y);

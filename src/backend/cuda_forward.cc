@@ -126,6 +126,7 @@ void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
 void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                         View out) {
   check_input("score", head, x);
+  if (head.score_cap != 0.0f) throw DeviceError("score: capped logits are not served");
   if (!batch.target_tokens.shared()) {
     throw DeviceError(
         "device {}: score: each probe has target tokens of its own, which this device does not serve",

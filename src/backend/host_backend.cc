@@ -209,6 +209,13 @@ void check_residual_norm(const View& h_in, std::span<const View> deltas, const V
   }
 }
 
+void check_gate(const View& gate_up, const View& y) {
+  check_shape("gate", "gate_up", gate_up, y.rows, 2 * y.cols);
+  if (gate_up.shared() != y.shared()) {
+    throw DeviceError("gate: only one of gate_up and y is shared by the probes");
+  }
+}
+
 void check_attention(const DeviceBatch& batch, const AttentionShape& shape, const View& q, const View& k,
                      const View& v, const View& query_rows, const View& out) {
   const std::int64_t tokens = batch.tokens.cols;

@@ -1,5 +1,6 @@
 // The oracle of the other backends: one probe after another through the naive loops of kernels/reference.
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "backends.h"
@@ -94,6 +95,31 @@ class ReferenceBackend final : public HostBackend {
       check_sharing("product", output.y, x);
       for (std::int64_t p = 0; p < copies_of(output.y, table); ++p)
         fill(table, product, output, p, x, epilogue);
+    }
+  }
+
+  void scale(const ProbeTable& table, float factor, View h) override {
+    for (std::int64_t p = 0; p < copies_of(h, table); ++p) {
+      for (std::int64_t t = 0; t < h.rows; ++t) {
+        for (std::int64_t j = 0; j < h.cols; ++j) rows_of(h, p).row(t)[j] *= factor;
+      }
+    }
+  }
+
+  void soft_cap(const ProbeTable& table, float cap, View x) override {
+    for (std::int64_t p = 0; p < copies_of(x, table); ++p) {
+      for (std::int64_t t = 0; t < x.rows; ++t) reference::soft_cap(rows_of(x, p).row(t), x.cols, cap);
+    }
+  }
+
+  void gate(const ProbeTable& table, Activation activation, View gate_up, View y) override {
+    check_gate(gate_up, y);
+    for (std::int64_t p = 0; p < copies_of(y, table); ++p) {
+      for (std::int64_t t = 0; t < y.rows; ++t) {
+        float* const row = rows_of(gate_up, p).row(t);
+        activate(activation, row, y.cols);
+        reference::multiply(row, row + y.cols, y.cols, rows_of(y, p).row(t));
+      }
     }
   }
 
@@ -223,6 +249,10 @@ class ReferenceBackend final : public HostBackend {
           last = loss_rows[j];
           reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight.codes, 0),
                                  head.out(), head.bias ? head.bias.as<float>() : nullptr, logits.data());
+          if (head.score_cap != 0.0f) {
+            const double cap = head.score_cap;
+            for (double& logit : logits) logit = cap * std::tanh(logit / cap);
+          }
           total = reference::log_sum_exp(logits.data(), head.out());
         }
         rows_of(out, p).data[j] = static_cast<float>(logits[static_cast<std::size_t>(tokens[j])] - total);

@@ -41,6 +41,9 @@ class DryRunBackend : public BackendOver {
                  View, View) override {}
   void gather(const ProbeTable&, View, View, View) override {}
   void split_heads(const ProbeTable&, const AttentionShape&, View, View) override {}
+  void scale(const ProbeTable&, float, View) override {}
+  void soft_cap(const ProbeTable&, float, View) override {}
+  void gate(const ProbeTable&, Activation, View, View) override {}
   void route(const ProbeTable&, View, const Routing&) override {}
   void dispatch(const ProbeTable&, const Routing&, View, View) override {}
   void expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,

@@ -152,6 +152,21 @@ void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View ou
   run(Work::rows, [&] { inner_.gather(table, x, rows, out); });
 }
 
+void ProfiledBackend::scale(const ProbeTable& table, float factor, View h) {
+  count_bytes(Work::rows, table, {{h, h}});
+  run(Work::rows, [&] { inner_.scale(table, factor, h); });
+}
+
+void ProfiledBackend::soft_cap(const ProbeTable& table, float cap, View x) {
+  count_bytes(Work::rows, table, {{x, x}});
+  run(Work::rows, [&] { inner_.soft_cap(table, cap, x); });
+}
+
+void ProfiledBackend::gate(const ProbeTable& table, Activation activation, View gate_up, View y) {
+  count_bytes(Work::rows, table, {{gate_up, y}});
+  run(Work::rows, [&] { inner_.gate(table, activation, gate_up, y); });
+}
+
 void ProfiledBackend::route(const ProbeTable& table, View logits, const Routing& routing) {
   run(Work::router, [&] { inner_.route(table, logits, routing); });
 }

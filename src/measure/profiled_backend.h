@@ -60,6 +60,9 @@ class ProfiledBackend final : public BackendOver {
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
   void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
+  void scale(const ProbeTable& table, float factor, View h) override;
+  void soft_cap(const ProbeTable& table, float cap, View x) override;
+  void gate(const ProbeTable& table, Activation activation, View gate_up, View y) override;
   void route(const ProbeTable& table, View logits, const Routing& routing) override;
   void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void expert_product(const ProbeTable& table, std::span<const Product* const> experts,

@@ -46,4 +46,13 @@ void refuse_other_maths(const JsonCursor& config, std::initializer_list<std::str
 RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions, std::int64_t head_dim,
                           std::optional<double> partial = std::nullopt);
 
+/// Ropes of the layers without a window and of those with one.
+struct LayerRopes {
+  RopeDescription full, window;
+};
+
+/// Gemma 3's rotary part: rope_theta, rope_scaling (of the layers without a window) and rope_local_base_freq,
+/// or (since transformers 5) rope_parameters with a section for each type of layer.
+LayerRopes read_layer_ropes(const JsonCursor& config, std::int64_t max_positions, std::int64_t head_dim);
+
 }  // namespace mezzo

@@ -119,6 +119,7 @@ void Decoder::evaluate(const ProbeTable& table, View out) {
 void Decoder::logits(const ProbeTable& table, View out) {
   check_begun();
   backend().product(table, head(), 0, forward_->finish(table), {{out}}, {});
+  if (head().score_cap != 0.0f) backend().soft_cap(table, head().score_cap, out);
 }
 
 }  // namespace mezzo

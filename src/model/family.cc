@@ -9,6 +9,8 @@
 
 namespace mezzo {
 
+Description describe_gemma2(const JsonCursor& config);
+Description describe_gemma3(const JsonCursor& config);
 Description describe_gpt2(const JsonCursor& config);
 Description describe_gpt_neox(const JsonCursor& config);
 Description describe_gptj(const JsonCursor& config);
@@ -16,6 +18,7 @@ Description describe_llama(const JsonCursor& config);
 Description describe_mistral(const JsonCursor& config);
 Description describe_mixtral(const JsonCursor& config);
 Description describe_opt(const JsonCursor& config);
+Description describe_phi3(const JsonCursor& config);
 Description describe_qwen2(const JsonCursor& config);
 Description describe_qwen3(const JsonCursor& config);
 Description describe_qwen3_moe(const JsonCursor& config);
@@ -23,11 +26,19 @@ Description describe_qwen3_moe(const JsonCursor& config);
 namespace {
 
 constexpr std::array all_families{
-    Family{"gpt2", describe_gpt2},       Family{"gpt_neox", describe_gpt_neox},
-    Family{"gptj", describe_gptj},       Family{"llama", describe_llama},
-    Family{"mistral", describe_mistral}, Family{"mixtral", describe_mixtral},
-    Family{"opt", describe_opt},         Family{"qwen2", describe_qwen2},
-    Family{"qwen3", describe_qwen3},     Family{"qwen3_moe", describe_qwen3_moe},
+    Family{"gemma2", describe_gemma2},
+    Family{"gemma3_text", describe_gemma3},
+    Family{"gpt2", describe_gpt2},
+    Family{"gpt_neox", describe_gpt_neox},
+    Family{"gptj", describe_gptj},
+    Family{"llama", describe_llama},
+    Family{"mistral", describe_mistral},
+    Family{"mixtral", describe_mixtral},
+    Family{"opt", describe_opt},
+    Family{"phi3", describe_phi3},
+    Family{"qwen2", describe_qwen2},
+    Family{"qwen3", describe_qwen3},
+    Family{"qwen3_moe", describe_qwen3_moe},
 };
 
 constexpr std::uint64_t config_limit = 16 << 20;  // bytes; a config.json has a few thousand

@@ -40,14 +40,12 @@ void check_served(const DecoderSpec& spec) {
     throw Error("a decoder's forward does not do {} yet", what);
   };
   const auto& embedding = spec.at<EmbeddingSpec>(spec.embedding);
-  if (embedding.scale != 1.0f) refuse("scaled embeddings");
+  if (spec.positions && embedding.scale != 1.0f) refuse("scaled embeddings beside learned positions");
   if (embedding.offset != 0) refuse("tokens that begin further down their table");
   if (spec.positions && spec.at<EmbeddingSpec>(*spec.positions).scale != 1.0f) refuse("scaled positions");
-  if (spec.logit_soft_cap) refuse("capped logits");
   const AttentionSpec* first = nullptr;
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
-    if (block.post_norm) refuse("norms behind a block");
     if (block.parallel) {
       const bool served =
           i > 0 && attention_of(block) == nullptr && attention_of(spec.blocks[i - 1]) != nullptr;
@@ -71,19 +69,22 @@ void check_served(const DecoderSpec& spec) {
 void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
   check_served(spec);
   if (plan.name() != "cuda") return;
+  const auto refuse = [](std::string_view what) {
+    throw DeviceError("cuda: a decoder's forward does not do {} there yet", what);
+  };
+  if (spec.at<EmbeddingSpec>(spec.embedding).scale != 1.0f) refuse("scaled embeddings");
+  if (spec.at<ProductSpec>(spec.head).score_cap != 0.0f) refuse("capped logits");
   for (const BlockSpec& block : spec.blocks) {
-    if (std::holds_alternative<MixtureSpec>(block.core))
-      throw DeviceError("cuda: a decoder's forward does not do mixtures of experts there yet");
+    if (std::holds_alternative<MixtureSpec>(block.core)) refuse("mixtures of experts");
+    const auto* const mlp = std::get_if<MlpSpec>(&block.core);
+    if (mlp != nullptr && mlp->gate) refuse("gate and up of one module");
+    if (block.post_norm) refuse("norms behind a block");
     const AttentionSpec* const attention = attention_of(block);
     // residual_norm() reads fp32 there, and q and k are of the activations' type.
-    if (attention != nullptr && (attention->q_norm || attention->k_norm))
-      throw DeviceError("cuda: a decoder's forward does not do norms of queries and keys there yet");
-    if (attention != nullptr && attention->head_by_head) {
-      throw DeviceError(
-          "cuda: a decoder's forward does not do queries, keys and values that lie head by head there yet");
-    }
-    if (attention != nullptr && attention->shape.soft_cap != 0.0f)
-      throw DeviceError("cuda: a decoder's forward does not do capped attention scores there yet");
+    if (attention != nullptr && (attention->q_norm || attention->k_norm)) refuse("norms of queries and keys");
+    if (attention != nullptr && attention->head_by_head)
+      refuse("queries, keys and values that lie head by head");
+    if (attention != nullptr && attention->shape.soft_cap != 0.0f) refuse("capped attention scores");
   }
 }
 
@@ -180,6 +181,8 @@ void Forward::begin() {
     const std::int64_t offset = spec_.positions ? spec_.at<EmbeddingSpec>(*spec_.positions).offset : 0;
     backend_->embed(one_probe_, *batch_, weights_.embedding(spec_.embedding).codes, positions, offset,
                     state.h);
+    if (const float scale = spec_.at<EmbeddingSpec>(spec_.embedding).scale; scale != 1.0f)
+      backend_->scale(one_probe_, scale, state.h);
     backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
   }
   shared_ = run(0, first_perturbed_block(), std::move(state), true, one_probe_, 0);
@@ -219,6 +222,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //     | rotary tables       |
 //
 //   A mixture has in place of the middle what forward_mixture.cc says.
+//   gate | up [., 2 I] of one module lies above the MLP's delta until middle is there
 //   out, middle: weighted sums of values, activation(input product); with room for the output product's tail
 //   (1) lies in own x where own x is shared alike; the norm reads it there and writes over it
 //   (2) lies where q was, if q is as wide and shared alike; else below q
@@ -260,6 +264,11 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
       in.deltas.push_back(mixture_delta(block, *mixture, in.x, own.x, table));
     } else {
       in.deltas.push_back(mlp_delta(block, in.x, own.x, table));
+    }
+    if (block.post_norm && backend_ != nullptr) {
+      // In place, as in norm_heads().
+      const View& delta = in.deltas.back();
+      backend_->residual_norm(table, delta, {}, View{}, weights_.norm(*block.post_norm), delta);
     }
     if (is_parallel(index + 1)) {  // the next block reads the same h, and the same x or a norm of its own
       if (spec_.blocks[index + 1].norm != block.norm) {
@@ -399,8 +408,18 @@ View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place
   const View middle = take_input(middle_probes, x.rows, output);
   const bool shared_alike = place.shared() == (delta_probes == 0);
   const View delta = shared_alike ? place : take(delta_probes, x.rows, spec_.hidden);
-  if (backend_ != nullptr) {
+  if (const auto* const mlp = std::get_if<MlpSpec>(&block.core); mlp != nullptr && mlp->gate) {
+    const std::size_t mark = arena_.mark();
+    const View gate_up = take(middle_probes, x.rows, input.out());
+    if (backend_ != nullptr) {
+      backend_->product(table, input, 0, x, {{gate_up}}, {});
+      backend_->gate(table, *mlp->gate, gate_up, middle);
+    }
+    arena_.release_to(mark);
+  } else if (backend_ != nullptr) {
     backend_->product(table, input, 0, x, {{middle}}, epilogue_of(block.input));
+  }
+  if (backend_ != nullptr) {
     backend_->product(table, output, 0, middle, {{delta}}, epilogue_of(block.output));
   }
   return delta;

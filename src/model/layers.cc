@@ -17,11 +17,12 @@ class SpecMaker {
   explicit SpecMaker(const Description& description) : d_(description) { spec_.hidden = d_.hidden; }
 
   DecoderSpec make() && {
-    spec_.embedding = add_embedding(d_.names.embedding, d_.vocabulary, 0);
+    spec_.embedding = add_embedding(d_.names.embedding, d_.vocabulary, 0, d_.embedding_scale);
     if (d_.positions == PositionKind::learned) {
       spec_.positions = add_embedding(d_.names.position_embedding, d_.max_positions, d_.position_offset);
     } else {
       spec_.ropes.push_back(d_.rope);
+      if (d_.window_rope) spec_.ropes.push_back(*d_.window_rope);
     }
     for (std::int64_t layer = 0; layer < d_.layers; ++layer) add_layer(layer);
     spec_.final_norm = add_norm(d_.names.prefix + d_.names.final_norm);
@@ -29,6 +30,7 @@ class SpecMaker {
         .role = ProductRole::head, .modules = {}, .bias = d_.head_bias, .epilogue = {}, .tied = {}};
     head.modules.push_back(
         {.name = d_.names.head, .layer = d_.layers, .out = d_.vocabulary, .in = d_.hidden});
+    head.score_cap = d_.logit_soft_cap;
     if (d_.tied_head) head.tied = spec_.embedding;
     spec_.head = add(std::move(head));
     return std::move(spec_);
@@ -40,15 +42,23 @@ class SpecMaker {
     return spec_.parts.size() - 1;
   }
 
-  PartIndex add_embedding(const std::string& name, std::int64_t indices, std::int64_t offset) {
-    return add(EmbeddingSpec{
-        .name = d_.names.prefix + name, .rows = indices + offset, .cols = d_.hidden, .offset = offset});
+  PartIndex add_embedding(const std::string& name, std::int64_t indices, std::int64_t offset,
+                          float scale = 1.0f) {
+    return add(EmbeddingSpec{.name = d_.names.prefix + name,
+                             .rows = indices + offset,
+                             .cols = d_.hidden,
+                             .offset = offset,
+                             .scale = scale});
   }
 
   PartIndex add_norm(const std::string& name) { return add_norm(name, d_.hidden); }
 
   PartIndex add_norm(const std::string& name, std::int64_t width) {
-    return add(NormSpec{.name = name, .kind = d_.norm, .width = width, .epsilon = d_.norm_epsilon});
+    return add(NormSpec{.name = name,
+                        .kind = d_.norm,
+                        .width = width,
+                        .epsilon = d_.norm_epsilon,
+                        .weight_offset = d_.norm_weight_offset});
   }
 
   /// `names` without the layer's prefix; `rows` of each.
@@ -84,13 +94,16 @@ class SpecMaker {
                   .kv_heads = d_.kv_heads,
                   .head_dim = d_.head_dim,
                   .scale = d_.attention_scale,
-                  .window = d_.window_of(layer)};
+                  .window = d_.window_of(layer),
+                  .soft_cap = d_.attention_soft_cap};
     core.q = {.begin = 0, .count = q};
     core.k = {.begin = q, .count = kv};
     core.v = {.begin = q + kv, .count = kv};
     core.head_by_head = d_.qkv_head_by_head;
-    if (d_.positions == PositionKind::rotary) core.rope = 0;
+    if (d_.positions == PositionKind::rotary) core.rope = d_.window_rope && d_.window_of(layer) != 0 ? 1 : 0;
     attention.core = core;
+    if (!names.attention_post_norm.empty())
+      attention.post_norm = add_norm(d_.layer_prefix(layer) + names.attention_post_norm);
     spec_.blocks.push_back(attention);
 
     BlockSpec mlp{.layer = layer, .core = MlpSpec{}, .post_norm = {}};
@@ -99,13 +112,24 @@ class SpecMaker {
     if (d_.has_mixture(layer)) {
       add_mixture(*d_.mixture, mlp);
     } else {
-      mlp.input = add_product(layer, ProductRole::mlp_input, names.mlp_input,
-                              std::vector(names.mlp_input.size(), d_.intermediate), d_.hidden, d_.mlp_bias,
-                              {.activation = d_.activation, .gated = d_.gated});
+      add_mlp_input(mlp);
       mlp.output = add_product(layer, ProductRole::mlp_output, {names.mlp_output}, {d_.hidden},
                                d_.intermediate, d_.mlp_bias);
     }
+    if (!names.mlp_post_norm.empty()) mlp.post_norm = add_norm(d_.layer_prefix(layer) + names.mlp_post_norm);
     spec_.blocks.push_back(mlp);
+  }
+
+  void add_mlp_input(BlockSpec& mlp) {
+    const std::vector<std::string>& names = d_.names.mlp_input;
+    const std::int64_t rows = d_.fused_gate() ? 2 * d_.intermediate : d_.intermediate;
+    Epilogue epilogue{.activation = d_.activation, .gated = d_.gated};
+    if (d_.fused_gate()) {
+      mlp.core = MlpSpec{.gate = d_.activation};
+      epilogue = {};
+    }
+    mlp.input = add_product(mlp.layer, ProductRole::mlp_input, names, std::vector(names.size(), rows),
+                            d_.hidden, d_.mlp_bias, epilogue);
   }
 
   void add_mixture(const MixtureDescription& mixture, BlockSpec& block) {

@@ -38,8 +38,13 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
   d.norm = NormKind::rms;
   d.norm_epsilon = static_cast<float>(config["rms_norm_eps"].positive_or(1e-6));
   d.positions = PositionKind::rotary;
-  d.rope = read_rope(config, d.max_positions, d.head_dim, defaults.partial_rotary);
-  d.rope.style = RopeStyle::half_split;
+  if (defaults.rope_by_layer_type) {
+    const LayerRopes ropes = read_layer_ropes(config, d.max_positions, d.head_dim);
+    d.rope = ropes.full;
+    d.window_rope = ropes.window;
+  } else {
+    d.rope = read_rope(config, d.max_positions, d.head_dim, defaults.partial_rotary);
+  }
   cut_to_short_factors(d);
   d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
   d.activation = read_activation(config["hidden_act"], "silu");

@@ -16,6 +16,7 @@ struct LlamaLikeDefaults {
   std::int64_t head_dim = 0;  ///< 0: hidden / heads
   /// Share of a head that turns, for a family that may have a part; else all of it does.
   std::optional<double> partial_rotary = {};
+  bool rope_by_layer_type = false;  ///< layers with the window have a rope of their own, as Gemma 3's
 };
 
 /// All that the form says, without biases.

@@ -127,16 +127,22 @@ void read_longrope(const JsonCursor& section, std::int64_t max_positions, RopeDe
       factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(factor) / std::log(original)));
 }
 
+/// Where a theta stands beside the section, and what it is where none does.
+struct ThetaKey {
+  const char* key = "rope_theta";
+  double otherwise = 10000.0;
+};
+
 /// One of the two sections, or (without a cursor) none.
 RopeDescription read_section(const JsonCursor& config, const std::optional<JsonCursor>& section,
-                             std::int64_t max_positions, std::int64_t head_dim,
-                             std::optional<double> partial) {
+                             std::int64_t max_positions, std::int64_t head_dim, std::optional<double> partial,
+                             const ThetaKey& theta = {}) {
   RopeDescription rope;
-  Places thetas{config["rope_theta"]};
+  Places thetas{config[theta.key]};
   Places shares{config["partial_rotary_factor"]};
   if (section) thetas.push_back((*section)["rope_theta"]);
   if (section) shares.push_back((*section)["partial_rotary_factor"]);
-  rope.theta = agreed_number(thetas, rope.theta);
+  rope.theta = agreed_number(thetas, theta.otherwise);
   if (!partial) {
     for (const JsonCursor& share : shares) check_only(share, 1.0);
   }
@@ -186,6 +192,24 @@ RopeDescription read_rope(const JsonCursor& config, std::int64_t max_positions, 
   if (old_form && new_form && rope != read(old_form))
     old_form->fail("the same as rope_parameters, which says otherwise");
   return rope;
+}
+
+LayerRopes read_layer_ropes(const JsonCursor& config, std::int64_t max_positions, std::int64_t head_dim) {
+  const auto old_form = find_section(config, "rope_scaling");
+  const auto new_form = find_section(config, "rope_parameters");
+  if (old_form && new_form) old_form->fail("none of it beside rope_parameters");
+  std::optional<JsonCursor> full = old_form;
+  std::optional<JsonCursor> window;
+  if (new_form) {
+    new_form->check_keys({"full_attention", "sliding_attention"});
+    full = find_section(*new_form, "full_attention");
+    window = find_section(*new_form, "sliding_attention");
+  }
+  const auto read = [&](const std::optional<JsonCursor>& section, const ThetaKey& theta) {
+    return read_section(config, section, max_positions, head_dim, std::nullopt, theta);
+  };
+  return {.full = read(full, {.key = "rope_theta", .otherwise = 1e6}),
+          .window = read(window, {.key = "rope_local_base_freq", .otherwise = 1e4})};
 }
 
 }  // namespace mezzo

@@ -21,8 +21,8 @@ class WeightLoader {
     for (const WeightSpec& weight : weight_specs(spec)) total_ += files.weight(weight.name).bytes;
   }
 
-  /// The whole tensor `name` into `destination`; stored as [cols, rows] when `transposed`.
-  void load(const std::string& name, const View& destination, bool transposed = false) {
+  /// The whole tensor `name` into `destination`, plus `offset`; stored as [cols, rows] when `transposed`.
+  void load(const std::string& name, const View& destination, bool transposed = false, float offset = 0.0f) {
     const TensorInfo& tensor = files_.weight(name);
     const std::int64_t stored_rows = transposed ? destination.cols : destination.rows;
     const std::int64_t stored_cols = transposed ? destination.rows : destination.cols;
@@ -38,7 +38,15 @@ class WeightLoader {
       piece.data += static_cast<std::size_t>(row) * row_bytes;
       piece.bytes = static_cast<std::size_t>(count) * row_bytes;
       const View place = transposed ? destination.columns(row, count) : destination.row_range(row, count);
-      backend_.load(place, tensor.dtype, aligned(piece), transposed);
+      if (offset == 0.0f) {
+        backend_.load(place, tensor.dtype, aligned(piece), transposed);
+      } else {
+        piece.shape = {count, stored_cols};
+        values_.resize(static_cast<std::size_t>(count * stored_cols));
+        to_float(piece, values_);
+        for (float& value : values_) value += offset;
+        backend_.load(place, DType::f32, values_.data(), transposed);
+      }
       backend_.synchronize();
       files_.tensors.release(piece);
       loaded_ += piece.bytes;
@@ -61,6 +69,7 @@ class WeightLoader {
   const ModelFiles& files_;
   const LoadProgress& progress_;
   std::vector<std::byte> staging_;
+  std::vector<float> values_;
   std::size_t loaded_ = 0;
   std::size_t total_ = 0;
 };
@@ -81,7 +90,7 @@ class PartPlanner {
   }
 
   Product plan(const ProductSpec& spec) {
-    Product product{.name = spec.name(), .weight = {}, .bias = {}, .parts = {}};
+    Product product{.name = spec.name(), .weight = {}, .bias = {}, .parts = {}, .score_cap = spec.score_cap};
     std::int64_t out = 0;
     for (const LinearModule& module : spec.modules) {
       ProductPart part{.name = module.name, .row_begin = out, .rows = module.out};
@@ -197,7 +206,7 @@ void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadP
       loader.load(spec.name + ".weight", embedding(part).codes);
     };
     const auto load_norm = [&](const NormSpec& spec) {
-      loader.load(spec.name + ".weight", norm(part).weight);
+      loader.load(spec.name + ".weight", norm(part).weight, false, spec.weight_offset);
       if (norm(part).bias) loader.load(spec.name + ".bias", norm(part).bias);
     };
     const auto load_product = [&](const ProductSpec& spec) {

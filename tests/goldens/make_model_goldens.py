@@ -24,9 +24,10 @@ import peft
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import (GPT2Config, GPT2LMHeadModel, GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM,
-                          LlamaConfig, LlamaForCausalLM,
-                          MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel,
+                          GPTJConfig, GPTJForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM, Phi3Config, Phi3ForCausalLM,
+                          Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 LENGTHS = [1, 31, 33, 5]
 
@@ -110,6 +111,17 @@ def old_neox(config):
     rope = config.pop("rope_parameters")
     config["rotary_emb_base"] = rope["rope_theta"]
     config["rotary_pct"] = rope["partial_rotary_factor"]
+    config["torch_dtype"] = config.pop("dtype")
+
+
+def old_form_of_gemma3(config):
+    """The same for Gemma 3, whose layers with a window have a theta of their own."""
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope["full_attention"].pop("rope_theta")
+    config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    config["rope_scaling"] = rope["full_attention"]
+    config["sliding_window_pattern"] = config.pop("_sliding_window_pattern")
+    del config["layer_types"]
     config["torch_dtype"] = config.pop("dtype")
 
 
@@ -202,6 +214,38 @@ def main(root):
     make(root, "gptj", GPTJForCausalLM(GPTJConfig(
         vocab_size=83, n_embd=32, n_layer=2, n_head=2, n_positions=48, rotary_dim=6, n_inner=71, **ids)), torch.float32,
         dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "fc_out"]), "gaussian", 5)
+    make(root, "phi3", Phi3ForCausalLM(Phi3Config(
+        vocab_size=61, hidden_size=24, intermediate_size=19, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, max_position_embeddings=64, original_max_position_embeddings=64, pad_token_id=0,
+        rope_parameters=dict(rope_type="default", rope_theta=100.0, partial_rotary_factor=0.75), **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 20)
+    make(root, "phi3_longrope", Phi3ForCausalLM(Phi3Config(
+        vocab_size=53, hidden_size=20, intermediate_size=17, num_hidden_layers=2, num_attention_heads=2, sliding_window=6,
+        max_position_embeddings=160, original_max_position_embeddings=40, pad_token_id=0, rope_parameters=dict(
+            rope_type="longrope", rope_theta=100.0, short_factor=[1.0, 1.1, 1.3, 1.7, 2.0],
+            long_factor=[2.0, 3.0, 4.0, 5.0, 6.0]), **ids)), torch.bfloat16,
+        dict(r=2, lora_alpha=6, target_modules=["gate_up_proj"], layers_to_transform=[1]), "gaussian", 21)
+    # Caps near the size of the scores and logits, a window of 5 tokens.
+    make(root, "gemma2", Gemma2ForCausalLM(Gemma2Config(
+        vocab_size=59, hidden_size=20, intermediate_size=23, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=6, query_pre_attn_scalar=11, sliding_window=5, attn_logit_softcapping=3.0,
+        final_logit_softcapping=4.0, max_position_embeddings=64, **ids)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 22)
+    gemma3 = dict(vocab_size=47, hidden_size=20, intermediate_size=23, num_hidden_layers=3, num_attention_heads=2,
+                  num_key_value_heads=1, head_dim=6, query_pre_attn_scalar=11, sliding_window=5,
+                  max_position_embeddings=64, **ids)
+    make(root, "gemma3", Gemma3ForCausalLM(Gemma3TextConfig(
+        layer_types=["full_attention", "sliding_attention", "full_attention"], tie_word_embeddings=False,
+        final_logit_softcapping=6.0, rope_parameters=dict(
+            full_attention=dict(rope_type="default", rope_theta=1000.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10.0)), **gemma3)), torch.float32,
+        dict(r=2, lora_alpha=6, target_modules="all-linear"), "gaussian", 23)
+    make(root, "gemma3_old", Gemma3ForCausalLM(Gemma3TextConfig(
+        sliding_window_pattern=2, rope_parameters=dict(
+            full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=4.0),
+            sliding_attention=dict(rope_type="default", rope_theta=10.0)), **gemma3)), torch.bfloat16,
+        dict(r=2, lora_alpha=6, target_modules=["v_proj", "gate_proj"], layers_to_transform=[1, 2]), "gaussian", 24,
+        change=old_form_of_gemma3)
     # A window of 5 tokens, shorter than most sequences.
     make(root, "mistral", MistralForCausalLM(MistralConfig(
         vocab_size=71, hidden_size=24, intermediate_size=35, num_hidden_layers=2, num_attention_heads=4,

@@ -265,10 +265,11 @@ TEST(Description, UnknownKeysPass) {
 }
 
 TEST(Description, OtherFamiliesAreRefusedWithThoseThatAreServed) {
-  for (const char* family : {"bloom", "gemma2", "phi3", "falcon", "bert"}) {
+  for (const char* family : {"bloom", "gemma", "gemma3", "falcon", "bert"}) {
     expect_input_error([&] { described(changed(config_of("llama"), "model_type", family)); },
                        {"m/config.json", "model_type", family,
-                        "gpt2, gpt_neox, gptj, llama, mistral, mixtral, opt, qwen2, qwen3, qwen3_moe"});
+                        "gemma2, gemma3_text, gpt2, gpt_neox, gptj, llama, mistral, mixtral, opt, phi3, "
+                        "qwen2, qwen3, qwen3_moe"});
   }
   expect_input_error([&] { described(without(config_of("llama"), "model_type")); },
                      {"model_type is missing"});

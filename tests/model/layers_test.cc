@@ -179,6 +179,22 @@ TEST(Layers, CudaRefusesSequencesLongerThanAWindow) {
   expect_error<DeviceError>([&] { check_served(capped, *cuda); }, {"cuda", "capped attention scores"});
 }
 
+TEST(Layers, CudaRefusesWhatPhiAndGemmaHaveOfTheirOwn) {
+  const auto cuda = make_device_plan({.device = DeviceKind::cuda});
+  const auto expect_refused = [&](const std::string& what, const std::function<void(DecoderSpec&)>& change) {
+    DecoderSpec spec = spec_of("llama");
+    EXPECT_NO_THROW(check_served(spec, *cuda));
+    change(spec);
+    expect_error<DeviceError>([&] { check_served(spec, *cuda); }, {"cuda", what});
+  };
+  expect_refused("scaled embeddings",
+                 [](DecoderSpec& s) { std::get<EmbeddingSpec>(s.parts[s.embedding]).scale = 2.0f; });
+  expect_refused("capped logits",
+                 [](DecoderSpec& s) { std::get<ProductSpec>(s.parts[s.head]).score_cap = 30.0f; });
+  expect_refused("behind a block", [](DecoderSpec& s) { s.blocks[1].post_norm = s.final_norm; });
+  expect_refused("one module", [](DecoderSpec& s) { s.blocks[1].core = MlpSpec{.gate = Activation::silu}; });
+}
+
 TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   const auto expect_refused = [](const std::string& what, const std::function<void(DecoderSpec&)>& change) {
     DecoderSpec spec = spec_of("llama");
@@ -189,13 +205,9 @@ TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   const auto attention = [](DecoderSpec& spec) -> AttentionSpec& {
     return std::get<AttentionSpec>(spec.blocks[2].core);
   };
-  expect_refused("scaled embeddings",
-                 [](DecoderSpec& s) { std::get<EmbeddingSpec>(s.parts[s.embedding]).scale = 2.0f; });
   expect_refused("further down",
                  [](DecoderSpec& s) { std::get<EmbeddingSpec>(s.parts[s.embedding]).offset = 2; });
   expect_refused("several modules", [&](DecoderSpec& s) { attention(s).k.begin -= 1; });
-  expect_refused("capped logits", [](DecoderSpec& s) { s.logit_soft_cap = 30.0f; });
-  expect_refused("behind a block", [](DecoderSpec& s) { s.blocks[1].post_norm = s.final_norm; });
   expect_refused("parallel", [](DecoderSpec& s) { s.blocks[2].parallel = true; });
   expect_refused("several shapes", [&](DecoderSpec& s) { attention(s).shape.kv_heads = 2; });
 }

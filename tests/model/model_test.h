@@ -18,12 +18,31 @@
 
 namespace mezzo::testing {
 
-inline const std::vector<std::string> golden_models{
-    "llama",         "llama_grouped", "llama_tied",          "llama_linear",
-    "llama_dynamic", "llama_yarn",    "llama_longrope",      "gpt2",
-    "gptj",          "gpt_neox",      "gpt_neox_sequential", "mistral",
-    "mixtral",       "opt",           "opt_plain",           "qwen2",
-    "qwen2_window",  "qwen3",         "qwen3_moe",           "qwen3_moe_renormalised"};
+inline const std::vector<std::string> golden_models{"llama",
+                                                    "llama_grouped",
+                                                    "llama_tied",
+                                                    "llama_linear",
+                                                    "llama_dynamic",
+                                                    "llama_yarn",
+                                                    "llama_longrope",
+                                                    "gpt2",
+                                                    "gptj",
+                                                    "gpt_neox",
+                                                    "gpt_neox_sequential",
+                                                    "mistral",
+                                                    "mixtral",
+                                                    "opt",
+                                                    "opt_plain",
+                                                    "phi3",
+                                                    "phi3_longrope",
+                                                    "gemma2",
+                                                    "gemma3",
+                                                    "gemma3_old",
+                                                    "qwen2",
+                                                    "qwen2_window",
+                                                    "qwen3",
+                                                    "qwen3_moe",
+                                                    "qwen3_moe_renormalised"};
 
 inline std::string model_directory(const std::string& name) {
   return std::string(MEZZO_TEST_DATA) + "/models/" + name;

@@ -183,6 +183,15 @@ class Backend : public DevicePlan {
   /// refuses: DeviceError.
   virtual void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out);
 
+  // ---- elementwise operations of some families. A backend without them refuses: DeviceError.
+  /// h *= factor, in place.
+  virtual void scale(const ProbeTable& table, float factor, View h);
+  /// x = cap tanh(x / cap), in place.
+  virtual void soft_cap(const ProbeTable& table, float cap, View x);
+  /// y = activation(gate) * up for the rows gate | up of one module. gate_up [T, 2 I] may be overwritten; y
+  /// [T, I].
+  virtual void gate(const ProbeTable& table, Activation activation, View gate_up, View y);
+
   // ---- mixtures of experts (mixture.h). A backend without them refuses: DeviceError.
   /// Fills `routing`, shared or not as it is, from a router's logits [T, experts] fp32.
   virtual void route(const ProbeTable& table, View logits, const Routing& routing);
@@ -195,7 +204,8 @@ class Backend : public DevicePlan {
   /// out[t] = sum over j of routing.weights[t, j] * x[routing.places[t, j]], in ascending order of j.
   virtual void combine(const ProbeTable& table, const Routing& routing, View x, View out);
 
-  /// out[p, j] = log softmax(head x[p, target_rows[j]])[target_tokens[p, j]], fp32. x [R, H]; out [1, Q]
+  /// out[p, j] = log softmax(cap(head x[p, target_rows[j]]))[target_tokens[p, j]], fp32, with the head's
+  /// score_cap. x [R, H]; out [1, Q]
   /// for each probe. The logits are never kept whole where they would not fit.
   virtual void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                      View out) = 0;

@@ -32,6 +32,7 @@ struct Product {
   Weight weight;  ///< [out, in]
   View bias;      ///< [1, out] in the activations' dtype, or empty
   std::vector<ProductPart> parts;
+  float score_cap = 0.0f;  ///< c of c tanh(logit / c) in Backend::score(); 0: none
 
   std::int64_t out() const { return weight.out(); }
   std::int64_t in() const { return weight.in(); }

@@ -26,9 +26,11 @@ struct ModuleNames {
   std::string q_norm = {};         ///< over each head of q, before the rotation; "": none
   std::string k_norm = {};         ///< the same of k
   std::string attention_output;
-  std::string mlp_norm;                ///< "" with a parallel residual
-  std::vector<std::string> mlp_input;  ///< gate, up, or one
+  std::string attention_post_norm = {};  ///< of what attention adds; "": none
+  std::string mlp_norm;                  ///< "" with a parallel residual
+  std::vector<std::string> mlp_input;    ///< gate, up, or one: gated, it has the rows of both
   std::string mlp_output;
+  std::string mlp_post_norm = {};        ///< of what the MLP adds; "": none
   std::string final_norm;                ///< under prefix
   std::string head;                      ///< "lm_head"; not under prefix
   std::vector<std::string> query_value;  ///< the family's default LoRA targets
@@ -66,11 +68,16 @@ struct Description {
 
   NormKind norm = NormKind::rms;
   float norm_epsilon = 1e-5f;
+  float norm_weight_offset = 0.0f;  ///< 1: norms times (1 + w)
+  float embedding_scale = 1.0f;
   PositionKind positions = PositionKind::rotary;
-  RopeDescription rope;                   ///< of rotary positions
-  float attention_scale = 1.0f;           ///< of q.k before the softmax
-  std::int64_t window = 0;                ///< tokens that a query looks back on, itself included; 0: all
-  std::vector<std::int64_t> full_layers;  ///< those without the window
+  RopeDescription rope;                        ///< of rotary positions
+  std::optional<RopeDescription> window_rope;  ///< of layers with the window, where they have their own
+  float attention_scale = 1.0f;                ///< of q.k before the softmax
+  std::int64_t window = 0;                     ///< tokens that a query looks back on, itself included; 0: all
+  std::vector<std::int64_t> full_layers;       ///< those without the window
+  float attention_soft_cap = 0.0f;             ///< c of c tanh(score / c); 0: none
+  float logit_soft_cap = 0.0f;                 ///< the same of the head's logits
   Activation activation = Activation::silu;
   bool gated = false;              ///< activation(gate) * up
   bool parallel_residual = false;  ///< h + attention(norm h) + mlp(norm h); one norm without a mlp_norm
@@ -92,6 +99,7 @@ struct Description {
   }
   std::int64_t query_width() const { return heads * head_dim; }
   std::int64_t kv_width() const { return kv_heads * head_dim; }
+  bool fused_gate() const { return gated && names.mlp_input.size() == 1; }
   bool fused_qkv() const { return names.qkv.size() == 1; }
   std::string layer_prefix(std::int64_t layer) const;  ///< "model.layers.3."
   /// max_positions for a message, "2048 positions", with the reason if it is not the model's own.

@@ -40,6 +40,7 @@ struct NormSpec {
   NormKind kind = NormKind::rms;
   std::int64_t width = 0;
   float epsilon = 1e-5f;
+  float weight_offset = 0.0f;  ///< added to what the files hold: 1 where they hold w of (1 + w)
 };
 
 /// A linear layer as the files store it and as PEFT names it: what an adapter targets.
@@ -69,6 +70,7 @@ struct ProductSpec {
   std::vector<LinearModule> modules;
   bool bias = false;  ///< of every module
   Epilogue epilogue;
+  float score_cap = 0.0f;         ///< of the head: c of c tanh(logit / c); 0: none
   std::optional<PartIndex> tied;  ///< W is this embedding's table and not stored once more
 
   const std::string& name() const { return modules.front().name; }  ///< of the backend's product
@@ -95,8 +97,11 @@ struct AttentionSpec {
   std::optional<PartIndex> q_norm, k_norm;  ///< over each head, before the rotation
 };
 
-/// The core of an MLP block: nothing but the activation, which is the input product's epilogue.
-struct MlpSpec {};
+/// The core of an MLP block: the activation, which is the input product's epilogue where it can be.
+struct MlpSpec {
+  /// Of the input product's rows gate | up where one module holds both: an operation of its own.
+  std::optional<Activation> gate = {};
+};
 
 /// The core of a block whose MLP is a mixture of experts. Expert e is the products inputs[e] and outputs[e],
 /// the activation its input product's epilogue.
@@ -128,7 +133,6 @@ struct DecoderSpec {
   std::optional<PartIndex> positions;
   PartIndex final_norm = 0;
   PartIndex head = 0;
-  std::optional<float> logit_soft_cap;
 
   template <typename T>
   const T& at(PartIndex index) const {
