@@ -9,8 +9,6 @@
 namespace mezzo {
 namespace {
 
-const AttentionSpec* attention_of(const BlockSpec& block) { return std::get_if<AttentionSpec>(&block.core); }
-
 /// Columns of a view that may only have been measured.
 View slice(const View& view, std::int64_t begin, std::int64_t count) {
   if (view) return view.columns(begin, count);
@@ -24,82 +22,7 @@ bool lies_in(const ProductPart& part, const RowRange& rows) {
   return part.row_begin >= rows.begin && part.row_begin + part.rows <= rows.begin + rows.count;
 }
 
-bool lies_in_a_module(const ProductSpec& product, const RowRange& rows) {
-  std::int64_t begin = 0;
-  for (const LinearModule& module : product.modules) {
-    if (rows.begin >= begin && rows.begin + rows.count <= begin + module.out) return true;
-    begin += module.out;
-  }
-  return false;
-}
-
 }  // namespace
-
-void check_served(const DecoderSpec& spec) {
-  const auto refuse = [](std::string_view what) {
-    throw Error("a decoder's forward does not do {} yet", what);
-  };
-  const auto& embedding = spec.at<EmbeddingSpec>(spec.embedding);
-  if (spec.positions && embedding.scale != 1.0f) refuse("scaled embeddings beside learned positions");
-  if (embedding.offset != 0) refuse("tokens that begin further down their table");
-  if (spec.positions && spec.at<EmbeddingSpec>(*spec.positions).scale != 1.0f) refuse("scaled positions");
-  const AttentionSpec* first = nullptr;
-  for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
-    const BlockSpec& block = spec.blocks[i];
-    if (block.parallel) {
-      const bool served =
-          i > 0 && attention_of(block) == nullptr && attention_of(spec.blocks[i - 1]) != nullptr;
-      if (!served) refuse("parallel blocks but an MLP beside the attention before it");
-    }
-    const AttentionSpec* const attention = attention_of(block);
-    if (attention == nullptr) continue;
-    const auto& input = spec.at<ProductSpec>(block.input);
-    for (const RowRange& rows : {attention->q, attention->k, attention->v}) {
-      if (!lies_in_a_module(input, rows)) refuse("queries, keys or values of several modules");
-    }
-    if (first == nullptr) first = attention;
-    // The workload has one shape: scratch depends on the heads alone, not on scale, window and cap.
-    const AttentionShape& shape = attention->shape;
-    if (shape.heads != first->shape.heads || shape.kv_heads != first->shape.kv_heads ||
-        shape.head_dim != first->shape.head_dim)
-      refuse("attention of several shapes");
-  }
-}
-
-void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
-  check_served(spec);
-  if (plan.name() != "cuda") return;
-  const auto refuse = [](std::string_view what) {
-    throw DeviceError("cuda: a decoder's forward does not do {} there yet", what);
-  };
-  if (spec.at<EmbeddingSpec>(spec.embedding).scale != 1.0f) refuse("scaled embeddings");
-  if (spec.at<ProductSpec>(spec.head).score_cap != 0.0f) refuse("capped logits");
-  for (const BlockSpec& block : spec.blocks) {
-    if (std::holds_alternative<MixtureSpec>(block.core)) refuse("mixtures of experts");
-    const auto* const mlp = std::get_if<MlpSpec>(&block.core);
-    if (mlp != nullptr && mlp->gate) refuse("gate and up of one module");
-    if (block.post_norm) refuse("norms behind a block");
-    const AttentionSpec* const attention = attention_of(block);
-    // residual_norm() reads fp32 there, and q and k are of the activations' type.
-    if (attention != nullptr && (attention->q_norm || attention->k_norm)) refuse("norms of queries and keys");
-    if (attention != nullptr && attention->head_by_head)
-      refuse("queries, keys and values that lie head by head");
-    if (attention != nullptr && attention->shape.soft_cap != 0.0f) refuse("capped attention scores");
-  }
-}
-
-void check_served(const DecoderSpec& spec, const DevicePlan& plan, std::int64_t longest) {
-  if (plan.name() != "cuda") return;
-  for (const BlockSpec& block : spec.blocks) {
-    const AttentionSpec* const attention = attention_of(block);
-    if (attention == nullptr || attention->shape.window == 0 || attention->shape.window >= longest) continue;
-    throw DeviceError(
-        "cuda: a sequence has {} tokens, but the model's sliding window is {} and a decoder's forward does "
-        "not "
-        "do windows there yet; set data.max_length to {}",
-        longest, attention->shape.window, attention->shape.window);
-  }
-}
 
 Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& spec,
                  const DecoderWeights& weights, Arena arena, std::int64_t longest)

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <variant>
 #include <vector>
 
 #include "mezzo/backend/arena.h"
@@ -10,6 +11,10 @@
 #include "weights.h"
 
 namespace mezzo {
+
+inline const AttentionSpec* attention_of(const BlockSpec& block) {
+  return std::get_if<AttentionSpec>(&block.core);
+}
 
 /// Error unless this forward does all that the list asks for. The list can say more than the forward does: a
 /// family that asks for it is to bring the maths along.

@@ -419,6 +419,28 @@ TEST_F(Operations, AttentionOverLargeScores) {
   expect_near(actual, expected, 1, 16 * u * 800);  // a score's absolute error is its weight's relative one
 }
 
+TEST_F(Operations, ScaleSoftCapAndGate) {
+  const ProbeTable probes = table(3);
+  for (const std::int64_t cols : {1, 31, 33, 257}) {
+    Operand actual(3, 5, cols, 1), expected(3, 5, cols, 1);
+    cpu->scale(probes, 5.5f, actual.view);
+    reference->scale(probes, 5.5f, expected.view);
+    expect_near(actual, expected, 3, 0.0);
+    for (const float cap : {0.5f, 30.0f}) {
+      cpu->soft_cap(probes, cap, actual.view);
+      reference->soft_cap(probes, cap, expected.view);
+      expect_near(actual, expected, 3, 4 * u * cap);
+    }
+    for (const Activation activation : {Activation::silu, Activation::gelu_tanh, Activation::relu}) {
+      Operand both(3, 5, 2 * cols, 2), same(3, 5, 2 * cols, 2), y(3, 5, cols, 0), want(3, 5, cols, 0);
+      cpu->gate(probes, activation, both.view, y.view);
+      reference->gate(probes, activation, same.view, want.view);
+      expect_near(y, want, 3, 8 * u);
+      EXPECT_THROW(cpu->gate(probes, activation, y.view, both.view), DeviceError);
+    }
+  }
+}
+
 TEST_F(Operations, Gather) {
   std::vector<std::int32_t> rows = {0, 3, 3, 30};
   const Operand x(3, 31, 33, 1);
@@ -473,6 +495,12 @@ TEST_F(Operations, Score) {
         const ProbeTable probes = table(3);
         cpu->score(probes, batch, head.product, x.view, actual.view);
         reference->score(probes, batch, head.product, x.view, expected.view);
+        Operand capped(shared ? 0 : 3, 1, batch.shape.targets, 0);
+        Operand capped_expected(shared ? 0 : 3, 1, batch.shape.targets, 0);
+        head.product.score_cap = 1.5f;
+        cpu->score(probes, batch, head.product, x.view, capped.view);
+        reference->score(probes, batch, head.product, x.view, capped_expected.view);
+        expect_near(capped, capped_expected, 3, 32 * u * 33);
         // Logits are sums of 33 terms, up to about 10; the log of the sum adds the rounding of the result,
         // ~20.
         expect_near(actual, expected, 3, 32 * u * 33);

@@ -2,6 +2,7 @@
 #include "mezzo/model/description.h"
 
 #include "mezzo/model/family.h"
+#include "mezzo/model/layers.h"
 #include "model_test.h"
 #include "rope.h"
 
@@ -257,6 +258,65 @@ TEST(Description, OfQwen) {
   EXPECT_EQ(described(without(three, "head_dim")).head_dim, 128);
   EXPECT_EQ(described(three).names.q_norm, "self_attn.q_norm");
   EXPECT_TRUE(described(changed(three, "attention_bias", true)).attention_output_bias);
+}
+
+TEST(Description, OfPhi) {
+  const json config = config_of("phi3");
+  const Description d = described(config);
+  EXPECT_TRUE(d.fused_qkv() && d.fused_gate() && !d.tied_head);
+  EXPECT_EQ(d.rope.dims, 6);  // 0.75 of 8
+  EXPECT_EQ(linear_modules(d)[2].out, 2 * 19);
+  EXPECT_EQ(d.window, 0);
+  const json longrope = config_of("phi3_longrope");
+  EXPECT_EQ(described(longrope).window, 6);
+  EXPECT_EQ(described(longrope).max_positions, 40);
+  const auto with_share = [&](double share) {
+    json other = config;
+    other["rope_parameters"]["partial_rotary_factor"] = share;
+    return other;
+  };
+  EXPECT_EQ(described(with_share(1.0)).rope.dims, 8);
+  expect_input_error([&] { described(with_share(0.4)); }, {"partial_rotary_factor", "is even"});
+  expect_input_error([&] { described(with_share(1.5)); }, {"partial_rotary_factor"});
+}
+
+TEST(Description, OfGemma) {
+  const json two = config_of("gemma2");
+  const Description d = described(two);
+  EXPECT_TRUE(d.gated && d.tied_head && !d.qkv_bias);
+  EXPECT_EQ(d.activation, Activation::gelu_tanh);
+  EXPECT_FLOAT_EQ(d.embedding_scale * d.embedding_scale, 20.0f);
+  EXPECT_FLOAT_EQ(d.attention_scale * d.attention_scale, 1.0f / 11.0f);
+  EXPECT_EQ(d.window_of(0), 5);
+  EXPECT_EQ(d.window_of(1), 0);
+  EXPECT_EQ(d.attention_soft_cap, 3.0f);
+  EXPECT_EQ(described(changed(two, "attn_logit_softcapping", nullptr)).attention_soft_cap, 0.0f);
+  EXPECT_EQ(described(without(two, "attn_logit_softcapping")).attention_soft_cap, 50.0f);
+  EXPECT_EQ(described(without(two, "final_logit_softcapping")).logit_soft_cap, 30.0f);
+  EXPECT_EQ(described(without(two, "head_dim")).head_dim, 256);
+  EXPECT_EQ(described(without(two, "sliding_window")).window, 4096);
+
+  const Description old_form = described(config_of("gemma3_old"));
+  EXPECT_EQ(old_form.full_layers, std::vector<std::int64_t>{1});
+  EXPECT_EQ(old_form.rope.theta, 1000.0);
+  EXPECT_EQ(old_form.rope.factor, 4.0);
+  EXPECT_EQ(old_form.window_rope->theta, 10.0);
+  EXPECT_EQ(old_form.window_rope->scaling, RopeScaling::none);
+  const json three = config_of("gemma3");
+  EXPECT_EQ(described(three).full_layers, (std::vector<std::int64_t>{0, 2}));
+  EXPECT_EQ(described(three).logit_soft_cap, 6.0f);
+  const json bare = without(without(three, "rope_parameters"), "layer_types");
+  EXPECT_EQ(described(bare).rope.theta, 1e6);
+  EXPECT_EQ(described(bare).window_rope->theta, 1e4);
+  expect_input_error([&] { described(changed(three, "attn_logit_softcapping", 50.0)); },
+                     {"attn_logit_softcapping"});
+  expect_input_error(
+      [&] {
+        described(changed(three, "rope_scaling", {{"type", "linear"}, {"factor", 2.0}}));
+      },
+      {"rope_scaling", "rope_parameters"});
+  expect_input_error([&] { described(changed(two, "use_bidirectional_attention", true)); },
+                     {"use_bidirectional_attention"});
 }
 
 TEST(Description, UnknownKeysPass) {

@@ -42,6 +42,9 @@ TEST(Lora, DefaultTargetsAreTheFamilysQueryAndValue) {
   EXPECT_EQ(modules("gpt2"),
             (std::vector<std::string>{"transformer.h.0.attn.c_attn", "transformer.h.1.attn.c_attn"}));
   EXPECT_EQ(modules("gptj").size(), 4u);
+  EXPECT_EQ(modules("phi3"), (std::vector<std::string>{"model.layers.0.self_attn.qkv_proj",
+                                                       "model.layers.1.self_attn.qkv_proj"}));
+  EXPECT_EQ(modules("gemma2").size(), 4u);
 }
 
 TEST(Lora, TargetsMatchAsInPeft) {
