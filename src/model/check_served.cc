@@ -77,9 +77,8 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan, std::int64_t 
     const AttentionSpec* const attention = attention_of(block);
     if (attention == nullptr || attention->shape.window == 0 || attention->shape.window >= longest) continue;
     throw DeviceError(
-        "cuda: a sequence has {} tokens, but the model's sliding window is {} and a decoder's forward does "
-        "not "
-        "do windows there yet; set data.max_length to {}",
+        "cuda: a sequence has {} tokens, but the model's sliding window is {}, which is not computed "
+        "there yet; set data.max_length to {}",
         longest, attention->shape.window, attention->shape.window);
   }
 }

@@ -47,6 +47,7 @@ std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t pr
 }
 
 Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
+  check_served(spec_, plan_, largest.longest);
   Workload workload{.largest = largest, .probes = probes, .products = {}, .attention = {}};
   for (PartIndex part = 0; part < spec_.parts.size(); ++part) {
     if (const auto* product = std::get_if<ProductSpec>(&spec_.parts[part])) {
