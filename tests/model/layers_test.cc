@@ -19,7 +19,7 @@ DecoderSpec spec_of(const std::string& model) {
   return decoder_spec(read_description(model_directory(model)));
 }
 
-const AttentionSpec& attention_of(const BlockSpec& block) { return std::get<AttentionSpec>(block.core); }
+const AttentionSpec& attention_core(const BlockSpec& block) { return std::get<AttentionSpec>(block.core); }
 
 std::vector<std::string> names_of(const std::vector<WeightSpec>& specs) {
   std::vector<std::string> names;
@@ -43,9 +43,9 @@ TEST(Layers, OfLlamaAreTwoBlocksEach) {
   const ProductSpec& qkv = spec.at<ProductSpec>(attention.input);
   ASSERT_EQ(qkv.modules.size(), 3u);
   EXPECT_EQ(qkv.out(), 40 + 20 + 20);
-  EXPECT_EQ(attention_of(attention).k.begin, 40);
-  EXPECT_EQ(attention_of(attention).v.begin, 60);
-  EXPECT_EQ(attention_of(attention).rope, 0u);
+  EXPECT_EQ(attention_core(attention).k.begin, 40);
+  EXPECT_EQ(attention_core(attention).v.begin, 60);
+  EXPECT_EQ(attention_core(attention).rope, 0u);
   EXPECT_EQ(spec.ropes.size(), 1u);
   EXPECT_TRUE(spec.at<ProductSpec>(mlp.input).epilogue.gated);
   EXPECT_FALSE(spec.at<ProductSpec>(mlp.output).epilogue.gated);
@@ -65,7 +65,7 @@ TEST(Layers, OfGptNeoxHaveNormsOfTheirOwnSideBySide) {
   EXPECT_TRUE(spec.blocks[1].parallel);
   EXPECT_NE(spec.blocks[0].norm, spec.blocks[1].norm);
   EXPECT_EQ(spec.at<NormSpec>(spec.blocks[1].norm).name, "gpt_neox.layers.0.post_attention_layernorm");
-  EXPECT_TRUE(attention_of(spec.blocks[0]).head_by_head);
+  EXPECT_TRUE(attention_core(spec.blocks[0]).head_by_head);
   EXPECT_FALSE(spec_of("gpt_neox_sequential").blocks[1].parallel);
 }
 
@@ -75,8 +75,8 @@ TEST(Layers, OfGpt2StoreThreePartsOfTheMathsInOneModule) {
   const ProductSpec& fused = spec.at<ProductSpec>(attention.input);
   ASSERT_EQ(fused.modules.size(), 1u);
   EXPECT_TRUE(fused.modules[0].transposed);
-  EXPECT_EQ(attention_of(attention).v.begin + attention_of(attention).v.count, fused.out());
-  EXPECT_EQ(attention_of(attention).rope, std::nullopt);
+  EXPECT_EQ(attention_core(attention).v.begin + attention_core(attention).v.count, fused.out());
+  EXPECT_EQ(attention_core(attention).rope, std::nullopt);
   EXPECT_EQ(spec.at<ProductSpec>(spec.head).tied, spec.embedding);
   EXPECT_FALSE(has(names_of(weight_specs(spec)), "lm_head.weight"));
 }
