@@ -176,9 +176,8 @@ std::vector<Key> make_table() {
           .also_called({"distribution"}),
       key("zo.normalize", MEMBER(zo.normalize), Choice<decltype(normalizations)>{normalizations}, fixed,
           "What makes a step's size independent of epsilon and of how far losses spread: differences over "
-          "the "
-          "standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, as "
-          "FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
+          "the standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, "
+          "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
           .before_records("none")
           .also_called({"normalization", "normalise", "fitness_shaping"}),
       key("zo.probes_per_forward", MEMBER(zo.probes_per_forward),

@@ -78,9 +78,8 @@ std::string snapshot_of(const fs::path& folder) {
                      folder.string());
   }
   throw UsageError(
-      "{}: is a folder of the Hub's cache with {} snapshots and without refs/main; expected the path of one "
-      "of "
-      "them: snapshots/ holds {}",
+      "{}: is a folder of the Hub's cache with {} snapshots and without refs/main; expected the path of "
+      "one of them: snapshots/ holds {}",
       folder.string(), names.size(), fmt::join(names, ", "));
 }
 

@@ -26,17 +26,14 @@ std::vector<std::string> warnings_of(const RecordCounts& counts, const TaskConfi
                    skipped ? "are left out" : "lose some",
                    2 * counts.overlong > counts.records ? ": most of the data is not seen as it is" : ""));
   warn(counts.blank_at_border,
-       "have a prompt that ends in a blank before an answer without one: tokenizers keep a blank with the "
-       "word "
-       "behind it; move it to the answer");
+       "have a prompt that ends in a blank before an answer without one: tokenizers keep a blank with "
+       "the word behind it; move it to the answer");
   warn(counts.no_blank,
-       "have an option that begins with a letter or digit and no blank before it: it goes on with the "
-       "prompt's "
-       "last word; options usually begin with a blank, as in \" great\"");
+       "have an option that begins with a letter or digit and no blank before it: it goes on with "
+       "the prompt's last word; options usually begin with a blank, as in \" great\"");
   warn(counts.second_start,
-       "have a text that begins with the start token, which the tokenizer puts there once more; take it out "
-       "of "
-       "the text");
+       "have a text that begins with the start token, which the tokenizer puts there once more; take it "
+       "out of the text");
   return warnings;
 }
 

@@ -53,8 +53,7 @@ Completion::Completion(const TaskContext& context)
   if (!end_token_) {
     throw UsageError(
         "data.task.append_eos: the tokenizer names no end token (eos_token in tokenizer_config.json); "
-        "expected "
-        "one, or data.task.append_eos: false");
+        "expected one, or data.task.append_eos: false");
   }
 }
 
