@@ -12,7 +12,8 @@ namespace {
 /// The examples of a task's small file: "prompt|option|option", the right option in brackets.
 std::vector<std::string> texts_of(const std::string& name, const std::string& file) {
   const std::string root = MEZZO_SOURCE_DIR;
-  const Config config = load_config(root + "/configs/mezo/" + name + ".yaml", {}, ConfigUse::train);
+  const std::vector<std::string> here = {"model.path=/m"};  // which need not be there
+  const Config config = load_config(root + "/configs/mezo/" + name + ".yaml", here, ConfigUse::train);
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(root + "/configs/quickstart/llama2m");
   const Task task(config.data.task, *tokenizer, 1000);
   RecordCounts counts;
