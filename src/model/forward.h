@@ -66,9 +66,9 @@ class Forward {
     return block < spec_.blocks.size() && spec_.blocks[block].parallel;
   }
   const Epilogue& epilogue_of(PartIndex product) const { return spec_.at<ProductSpec>(product).epilogue; }
-  /// Whether a module of the input product gives queries and nothing else.
   /// Whether the block behind reads the same x: it is parallel and has no norm of its own.
   bool reads_x_of(std::size_t block) const;
+  /// Whether a module of the input product gives queries and nothing else.
   bool has_queries_apart(const BlockSpec& block, const AttentionSpec& attention) const;
 
   // ---- activations; `probes` 0: shared
