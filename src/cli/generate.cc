@@ -119,41 +119,18 @@ VerbAction add_generate(CLI::App& verb) {
     if (!arguments->adapter.empty())
       adapter = AdapterSource::from_adapter(arguments->adapter, files.description);
     const ModelOnDevice loaded = load_model(files, adapter ? &*adapter : nullptr, placement);
-    Backend& backend = *loaded.backend;
-    Decoder& decoder = loaded.model->decoder;
-
     const std::size_t longest = std::min(positions, ids.size() + static_cast<std::size_t>(arguments->tokens));
-    const auto vocabulary = files.description.vocabulary;
-    decoder.reserve({.tokens = static_cast<std::int64_t>(longest),
-                     .sequences = 1,
-                     .loss_rows = 1,
-                     .targets = 0,
-                     .longest = static_cast<std::int64_t>(longest)},
-                    1);
-    const Buffer buffer =
-        backend.allocate(static_cast<std::size_t>(vocabulary) * size_of(backend.activation_dtype()));
-    View logits = dense(buffer.data(), backend.activation_dtype(), 1, vocabulary);
-    logits.probe_stride = vocabulary;  // with an adapter they are a probe's own
-    std::vector<float> host(static_cast<std::size_t>(vocabulary));
-    DeviceBatch batch;
-    ProbeTable table;
-    const Probe unperturbed;
-    backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+    NextTokenLogits logits(*loaded.model, files.description.vocabulary,
+                           {.tokens = static_cast<std::int64_t>(longest),
+                            .sequences = 1,
+                            .loss_rows = 1,
+                            .targets = 0,
+                            .longest = static_cast<std::int64_t>(longest)});
     const std::size_t prompt_tokens = ids.size();
     while (ids.size() < longest) {
-      PackedBatch packed{.tokens = ids,
-                         .positions = {},
-                         .offsets = {0, static_cast<std::int32_t>(ids.size())},
-                         .loss_rows = {static_cast<std::int32_t>(ids.size()) - 1},
-                         .target_rows = {},
-                         .target_tokens = {}};
-      packed.positions.resize(ids.size());
-      std::iota(packed.positions.begin(), packed.positions.end(), 0);
-      backend.upload(packed, batch);
-      decoder.begin(batch);
-      decoder.logits(table, logits);
-      backend.read(host, logits, 1);
-      const std::int32_t id = choose(host, arguments->sampling, ids.size() - prompt_tokens);
+      const std::vector<std::int32_t>* const one = &ids;
+      const std::int32_t id =
+          choose(logits.behind({&one, 1}), arguments->sampling, ids.size() - prompt_tokens);
       if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
       ids.push_back(id);
     }

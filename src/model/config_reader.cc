@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
@@ -34,6 +35,13 @@ bool is_off(const JsonCursor& value) {
 }
 
 }  // namespace
+
+void read_equal_heads(const JsonCursor& heads, std::string_view hidden, Description& d) {
+  d.heads = d.kv_heads = read_size(heads, width_limit);
+  if (d.hidden % d.heads != 0) heads.fail(fmt::format("a divisor of {}, {}", hidden, d.hidden));
+  d.head_dim = d.hidden / d.heads;
+  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
+}
 
 Activation read_activation(const JsonCursor& value, std::string_view otherwise) {
   const std::string name = value.text_or(otherwise);

@@ -25,6 +25,10 @@ inline std::int64_t read_size_or(const JsonCursor& value, std::int64_t limit, st
   return value.integer_or(1, limit, otherwise);
 }
 
+/// Heads of queries, keys and values alike that share `d.hidden`, which the key `hidden` says: sets heads,
+/// kv_heads, head_dim and attention_scale, 1 / sqrt(head_dim).
+void read_equal_heads(const JsonCursor& heads, std::string_view hidden, Description& d);
+
 /// transformers' ACT2FN names.
 Activation read_activation(const JsonCursor& name, std::string_view otherwise);
 

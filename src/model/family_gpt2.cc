@@ -1,6 +1,5 @@
 // GPT-2 (Radford et al. 2019), as transformers' models/gpt2 has it: Conv1D modules, stored [in, out], and one
 // module for q, k and v.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
@@ -15,9 +14,7 @@ Description describe_gpt2(const JsonCursor& config) {
   d.hidden = read_size(config["n_embd"], width_limit);
   d.intermediate = read_size_or(config["n_inner"], width_limit, 4 * d.hidden);
   d.layers = read_size(config["n_layer"], layers_limit);
-  d.heads = d.kv_heads = read_size(config["n_head"], width_limit);
-  if (d.hidden % d.heads != 0) config["n_head"].fail(fmt::format("a divisor of n_embd, {}", d.hidden));
-  d.head_dim = d.hidden / d.heads;
+  read_equal_heads(config["n_head"], "n_embd", d);
   d.max_positions = read_size(config["n_positions"], index_limit);
 
   d.norm = NormKind::layer;
@@ -25,9 +22,7 @@ Description describe_gpt2(const JsonCursor& config) {
   d.positions = PositionKind::learned;
   check_only(config["scale_attn_by_inverse_layer_idx"], false);
   // reorder_and_upcast_attn changes the order of a scaling, not the maths.
-  d.attention_scale = config["scale_attn_weights"].boolean_or(true)
-                          ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)))
-                          : 1.0f;
+  if (!config["scale_attn_weights"].boolean_or(true)) d.attention_scale = 1.0f;
   d.activation = read_activation(config["activation_function"], "gelu_new");
   d.qkv_bias = d.attention_output_bias = d.mlp_bias = true;
   d.tied_head = config["tie_word_embeddings"].boolean_or(true);

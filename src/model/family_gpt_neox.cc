@@ -1,7 +1,6 @@
 // GPT-NeoX and Pythia (Black et al. 2022; Biderman et al. 2023), as transformers' models/gpt_neox has them:
 // attention and MLP side by side, each behind a norm of its own, one module for q, k and v head by head, and
 // rotary positions over the first part of each head.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
@@ -38,17 +37,13 @@ Description describe_gpt_neox(const JsonCursor& config) {
   d.hidden = read_size(config["hidden_size"], width_limit);
   d.intermediate = read_size(config["intermediate_size"], width_limit);
   d.layers = read_size(config["num_hidden_layers"], layers_limit);
-  const JsonCursor heads = config["num_attention_heads"];
-  d.heads = d.kv_heads = read_size(heads, width_limit);
-  if (d.hidden % d.heads != 0) heads.fail(fmt::format("a divisor of hidden_size, {}", d.hidden));
-  d.head_dim = d.hidden / d.heads;
+  read_equal_heads(config["num_attention_heads"], "hidden_size", d);
   d.max_positions = read_size_or(config["max_position_embeddings"], index_limit, 2048);
 
   d.norm = NormKind::layer;
   d.norm_epsilon = static_cast<float>(config["layer_norm_eps"].positive_or(1e-5));
   d.positions = PositionKind::rotary;
   read_rotation(config, d);
-  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
   d.activation = read_activation(config["hidden_act"], "gelu");
   d.parallel_residual = config["use_parallel_residual"].boolean_or(true);
   d.qkv_head_by_head = true;

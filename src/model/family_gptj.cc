@@ -1,7 +1,6 @@
 // GPT-J (Wang and Komatsuzaki 2021), as transformers' models/gptj has it: attention and MLP side by side
 // behind one norm, and rotary positions, in neighbouring pairs, over the first rotary_dim elements of each
 // head.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
@@ -16,9 +15,7 @@ Description describe_gptj(const JsonCursor& config) {
   d.hidden = read_size(config["n_embd"], width_limit);
   d.intermediate = read_size_or(config["n_inner"], width_limit, 4 * d.hidden);
   d.layers = read_size(config["n_layer"], layers_limit);
-  d.heads = d.kv_heads = read_size(config["n_head"], width_limit);
-  if (d.hidden % d.heads != 0) config["n_head"].fail(fmt::format("a divisor of n_embd, {}", d.hidden));
-  d.head_dim = d.hidden / d.heads;
+  read_equal_heads(config["n_head"], "n_embd", d);
   d.max_positions = read_size(config["n_positions"], index_limit);
 
   d.norm = NormKind::layer;
@@ -33,7 +30,6 @@ Description describe_gptj(const JsonCursor& config) {
   if (d.rope.dims > d.head_dim || d.rope.dims % 2 != 0) {
     config["rotary_dim"].fail(fmt::format("an even number up to the size of a head, {}", d.head_dim));
   }
-  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
   d.activation = read_activation(config["activation_function"], "gelu_new");
   d.parallel_residual = true;
   d.mlp_bias = true;

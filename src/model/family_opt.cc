@@ -1,6 +1,5 @@
 // OPT (Zhang et al. 2022), as transformers' models/opt has it: learned positions that begin at row 2 of their
 // table, ReLU, biases. OPT-350m's norms behind the residual sum and narrower embeddings are not served.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
@@ -15,10 +14,7 @@ Description describe_opt(const JsonCursor& config) {
   d.hidden = read_size(config["hidden_size"], width_limit);
   d.intermediate = read_size(config["ffn_dim"], width_limit);
   d.layers = read_size(config["num_hidden_layers"], layers_limit);
-  const JsonCursor heads = config["num_attention_heads"];
-  d.heads = d.kv_heads = read_size(heads, width_limit);
-  if (d.hidden % d.heads != 0) heads.fail(fmt::format("a divisor of hidden_size, {}", d.hidden));
-  d.head_dim = d.hidden / d.heads;
+  read_equal_heads(config["num_attention_heads"], "hidden_size", d);
   d.max_positions = read_size_or(config["max_position_embeddings"], index_limit, 2048);
   d.position_offset = 2;
   check_only(config["word_embed_proj_dim"], d.hidden);
@@ -29,7 +25,6 @@ Description describe_opt(const JsonCursor& config) {
   d.norm = NormKind::layer;
   d.norm_epsilon = 1e-5f;
   d.positions = PositionKind::learned;
-  d.attention_scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d.head_dim)));
   d.activation = read_activation(config["activation_function"], "relu");
   d.qkv_bias = d.attention_output_bias = d.mlp_bias = config["enable_bias"].boolean_or(true);
   d.tied_head = config["tie_word_embeddings"].boolean_or(true);

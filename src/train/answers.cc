@@ -46,6 +46,31 @@ std::vector<std::int32_t> end_tokens(const std::string& directory) {
   return {};
 }
 
+NextTokenLogits::NextTokenLogits(LoadedModel& model, std::int64_t vocabulary, const BatchShape& largest)
+    : model_(model), vocabulary_(vocabulary) {
+  Backend& backend = model.backend;
+  model.decoder.reserve(largest, 1);
+  logits_ = backend.allocate(static_cast<std::size_t>(largest.loss_rows * vocabulary) *
+                             size_of(backend.activation_dtype()));
+  const Probe unperturbed;
+  backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table_);
+}
+
+std::span<const float> NextTokenLogits::behind(std::span<const std::vector<std::int32_t>* const> texts) {
+  PackedBatch packed;
+  packed.offsets.push_back(0);
+  for (const std::vector<std::int32_t>* text : texts) add_sequence(packed, *text);
+  Backend& backend = model_.backend;
+  View logits = dense(logits_.data(), backend.activation_dtype(), std::ssize(texts), vocabulary_);
+  logits.probe_stride = logits.rows * vocabulary_;  // with an adapter they are a probe's own
+  backend.upload(packed, batch_);
+  model_.decoder.begin(batch_);
+  model_.decoder.logits(table_, logits);
+  result_.resize(static_cast<std::size_t>(logits.probe_stride));
+  backend.read(result_, logits, 1);
+  return result_;
+}
+
 std::vector<std::string> AnswerWriter::answers(std::span<const Example> examples, Exchange& exchange,
                                                Patience patience) {
   const auto ranks = static_cast<std::size_t>(exchange.size());
@@ -95,40 +120,22 @@ void AnswerWriter::write_all(std::span<Text> texts) {
     shape.tokens += longest(text);
     shape.longest = std::max(shape.longest, longest(text));
   }
-  model_.decoder.reserve(shape, 1);
+  NextTokenLogits logits(model_, description_.vocabulary, shape);
   for (;;) {
     std::vector<Text*> open;
+    std::vector<const std::vector<std::int32_t>*> ids;
     for (Text& text : texts) {
-      if (!text.done && std::ssize(text.ids) < longest(text)) open.push_back(&text);
+      if (text.done || std::ssize(text.ids) >= longest(text)) continue;
+      open.push_back(&text);
+      ids.push_back(&text.ids);
     }
     if (open.empty()) return;
-    write_tokens(open);
-  }
-}
-
-void AnswerWriter::write_tokens(std::span<Text* const> texts) {
-  PackedBatch packed;
-  packed.offsets.push_back(0);
-  for (const Text* text : texts) add_sequence(packed, text->ids);
-  Backend& backend = model_.backend;
-  const std::int64_t vocabulary = description_.vocabulary;
-  const std::int64_t count = std::ssize(texts) * vocabulary;
-  const Buffer buffer =
-      backend.allocate(static_cast<std::size_t>(count) * size_of(backend.activation_dtype()));
-  View logits = dense(buffer.data(), backend.activation_dtype(), std::ssize(texts), vocabulary);
-  logits.probe_stride = count;  // with an adapter they are a probe's own
-  DeviceBatch batch;
-  ProbeTable table;
-  const Probe unperturbed;
-  backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
-  backend.upload(packed, batch);
-  model_.decoder.begin(batch);
-  model_.decoder.logits(table, logits);
-  std::vector<float> host(static_cast<std::size_t>(count));  // [texts, vocabulary]
-  backend.read(host, logits, 1);
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    const auto row = host.begin() + static_cast<std::ptrdiff_t>(i) * vocabulary;
-    add(*texts[i], static_cast<std::int32_t>(std::max_element(row, row + vocabulary) - row));
+    auto row = logits.behind(ids).begin();
+    for (Text* const text : open) {
+      const auto end = row + description_.vocabulary;
+      add(*text, static_cast<std::int32_t>(std::max_element(row, end) - row));
+      row = end;
+    }
   }
 }
 

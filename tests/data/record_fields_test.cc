@@ -2,27 +2,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/data/computed_fields.h"
 #include "mezzo/data/record_path.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<std::string> records_at(const std::string& path, const std::string& json) {
   std::vector<std::string> records;
@@ -52,7 +43,7 @@ TEST(RecordPath, RecordsHaveTheFieldsThatTheyLieIn) {
 
 TEST(RecordPath, ErrorsSayWhere) {
   const auto error = [](const std::string& path, const std::string& json) {
-    return error_of([&] { records_at(path, json); });
+    return test::message_or_nothing<Error>([&] { records_at(path, json); });
   };
   EXPECT_THAT(error("data[].qas[]", R"({"data": [{"qas": []}, {"x": 1}]})"),
               AllOf(HasSubstr("f.json: data[1]"), HasSubstr("\"qas\" is missing")));
@@ -78,13 +69,13 @@ TEST(ComputedFields, AreTextsAndLists) {
   const nlohmann::json record = with_fields(fields, R"({"a": "x", "n": 2, "words": ["p", "é\""]})");
   EXPECT_EQ(record.at("both"), "X-3");
   EXPECT_EQ(record.at("options"), (nlohmann::json{" X-3p", " X-3é\""}));
-  EXPECT_THAT(error_of([&] { with_fields(fields, R"({"a": "x"})"); }),
+  EXPECT_THAT(test::message_or_nothing<Error>([&] { with_fields(fields, R"({"a": "x"})"); }),
               AllOf(HasSubstr("f:1: data.task.fields.both, line 1"), HasSubstr("n")));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(test::message_or_nothing<Error>([] {
                 with_fields({{"x", "{% if %}"}}, "{}");
               }),
               HasSubstr("data.task.fields.x, line 1"));
-  EXPECT_THAT(error_of([] {
+  EXPECT_THAT(test::message_or_nothing<Error>([] {
                 with_fields({{"options[]", "{{ 1 }}"}}, "{}");
               }),
               HasSubstr("f:1: data.task.fields.options[]: the template made number, expected a list"));

@@ -2,10 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
+#include "scratch.h"
 
 namespace mezzo {
 namespace {
@@ -126,21 +126,12 @@ TEST(Task, ErrorsNameFileLineAndField) {
   EXPECT_NE(message(R"({"sentence": "x", "label": 1.5})").find("label"), std::string::npos);
 }
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 // That the error holds each part.
-#define EXPECT_ERROR(action, ...)                                        \
-  do {                                                                   \
-    const std::string message = error_of([&] { action; });               \
-    for (const std::string part : std::vector<std::string>{__VA_ARGS__}) \
-      EXPECT_NE(message.find(part), message.npos) << message;            \
+#define EXPECT_ERROR(action, ...)                                                 \
+  do {                                                                            \
+    const std::string message = test::message_or_nothing<Error>([&] { action; }); \
+    for (const std::string part : std::vector<std::string>{__VA_ARGS__})          \
+      EXPECT_NE(message.find(part), message.npos) << message;                     \
   } while (false)
 
 TEST(Task, FieldsWithinFieldsAndNumbersWhereTheTemplateSaysSo) {

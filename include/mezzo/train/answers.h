@@ -23,8 +23,27 @@ struct AnswerLimits {
 /// InputError for anything else.
 std::vector<std::int32_t> end_tokens(const std::string& directory);
 
-/// Writes answers. Every new token takes a forward over all tokens before it, since nothing keeps keys and
-/// values; many prompts share a forward.
+/// The logits of what comes behind texts. Each call is a forward over all of their tokens: nothing keeps keys
+/// and values.
+class NextTokenLogits {
+ public:
+  /// `largest`: the texts of a call at most, with a loss row each. `model` must outlive it, and nothing else
+  /// may run on it in between.
+  NextTokenLogits(LoadedModel& model, std::int64_t vocabulary, const BatchShape& largest);
+
+  /// [texts, vocabulary], valid until the next call. Waits for the backend.
+  std::span<const float> behind(std::span<const std::vector<std::int32_t>* const> texts);
+
+ private:
+  LoadedModel& model_;
+  std::int64_t vocabulary_;
+  Buffer logits_;  ///< [texts, vocabulary] in the activations' type
+  DeviceBatch batch_;
+  ProbeTable table_;
+  std::vector<float> result_;  ///< [texts, vocabulary]
+};
+
+/// Writes answers; many prompts share a forward.
 class AnswerWriter {
  public:
   /// All but `limits` must outlive the writer.
@@ -46,8 +65,6 @@ class AnswerWriter {
   };
   std::vector<std::string> write(std::span<const Example> examples);
   void write_all(std::span<Text> texts);
-  /// One token more for each.
-  void write_tokens(std::span<Text* const> texts);
   void add(Text& text, std::int32_t id) const;
   std::int64_t longest(const Text& text) const;
 
