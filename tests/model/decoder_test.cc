@@ -19,27 +19,6 @@ using namespace mezzo::testing;
 // layers: errors of some 1e-6 are expected, and 2e-5 still catches a wrong constant in the fifth digit.
 constexpr double tolerance = 2e-5;
 
-std::vector<float> base_logits(Backend& backend, const std::string& directory, const PackedBatch& packed) {
-  const ModelFiles files(directory);
-  Decoder decoder(backend, files.description, Perturbations());
-  decoder.load(files, {});
-  DeviceBatch batch;
-  backend.upload(packed, batch);
-  decoder.reserve(batch.shape, 1);
-  decoder.begin(batch);
-  ProbeTable table;
-  const Probe unperturbed{};
-  backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
-  const std::int64_t vocabulary = files.description.vocabulary;
-  const Buffer buffer =
-      backend.allocate(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary) * sizeof(float));
-  const View logits = dense(buffer.data(), DType::f32, batch.shape.loss_rows, vocabulary);
-  decoder.logits(table, logits);
-  std::vector<float> values(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary));
-  backend.read(values, logits, 1);
-  return values;
-}
-
 void expect_close(const std::vector<float>& got, const std::vector<float>& want) {
   ASSERT_EQ(got.size(), want.size());
   double scale = 0.0;

@@ -61,4 +61,27 @@ class Golden {
   DeviceBatch batch;
 };
 
+/// Logits of the model alone in the rows that the batch reads, [R][V].
+inline std::vector<float> base_logits(Backend& backend, const std::string& directory,
+                                      const PackedBatch& packed) {
+  const ModelFiles files(directory);
+  Decoder decoder(backend, files.description, Perturbations());
+  decoder.load(files, {});
+  DeviceBatch batch;
+  backend.upload(packed, batch);
+  decoder.reserve(batch.shape, 1);
+  decoder.begin(batch);
+  ProbeTable table;
+  const Probe unperturbed{};
+  backend.upload({&unperturbed, 1}, NoiseKind::gaussian, table);
+  const std::int64_t vocabulary = files.description.vocabulary;
+  const Buffer buffer =
+      backend.allocate(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary) * sizeof(float));
+  const View logits = dense(buffer.data(), DType::f32, batch.shape.loss_rows, vocabulary);
+  decoder.logits(table, logits);
+  std::vector<float> values(static_cast<std::size_t>(batch.shape.loss_rows * vocabulary));
+  backend.read(values, logits, 1);
+  return values;
+}
+
 }  // namespace mezzo::testing
