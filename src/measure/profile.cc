@@ -164,6 +164,8 @@ std::string_view name_of(Work work) {
       return "expert_input";
     case Work::expert_output:
       return "expert_output";
+    case Work::embedding_projection:
+      return "embedding_projection";
     case Work::head:
       return "head";
     case Work::attention:

@@ -27,6 +27,8 @@ Work kind_of(ProductRole role) {
       return Work::expert_input;
     case ProductRole::expert_output:
       return Work::expert_output;
+    case ProductRole::embedding_projection:
+      return Work::embedding_projection;
     case ProductRole::head:
       return Work::head;
   }

@@ -26,10 +26,13 @@ void check_served(const DecoderSpec& spec) {
   if (spec.positions && embedding.scale != 1.0f) refuse("scaled embeddings beside learned positions");
   if (embedding.offset != 0) refuse("tokens that begin further down their table");
   if (spec.positions && spec.at<EmbeddingSpec>(*spec.positions).scale != 1.0f) refuse("scaled positions");
+  if (spec.project_in && !spec.positions) refuse("projected embeddings without learned positions");
+  if (spec.project_in && embedding.scale != 1.0f) refuse("projected embeddings that are scaled");
   const AttentionSpec* first = nullptr;
   for (std::size_t i = 0; i < spec.blocks.size(); ++i) {
     const BlockSpec& block = spec.blocks[i];
     if (block.parallel) {
+      if (spec.norm_after_sum) refuse("parallel blocks with norms behind the sums");
       const bool served =
           i > 0 && attention_of(block) == nullptr && attention_of(spec.blocks[i - 1]) != nullptr;
       if (!served) refuse("parallel blocks but an MLP beside the attention before it");
@@ -56,6 +59,8 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan) {
     throw DeviceError("cuda: a decoder's forward does not do {} there yet", what);
   };
   if (spec.at<EmbeddingSpec>(spec.embedding).scale != 1.0f) refuse("scaled embeddings");
+  if (spec.project_in || spec.project_out) refuse("projected embeddings");
+  if (spec.norm_after_sum) refuse("norms behind the residual sums");
   if (spec.at<ProductSpec>(spec.head).score_cap != 0.0f) refuse("capped logits");
   for (const BlockSpec& block : spec.blocks) {
     if (std::holds_alternative<MixtureSpec>(block.core)) refuse("mixtures of experts");

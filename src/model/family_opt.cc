@@ -1,5 +1,5 @@
 // OPT (Zhang et al. 2022), as transformers' models/opt has it: learned positions that begin at row 2 of their
-// table, ReLU, biases. OPT-350m's norms behind the residual sum and narrower embeddings are not served.
+// table, ReLU, biases; OPT-350m with norms behind the residual sums and narrower embeddings.
 #include <nlohmann/json.hpp>
 
 #include "config_reader.h"
@@ -17,8 +17,8 @@ Description describe_opt(const JsonCursor& config) {
   read_equal_heads(config["num_attention_heads"], "hidden_size", d);
   d.max_positions = read_size_or(config["max_position_embeddings"], index_limit, 2048);
   d.position_offset = 2;
-  check_only(config["word_embed_proj_dim"], d.hidden);
-  check_only(config["do_layer_norm_before"], true);
+  d.embedding_width = read_size_or(config["word_embed_proj_dim"], width_limit, d.hidden);
+  d.norm_after_sum = !config["do_layer_norm_before"].boolean_or(true);
   check_only(config["layer_norm_elementwise_affine"], true);
   check_only(config["_remove_final_layer_norm"], false);
 
@@ -42,6 +42,11 @@ Description describe_opt(const JsonCursor& config) {
              .head = "lm_head",
              .query_value = {"q_proj", "v_proj"},
              .ignored_suffixes = {}};
+  if (d.norm_after_sum) d.names.final_norm = "";
+  if (d.embedding_width != d.hidden) {
+    d.names.project_in = "project_in";
+    d.names.project_out = "project_out";
+  }
   return d;
 }
 

@@ -38,6 +38,7 @@ Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& s
 }
 
 std::size_t Forward::first_perturbed_block() const {
+  if (projects_in_each_probe()) return 0;
   for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
     const BlockSpec& block = spec_.blocks[i];
     const std::vector<PartIndex> products = block.products();
@@ -50,7 +51,8 @@ std::size_t Forward::first_perturbed_block() const {
 }
 
 const Norm& Forward::norm_before(std::size_t block) const {
-  return weights_.norm(block == spec_.blocks.size() ? spec_.final_norm : spec_.blocks[block].norm);
+  if (spec_.norm_after_sum) return weights_.norm(spec_.blocks[block - 1].norm);
+  return weights_.norm(block == spec_.blocks.size() ? *spec_.final_norm : spec_.blocks[block].norm);
 }
 
 View Forward::take(std::int64_t probes, std::int64_t rows, std::int64_t cols) {
@@ -62,7 +64,7 @@ View Forward::take_input(std::int64_t probes, std::int64_t rows, const Product& 
 }
 
 Forward::State Forward::take_state(std::int64_t probes, std::int64_t rows) {
-  std::int64_t stride = sizes_.input_stride(weights_.product(spec_.head));
+  std::int64_t stride = sizes_.input_stride(weights_.product(spec_.project_out.value_or(spec_.head)));
   for (const BlockSpec& block : spec_.blocks)
     stride = std::max(stride, sizes_.input_stride(weights_.product(block.input)));
   State state;
@@ -98,15 +100,11 @@ void Forward::begin(const DeviceBatch& batch) {
 
 void Forward::begin() {
   arena_.release_to(before_begin_);
-  State state = take_state(0, shape_.tokens);
-  if (backend_ != nullptr) {
-    const View positions = spec_.positions ? weights_.embedding(*spec_.positions).codes : View{};
-    const std::int64_t offset = spec_.positions ? spec_.at<EmbeddingSpec>(*spec_.positions).offset : 0;
-    backend_->embed(one_probe_, *batch_, weights_.embedding(spec_.embedding).codes, positions, offset,
-                    state.h);
-    if (const float scale = spec_.at<EmbeddingSpec>(spec_.embedding).scale; scale != 1.0f)
-      backend_->scale(one_probe_, scale, state.h);
-    backend_->residual_norm(one_probe_, state.h, {}, View{}, norm_before(0), state.x);
+  if (spec_.project_in) embedded_ = embed_narrow();
+  State state;
+  if (!projects_in_each_probe()) {
+    state = take_state(0, shape_.tokens);
+    start(one_probe_, state);
   }
   shared_ = run(0, first_perturbed_block(), std::move(state), true, one_probe_, 0);
   after_begin_ = arena_.mark();
@@ -114,7 +112,15 @@ void Forward::begin() {
 
 View Forward::finish(const ProbeTable& table) {
   arena_.release_to(after_begin_);
-  return run(first_perturbed_block(), spec_.blocks.size(), shared_, false, table, table.count()).x;
+  State state = shared_;
+  if (projects_in_each_probe()) {
+    state = take_state(table.count(), shape_.tokens);
+    start(table, state);
+  }
+  const View x = run(first_perturbed_block(), spec_.blocks.size(), std::move(state), projects_in_each_probe(),
+                     table, table.count())
+                     .x;
+  return spec_.project_out ? projected_out(table, x) : x;
 }
 
 std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
@@ -153,12 +159,15 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //       if that is shared alike
 //   (4) twice where they are stored head by head: as the product gives them, and split
 //
+// Where norms stand behind the sums, own h is not written but for (1), and what is read as h is x.
+//
 // Parallel blocks run as one: the MLP reads the attention's x or, with a norm of its own, a norm of the
 // attention's h, which lies in own x.
 Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool is_own,
                             const ProbeTable& table, std::int64_t probes) {
   State own = in;  // h and x to write to; its deltas are not used
   std::size_t above_own = arena_.mark();
+  if (spec_.norm_after_sum) in.h = in.x;
   for (std::size_t index = first; index < last; ++index) {
     const BlockSpec& block = spec_.blocks[index];
     const AttentionSpec* const attention = attention_of(block);
@@ -184,9 +193,9 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
       }
       in.deltas.push_back(attention_delta(block, *attention, x, in.x, drops_rows, table));
     } else if (const auto* const mixture = std::get_if<MixtureSpec>(&block.core)) {
-      in.deltas.push_back(mixture_delta(block, *mixture, in.x, own.x, table));
+      in.deltas.push_back(mixture_delta(block, *mixture, in.x, place_of_delta(own), table));
     } else {
-      in.deltas.push_back(mlp_delta(block, in.x, own.x, table));
+      in.deltas.push_back(mlp_delta(block, in.x, place_of_delta(own), table));
     }
     if (block.post_norm && backend_ != nullptr) {
       // In place, as in norm_heads().
@@ -202,13 +211,15 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
       continue;
     }
 
-    const bool stores = attention == nullptr || in.deltas.size() == 2;
+    // Where norms stand behind the sums, h is x: there is nothing to store beside it.
+    const bool sums = spec_.norm_after_sum || attention == nullptr || in.deltas.size() == 2;
+    const bool stores = sums && !spec_.norm_after_sum;
     if (backend_ != nullptr) {
       backend_->residual_norm(table, in.h, in.deltas, stores ? own.h : View{}, norm_before(index + 1), own.x);
     }
-    if (stores) {
+    if (sums) {
       arena_.release_to(above_own);
-      in = {.h = own.h, .deltas = {}, .x = own.x};
+      in = {.h = spec_.norm_after_sum ? own.x : own.h, .deltas = {}, .x = own.x};
     } else {
       in.x = own.x;
     }

@@ -62,6 +62,12 @@ class Forward {
 
   /// The norm of the residual stream behind block `block` - 1: what block `block`, or the head, reads.
   const Norm& norm_before(std::size_t block) const;
+  /// Whether what all blocks read depends on the probe: the embedding's projection is perturbed.
+  bool projects_in_each_probe() const {
+    return spec_.project_in && weights_.product(*spec_.project_in).perturbed();
+  }
+  /// Where a block's delta may lie until its sum is there.
+  const View& place_of_delta(const State& own) const { return spec_.norm_after_sum ? own.h : own.x; }
   bool is_parallel(std::size_t block) const {
     return block < spec_.blocks.size() && spec_.blocks[block].parallel;
   }
@@ -81,6 +87,12 @@ class Forward {
   void take_ropes(std::int64_t longest);
 
   void begin();
+  /// Tokens' rows of an embedding that is narrower than h, [T, width].
+  View embed_narrow();
+  /// h and x before the first block.
+  void start(const ProbeTable& table, const State& state);
+  /// The head's input where that is narrower than x.
+  View projected_out(const ProbeTable& table, const View& x);
   /// Blocks [first, last). The outputs belong to `probes` probes (0: shared); `in` may be written over if it
   /// `is_own`.
   State run(std::size_t first, std::size_t last, State in, bool is_own, const ProbeTable& table,
@@ -109,6 +121,7 @@ class Forward {
   ProbeTable one_probe_ = {};       ///< unperturbed, for what all probes share
   const DeviceBatch* batch_ = nullptr;
   BatchShape shape_ = {};
+  View embedded_ = {};            ///< embed_narrow()'s, before the projection
   State shared_ = {};             ///< what begin() left
   std::size_t before_begin_ = 0;  ///< marks of the arena
   std::size_t after_begin_ = 0;

@@ -14,22 +14,31 @@ namespace {
 /// Makes the list, part by part.
 class SpecMaker {
  public:
-  explicit SpecMaker(const Description& description) : d_(description) { spec_.hidden = d_.hidden; }
+  explicit SpecMaker(const Description& description) : d_(description) {
+    spec_.hidden = d_.hidden;
+    spec_.norm_after_sum = d_.norm_after_sum;
+  }
 
   DecoderSpec make() && {
-    spec_.embedding = add_embedding(d_.names.embedding, d_.vocabulary, 0, d_.embedding_scale);
+    spec_.embedding =
+        add_embedding(d_.names.embedding, d_.vocabulary, d_.head_width(), 0, d_.embedding_scale);
+    if (!d_.names.project_in.empty())
+      spec_.project_in = add_projection(d_.names.project_in, d_.hidden, d_.head_width());
     if (d_.positions == PositionKind::learned) {
-      spec_.positions = add_embedding(d_.names.position_embedding, d_.max_positions, d_.position_offset);
+      spec_.positions =
+          add_embedding(d_.names.position_embedding, d_.max_positions, d_.hidden, d_.position_offset);
     } else {
       spec_.ropes.push_back(d_.rope);
       if (d_.window_rope) spec_.ropes.push_back(*d_.window_rope);
     }
     for (std::int64_t layer = 0; layer < d_.layers; ++layer) add_layer(layer);
-    spec_.final_norm = add_norm(d_.names.prefix + d_.names.final_norm);
+    if (!d_.names.final_norm.empty()) spec_.final_norm = add_norm(d_.names.prefix + d_.names.final_norm);
+    if (!d_.names.project_out.empty())
+      spec_.project_out = add_projection(d_.names.project_out, d_.head_width(), d_.hidden);
     ProductSpec head{
         .role = ProductRole::head, .modules = {}, .bias = d_.head_bias, .epilogue = {}, .tied = {}};
     head.modules.push_back(
-        {.name = d_.names.head, .layer = d_.layers, .out = d_.vocabulary, .in = d_.hidden});
+        {.name = d_.names.head, .layer = d_.layers, .out = d_.vocabulary, .in = d_.head_width()});
     head.score_cap = d_.logit_soft_cap;
     if (d_.tied_head) head.tied = spec_.embedding;
     spec_.head = add(std::move(head));
@@ -42,13 +51,21 @@ class SpecMaker {
     return spec_.parts.size() - 1;
   }
 
-  PartIndex add_embedding(const std::string& name, std::int64_t indices, std::int64_t offset,
-                          float scale = 1.0f) {
+  PartIndex add_embedding(const std::string& name, std::int64_t indices, std::int64_t width,
+                          std::int64_t offset, float scale = 1.0f) {
     return add(EmbeddingSpec{.name = d_.names.prefix + name,
                              .rows = indices + offset,
-                             .cols = d_.hidden,
+                             .cols = width,
                              .offset = offset,
                              .scale = scale});
+  }
+
+  /// Of no layer.
+  PartIndex add_projection(const std::string& name, std::int64_t out, std::int64_t in) {
+    ProductSpec product{
+        .role = ProductRole::embedding_projection, .modules = {}, .bias = false, .epilogue = {}, .tied = {}};
+    product.modules.push_back({.name = d_.names.prefix + name, .layer = -1, .out = out, .in = in});
+    return add(std::move(product));
   }
 
   PartIndex add_norm(const std::string& name) { return add_norm(name, d_.hidden); }

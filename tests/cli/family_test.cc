@@ -27,6 +27,7 @@ struct Family {
   int experts = 0;
   std::int64_t idle_parameters = 0;          ///< of the experts that take no part in a token
   std::vector<std::string> operations = {};  ///< some that a profile has to name
+  bool on_cuda = true;                       ///< else it is refused there by name
   bool profiled_on_cpu = true;  ///< a profile takes seconds, so not for those that are like another
 };
 
@@ -58,8 +59,8 @@ void write_model(const Family& family, const std::string& folder) {
                         {"num_hidden_layers", 2},
                         {"num_attention_heads", 2},
                         {"max_position_embeddings", 256}};
-  if (family.name != "opt") config["intermediate_size"] = 12;
-  if (family.name != "opt" && family.name != "gpt_neox") {
+  if (!family.name.starts_with("opt")) config["intermediate_size"] = 12;
+  if (!family.name.starts_with("opt") && family.name != "gpt_neox") {
     config["num_key_value_heads"] = 1;
     config["head_dim"] = 8;
   }
@@ -281,13 +282,21 @@ std::vector<Family> tested_families() {
       {.name = "opt",
        .config = {{"model_type", "opt"}, {"ffn_dim", 12}, {"word_embed_proj_dim", 16}},
        .profiled_on_cpu = false},
+      {.name = "opt_350m",
+       .config = {{"model_type", "opt"},
+                  {"ffn_dim", 12},
+                  {"word_embed_proj_dim", 12},
+                  {"do_layer_norm_before", false}},
+       .operations = {"embedding_projection"},
+       .on_cuda = false},
   };
 }
 
 std::vector<Case> cases(std::initializer_list<Where> places) {
   std::vector<Case> all;
   for (const Family& family : tested_families())
-    for (const Where where : places) all.push_back({.family = family, .where = where});
+    for (const Where where : places)
+      if (where == Where::cpu || family.on_cuda) all.push_back({.family = family, .where = where});
   return all;
 }
 std::vector<Case> profiled_on_cpu() {

@@ -282,6 +282,17 @@ def main(root):
         vocab_size=47, hidden_size=15, ffn_dim=17, num_hidden_layers=2, num_attention_heads=3, word_embed_proj_dim=15,
         enable_bias=False, tie_word_embeddings=False, activation_function="gelu", max_position_embeddings=33, **ids)),
         torch.float16, dict(r=2, lora_alpha=4, target_modules=["q_proj", "v_proj"]), "rademacher", 13)
+    # OPT-350m: norms behind the sums, embeddings narrower than the layers. Then one of the two alone.
+    small_opt = dict(vocab_size=43, ffn_dim=19, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=40, **ids)
+    make(root, "opt_350m", OPTForCausalLM(OPTConfig(
+        hidden_size=20, word_embed_proj_dim=12, do_layer_norm_before=False, **small_opt)), torch.float32,
+        dict(r=3, lora_alpha=6, target_modules="all-linear"), "gaussian", 14)
+    make(root, "opt_norm_after", OPTForCausalLM(OPTConfig(
+        hidden_size=16, word_embed_proj_dim=16, do_layer_norm_before=False, **small_opt)), torch.bfloat16,
+        dict(r=2, lora_alpha=4, target_modules=["fc1", "v_proj"], layers_to_transform=[1]), "gaussian", 15)
+    make(root, "opt_projected", OPTForCausalLM(OPTConfig(
+        hidden_size=12, word_embed_proj_dim=14, **small_opt)), torch.bfloat16,
+        dict(r=2, lora_alpha=4, target_modules=["fc2", "project_out"]), "rademacher", 16)
 
 
 if __name__ == "__main__":

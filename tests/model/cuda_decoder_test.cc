@@ -170,6 +170,8 @@ TEST_P(CudaGoldens, WhatIsRepeatedHasTheSameBitsAndReadsNewSeeds) {
 INSTANTIATE_TEST_SUITE_P(Models, CudaGoldens, ::testing::ValuesIn([] {
                            std::vector<Case> cases;
                            for (const std::string& model : golden_models) {
+                             if (model == "opt_350m" || model == "opt_norm_after" || model == "opt_projected")
+                               continue;  // refused
                              cases.push_back({model, true});
                              cases.push_back({model, false});
                            }

@@ -232,7 +232,7 @@ TEST(Decoder, PerturbationsThatAreNotItsOwnAreErrors) {
 TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
   const auto backend = make_backend({.device = DeviceKind::reference});
   const std::vector<BatchShape> shapes = shapes_of_memory();
-  for (const char* model : {"llama", "llama_grouped", "llama_tied", "qwen3_moe"}) {
+  for (const char* model : {"llama", "llama_grouped", "llama_tied", "qwen3_moe", "opt_350m"}) {
     const Description description = read_description(model_directory(model));
     const auto bytes_of = [&](const std::vector<std::string>& targets, const BatchShape& of,
                               std::int64_t probes) {
@@ -243,13 +243,14 @@ TEST(Decoder, MemoryForTheLargestShapeSufficesWhateverIsPerturbed) {
           .activation_bytes(of, probes);
     };
     using Targets = std::vector<std::string>;
-    for (const Targets& targets : {Targets{"q_proj"},
-                                   {"v_proj"},
-                                   {"k_proj", "v_proj"},
-                                   {"o_proj"},
-                                   {"up_proj"},
-                                   {"down_proj"},
-                                   {"q_proj", "v_proj"}}) {
+    std::vector<Targets> cases = {{"q_proj"}, {"v_proj"}, {"k_proj", "v_proj"}, {"q_proj", "v_proj"}};
+    if (description.family == "opt") {
+      for (const char* target : {"out_proj", "fc1", "fc2", "project_in", "project_out"})
+        cases.push_back({target});
+    } else {
+      for (const char* target : {"o_proj", "up_proj", "down_proj"}) cases.push_back({target});
+    }
+    for (const Targets& targets : cases) {
       SCOPED_TRACE(fmt::format("{}: {}", model, fmt::join(targets, " ")));
       for (const std::int64_t probes : {1, 5}) {
         for (const BatchShape& a : shapes) {

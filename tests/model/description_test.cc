@@ -211,10 +211,14 @@ TEST(Description, OfOpt) {
   EXPECT_EQ(d.position_offset, 2);
   EXPECT_EQ(d.activation, Activation::relu);
   EXPECT_FALSE(described(config_of("opt_plain")).mlp_bias);
-  // OPT-350m
-  expect_input_error([&] { described(changed(config, "do_layer_norm_before", false)); },
-                     {"do_layer_norm_before"});
-  expect_input_error([&] { described(changed(config, "word_embed_proj_dim", 14)); }, {"word_embed_proj_dim"});
+  EXPECT_EQ(d.head_width(), 28);
+  EXPECT_FALSE(d.norm_after_sum);
+  const Description small = described(config_of("opt_350m"));
+  EXPECT_EQ(small.hidden, 20);
+  EXPECT_EQ(small.head_width(), 12);
+  EXPECT_TRUE(small.norm_after_sum);
+  EXPECT_TRUE(small.names.final_norm.empty());
+  EXPECT_EQ(small.names.project_out, "project_out");
 }
 
 TEST(Description, OfMistral) {

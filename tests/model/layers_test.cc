@@ -195,6 +195,15 @@ TEST(Layers, CudaRefusesWhatPhiAndGemmaHaveOfTheirOwn) {
   expect_refused("one module", [](DecoderSpec& s) { s.blocks[1].core = MlpSpec{.gate = Activation::silu}; });
 }
 
+TEST(Layers, CudaRefusesWhatOpt350mHasOfItsOwn) {
+  const auto cuda = make_device_plan({.device = DeviceKind::cuda});
+  EXPECT_NO_THROW(check_served(spec_of("opt"), *cuda));
+  expect_error<DeviceError>([&] { check_served(spec_of("opt_projected"), *cuda); },
+                            {"cuda", "projected embeddings"});
+  expect_error<DeviceError>([&] { check_served(spec_of("opt_norm_after"), *cuda); },
+                            {"cuda", "norms behind the residual sums"});
+}
+
 TEST(Layers, AForwardRefusesWhatItDoesNotDo) {
   const auto expect_refused = [](const std::string& what, const std::function<void(DecoderSpec&)>& change) {
     DecoderSpec spec = spec_of("llama");

@@ -21,6 +21,7 @@ enum class Work : std::uint8_t {
   router,  ///< with the places of rows
   expert_input,
   expert_output,
+  embedding_projection,
   head,  ///< with the log-probabilities
   attention,
   norm,
@@ -29,7 +30,7 @@ enum class Work : std::uint8_t {
   hash,
   transfer,  ///< batches and probes up, log-probabilities down
 };
-inline constexpr std::size_t work_kinds = 14;
+inline constexpr std::size_t work_kinds = 15;
 std::string_view name_of(Work work);
 
 /// Floating-point operations count a multiplication and an addition each.

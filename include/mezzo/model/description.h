@@ -31,8 +31,10 @@ struct ModuleNames {
   std::vector<std::string> mlp_input;    ///< gate, up, or one: gated, it has the rows of both
   std::string mlp_output;
   std::string mlp_post_norm = {};        ///< of what the MLP adds; "": none
-  std::string final_norm;                ///< under prefix
+  std::string final_norm;                ///< under prefix; "" where norms stand behind the sums
   std::string head;                      ///< "lm_head"; not under prefix
+  std::string project_in = {};           ///< from the embedding's width to hidden; under prefix
+  std::string project_out = {};          ///< from hidden to the head's input; under prefix
   std::vector<std::string> query_value;  ///< the family's default LoRA targets
   /// Last components of stored tensors that hold no weight ("attn.bias", a mask): present or not, they are
   /// not read.
@@ -69,7 +71,9 @@ struct Description {
   NormKind norm = NormKind::rms;
   float norm_epsilon = 1e-5f;
   float norm_weight_offset = 0.0f;  ///< 1: norms times (1 + w)
+  bool norm_after_sum = false;      ///< h = norm(h + block(h)), else h + block(norm(h))
   float embedding_scale = 1.0f;
+  std::int64_t embedding_width = 0;  ///< of embedding and head, between projections; 0: hidden
   PositionKind positions = PositionKind::rotary;
   RopeDescription rope;                        ///< of rotary positions
   std::optional<RopeDescription> window_rope;  ///< of layers with the window, where they have their own
@@ -97,6 +101,7 @@ struct Description {
   std::int64_t window_of(std::int64_t layer) const {
     return std::ranges::find(full_layers, layer) == full_layers.end() ? window : 0;
   }
+  std::int64_t head_width() const { return embedding_width == 0 ? hidden : embedding_width; }
   std::int64_t query_width() const { return heads * head_dim; }
   std::int64_t kv_width() const { return kv_heads * head_dim; }
   bool fused_gate() const { return gated && names.mlp_input.size() == 1; }

@@ -45,8 +45,8 @@ struct NormSpec {
 
 /// A linear layer as the files store it and as PEFT names it: what an adapter targets.
 struct LinearModule {
-  std::string name;  ///< "model.layers.3.self_attn.q_proj"
-  std::int64_t layer = 0;
+  std::string name;        ///< "model.layers.3.self_attn.q_proj"
+  std::int64_t layer = 0;  ///< -1: of none
   std::int64_t out = 0;
   std::int64_t in = 0;
   bool transposed = false;  ///< stored [in, out], else [out, in]
@@ -60,6 +60,7 @@ enum class ProductRole : std::uint8_t {
   router,
   expert_input,
   expert_output,
+  embedding_projection,
   head
 };
 
@@ -131,7 +132,12 @@ struct DecoderSpec {
   std::vector<RopeDescription> ropes;
   PartIndex embedding = 0;
   std::optional<PartIndex> positions;
-  PartIndex final_norm = 0;
+  std::optional<PartIndex>
+      project_in;  ///< from the embedding's width to `hidden`, before positions are added
+  std::optional<PartIndex> project_out;  ///< from `hidden` to the head's width
+  /// A block reads h itself, and its norm makes norm(h + block(h)) the next h.
+  bool norm_after_sum = false;
+  std::optional<PartIndex> final_norm;  ///< none where norms stand behind the sums
   PartIndex head = 0;
 
   template <typename T>

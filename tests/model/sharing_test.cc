@@ -1,5 +1,5 @@
-// What a mixture of experts shares between probes, on every backend of a CPU build. The golden models hold
-// its numbers (decoder_test.cc).
+// What a mixture of experts, and OPT-350m, share between probes, on every backend of a CPU build. The golden
+// models hold their numbers (decoder_test.cc).
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -12,17 +12,23 @@ namespace {
 
 using namespace mezzo::testing;
 
-// Which part of a mixture comes first for a probe decides what of it is shared: places, what goes to the
+// Which part of a model comes first for a probe decides what of it is shared: places, what goes to the
 // experts, what comes back.
-TEST(Mixture, SharesWhatNoProbeChanges) {
+class Sharing : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Sharing, OfWhatNoProbeChangesChangesNothing) {
   using Targets = std::vector<std::string>;
-  for (const Targets& targets :
-       {Targets{"gate"}, {"w1"}, {"w2"}, {"experts.3.w3"}, {"gate", "w2"}, {"v_proj"}}) {
+  const std::string model = GetParam();
+  const std::vector<Targets> all =
+      model == "mixtral"
+          ? std::vector<Targets>{{"gate"}, {"w1"}, {"w2"}, {"experts.3.w3"}, {"gate", "w2"}, {"v_proj"}}
+          : std::vector<Targets>{{"project_in"}, {"v_proj"}, {"out_proj"}, {"fc1"}, {"fc2"}, {"project_out"}};
+  for (const Targets& targets : all) {
     SCOPED_TRACE(fmt::format("{}", fmt::join(targets, " ")));
     std::vector<std::vector<float>> results;
     for (const DeviceKind device : {DeviceKind::reference, DeviceKind::cpu}) {
       const auto backend = make_backend({.device = device, .threads = 2});
-      const ModelFiles files(model_directory("mixtral"));
+      const ModelFiles files(model_directory(model));
       const AdapterConfig config{.r = 2, .target_modules = targets};
       const auto specs = lora_trainables(files.description, config);
       std::vector<float> start = initial_values(specs, 1);
@@ -63,6 +69,9 @@ TEST(Mixture, SharesWhatNoProbeChanges) {
                             results[0].begin() + targets_of_one));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, Sharing, ::testing::Values("mixtral", "opt_350m"),
+                         [](const auto& which) { return std::string(which.param); });
 
 }  // namespace
 }  // namespace mezzo
