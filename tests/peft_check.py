@@ -40,17 +40,23 @@ def main():
                              capture_output=True, text=True)
     scores = [json.loads(line)["logprobs"] for line in run.stdout.splitlines()]
 
-    worst = 0.0
+    worst = moved = 0.0
     start = tokenizer.encode("", add_special_tokens=True).ids
     with torch.inference_mode():
         for record, mine in zip(records, scores, strict=True):
             prompt = start + tokenizer.encode(record["prompt"], add_special_tokens=False).ids
             completion = tokenizer.encode(record["completion"], add_special_tokens=False).ids
-            logits = model(input_ids=torch.tensor([prompt + completion])).logits[0]
-            log_probabilities = logits.log_softmax(-1)[len(prompt) - 1:-1]
-            theirs = log_probabilities[torch.arange(len(completion)), torch.tensor(completion)]
+            def score():
+                logits = model(input_ids=torch.tensor([prompt + completion])).logits[0]
+                log_probabilities = logits.log_softmax(-1)[len(prompt) - 1:-1]
+                return log_probabilities[torch.arange(len(completion)), torch.tensor(completion)]
+
+            theirs = score()
+            with model.disable_adapter():
+                moved = max(moved, (theirs - score()).abs().max().item())
             worst = max(worst, (theirs - torch.tensor(mine)).abs().max().item())
-    print(f"log-probabilities of {len(records)} records: largest difference to PEFT {worst:.2e}")
+    print(f"log-probabilities of {len(records)} records: largest difference to PEFT {worst:.2e}, "
+          f"to the base model {moved:.2e}")
 
     if merged_dir:
         merged = AutoModelForCausalLM.from_pretrained(merged_dir, dtype=torch.float32).eval()
