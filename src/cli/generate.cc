@@ -1,62 +1,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
-#include "mezzo/core/philox.h"
 #include "mezzo/data/chat_template.h"
 #include "mezzo/train/answers.h"
+#include "mezzo/train/sampling.h"
 
 namespace mezzo {
-
-namespace {
-
-struct Sampling {
-  double temperature = 0.0;  ///< 0: greedy
-  double top_p = 1.0;
-  std::uint64_t seed = 42;
-};
-
-/// Uniform in [0, 1) for the n-th token, from Philox with a purpose of its own.
-double uniform(std::uint64_t seed, std::uint64_t n) {
-  return philox4x32_10(philox_counter(n, 0, Purpose::sampling), philox_key(seed)).word[0] * 0x1p-32;
-}
-
-/// Greedy, or nucleus sampling (Holtzman et al. 2020): the smallest set of tokens whose probability reaches
-/// top_p.
-std::int32_t choose(std::span<const float> logits, const Sampling& sampling, std::uint64_t n) {
-  const auto best = std::max_element(logits.begin(), logits.end());
-  if (sampling.temperature == 0.0) return static_cast<std::int32_t>(best - logits.begin());
-  std::vector<std::int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto logit = [&](std::int32_t id) {
-    return static_cast<double>(logits[static_cast<std::size_t>(id)]);
-  };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::int32_t a, std::int32_t b) { return logit(a) > logit(b); });
-  std::vector<double> weights;
-  for (const std::int32_t id : order) {
-    weights.push_back(std::exp((logit(id) - static_cast<double>(*best)) / sampling.temperature));
-  }
-  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  double kept = 0.0;
-  std::size_t count = 0;
-  while (count < weights.size() && (count == 0 || kept < sampling.top_p * total)) kept += weights[count++];
-  double target = uniform(sampling.seed, n) * kept;
-  for (std::size_t i = 0; i + 1 < count; ++i) {
-    if (target < weights[i]) return order[i];
-    target -= weights[i];
-  }
-  return order[count - 1];
-}
-
-}  // namespace
 
 VerbAction add_generate(CLI::App& verb) {
   struct Arguments {
@@ -130,7 +85,7 @@ VerbAction add_generate(CLI::App& verb) {
     while (ids.size() < longest) {
       const std::vector<std::int32_t>* const one = &ids;
       const std::int32_t id =
-          choose(logits.behind({&one, 1}), arguments->sampling, ids.size() - prompt_tokens);
+          next_token(logits.behind({&one, 1}), arguments->sampling, ids.size() - prompt_tokens);
       if (std::find(ends.begin(), ends.end(), id) != ends.end()) break;
       ids.push_back(id);
     }
