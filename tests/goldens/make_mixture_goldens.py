@@ -21,8 +21,8 @@ import sys
 
 import peft
 import torch
-import transformers
-from make_model_goldens import LENGTHS, next_token_logprobs, noise, randomize, run
+from make_model_goldens import (LENGTHS, next_token_logprobs, perturbed, probes_of, randomize, rewrite_config, run,
+                                save_expected, start_value)
 from safetensors.torch import load_file, save_file
 from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
@@ -62,17 +62,13 @@ class Settings:
             shapes[f"base_model.model.{m}.lora_A.weight"] = (r, inner)
             shapes[f"base_model.model.{m}.lora_B.weight"] = (out, r)
         self.names = sorted(shapes, key=str.encode)
-        self.start = {n: 0.3 * torch.randn(shapes[n], generator=generator) * shapes[n][1] ** -0.5 for n in self.names}
-        first, second = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64, seed
-        self.probes = [(first, 0, 1e-2), (first, 0, -1e-2), (second, 1, 0.3), (second, 1, -0.3), (second, 1, 0.0)]
+        self.start = {n: start_value(shapes[n], generator) for n in self.names}
+        self.probes = probes_of(seed)
         # One model for each setting: the base, then the probes.
-        self.values = [self.base] + [self.perturbed(kind, s, epsilon) for s, _, epsilon in self.probes]
+        self.values = [self.base] + [self.merged(kind, s, epsilon) for s, _, epsilon in self.probes]
 
-    def perturbed(self, kind, seed, epsilon):
-        factors = {}
-        for tensor, n in enumerate(self.names):
-            z = torch.from_numpy(noise(kind, seed, tensor, self.start[n].numel())).reshape(self.start[n].shape)
-            factors[n] = self.start[n].double() + epsilon * z
+    def merged(self, kind, seed, epsilon):
+        factors = perturbed(self.start, self.names, kind, seed, epsilon)
         return {m: self.base[m] + self.scaling * factors[f"base_model.model.{m}.lora_B.weight"] @
                 factors[f"base_model.model.{m}.lora_A.weight"] for m in self.modules}
 
@@ -130,10 +126,7 @@ def make(root, name, model, dtype, r, alpha, targets, kind, seed, change=None, c
     model.to(dtype).save_pretrained(directory)
     os.remove(os.path.join(directory, "generation_config.json"))
     if change:
-        path = os.path.join(directory, "config.json")
-        config = json.load(open(path))
-        change(config)
-        json.dump(config, open(path, "w"), indent=2, sort_keys=True)
+        rewrite_config(os.path.join(directory, "config.json"), change)
 
     def load():
         return type(model).from_pretrained(directory, dtype=torch.float32, experts_implementation="eager").eval()
@@ -160,18 +153,7 @@ def make(root, name, model, dtype, r, alpha, targets, kind, seed, change=None, c
         print(name, "PEFT's logits differ by", difference)
 
     logprobs = [next_token_logprobs(run(m, sequences), sequences) for m in models[1:]]
-    probes = settings.probes
-    expected = {
-        "tokens": torch.cat(sequences).to(torch.int32),
-        "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
-        "logits": run(models[0], sequences),
-        "seeds": torch.tensor([p[0] - 2**64 if p[0] >= 2**63 else p[0] for p in probes]).view(torch.uint64),
-        "directions": torch.tensor([p[1] for p in probes], dtype=torch.int32),
-        "epsilons": torch.tensor([p[2] for p in probes], dtype=torch.float32),
-        "logprobs": torch.tensor(logprobs, dtype=torch.float32),
-    }
-    save_file(expected, os.path.join(directory, "expected.safetensors"), metadata={
-        "noise": kind, "torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__})
+    save_expected(directory, kind, settings.probes, sequences, run(models[0], sequences), logprobs)
     print(name, sum(p.numel() for p in models[0].parameters()), "parameters,", len(settings.names), "trainables, margin",
           least)
 

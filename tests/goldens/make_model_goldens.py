@@ -89,6 +89,36 @@ def next_token_logprobs(logits, sequences):
     return out
 
 
+def probes_of(seed):
+    """(seed, direction, epsilon) of each: two small and two large steps, and none."""
+    first, second = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64, seed
+    return [(first, 0, 1e-2), (first, 0, -1e-2), (second, 1, 0.3), (second, 1, -0.3), (second, 1, 0.0)]
+
+
+def start_value(shape, generator):
+    """A factor of the adapter before any step."""
+    return 0.3 * torch.randn(shape, generator=generator) * shape[1] ** -0.5
+
+
+def perturbed(start, names, kind, seed, epsilon):
+    """{name: start + epsilon z}, in double; `names` are the factors in the order of their tensor numbers."""
+    return {n: start[n].double() + epsilon * torch.from_numpy(noise(kind, seed, tensor, start[n].numel())).reshape(
+        start[n].shape) for tensor, n in enumerate(names)}
+
+
+def save_expected(directory, kind, probes, sequences, logits, logprobs):
+    save_file({
+        "tokens": torch.cat(sequences).to(torch.int32),
+        "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
+        "logits": logits,
+        "seeds": torch.tensor([p[0] - 2**64 if p[0] >= 2**63 else p[0] for p in probes]).view(torch.uint64),
+        "directions": torch.tensor([p[1] for p in probes], dtype=torch.int32),
+        "epsilons": torch.tensor([p[2] for p in probes], dtype=torch.float32),
+        "logprobs": torch.tensor(logprobs, dtype=torch.float32),
+    }, os.path.join(directory, "expected.safetensors"), metadata={
+        "noise": kind, "torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__})
+
+
 def rewrite_config(path, change):
     with open(path) as f:
         config = json.load(f)
@@ -140,17 +170,13 @@ def make(root, name, model, dtype, lora, kind, seed, change=None, shard="5GB"):
 
     vocabulary = model.config.vocab_size
     sequences = [torch.randint(0, vocabulary, (n,), generator=generator) for n in LENGTHS]
-    expected = {
-        "tokens": torch.cat(sequences).to(torch.int32),
-        "lengths": torch.tensor(LENGTHS, dtype=torch.int32),
-        "logits": run(model, sequences),
-    }
+    logits = run(model, sequences)
 
     adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", **lora)).eval()
     factors = {n.replace(".default", ""): p for n, p in adapted.named_parameters() if "lora_" in n}
     with torch.no_grad():
         for p in factors.values():
-            p.copy_(0.3 * torch.randn(p.shape, generator=generator) * p.shape[1] ** -0.5)
+            p.copy_(start_value(p.shape, generator))
     adapter = os.path.join(directory, "adapter")
     adapted.save_pretrained(adapter)
     os.remove(os.path.join(adapter, "README.md"))
@@ -158,22 +184,13 @@ def make(root, name, model, dtype, lora, kind, seed, change=None, shard="5GB"):
     assert set(names) == set(factors), (names, sorted(factors))
     start = {n: factors[n].detach().clone() for n in names}
 
-    first, second = (0x9E3779B97F4A7C15 * (seed + 1)) % 2**64, seed
-    probes = [(first, 0, 1e-2), (first, 0, -1e-2), (second, 1, 0.3), (second, 1, -0.3), (second, 1, 0.0)]
     logprobs = []
-    for s, _, epsilon in probes:
+    for probe_seed, _, epsilon in probes_of(seed):
         with torch.no_grad():
-            for tensor, n in enumerate(names):
-                z = torch.from_numpy(noise(kind, s, tensor, start[n].numel())).reshape(start[n].shape)
-                factors[n].copy_(start[n].double() + epsilon * z)
+            for n, value in perturbed(start, names, kind, probe_seed, epsilon).items():
+                factors[n].copy_(value)
         logprobs.append(next_token_logprobs(run(adapted, sequences), sequences))
-    expected["seeds"] = torch.tensor([p[0] - 2**64 if p[0] >= 2**63 else p[0] for p in probes]).view(torch.uint64)
-    expected["directions"] = torch.tensor([p[1] for p in probes], dtype=torch.int32)
-    expected["epsilons"] = torch.tensor([p[2] for p in probes], dtype=torch.float32)
-    expected["logprobs"] = torch.tensor(logprobs, dtype=torch.float32)
-    save_file(expected, os.path.join(directory, "expected.safetensors"), metadata={
-        "noise": kind, "torch": torch.__version__, "transformers": transformers.__version__,
-        "peft": peft.__version__})
+    save_expected(directory, kind, probes_of(seed), sequences, logits, logprobs)
     print(name, sum(p.numel() for p in model.parameters()), "parameters,", len(names), "trainables")
 
 
