@@ -1,5 +1,7 @@
 #include "profiled_backend.h"
 
+#include <vector>
+
 #include "mezzo/core/error.h"
 #include "mezzo/measure/timing.h"
 
@@ -93,9 +95,13 @@ void ProfiledBackend::read(std::span<float> destination, View source, std::int64
 
 void ProfiledBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   Pairs& pairs = pairs_[&destination] = {};
-  const auto keys = [&](std::size_t row) { return static_cast<double>(batch.positions[row]) + 1.0; };
-  for (std::size_t row = 0; row < batch.positions.size(); ++row) pairs.all += keys(row);
-  for (const std::int32_t row : batch.loss_rows) pairs.read += keys(static_cast<std::size_t>(row));
+  std::vector<double> keys;  // of each row: the tokens of its sequence up to it
+  for (std::size_t s = 0; s + 1 < batch.offsets.size(); ++s) {
+    for (std::int32_t row = batch.offsets[s]; row < batch.offsets[s + 1]; ++row)
+      keys.push_back(static_cast<double>(row - batch.offsets[s]) + 1.0);
+  }
+  for (const double of_row : keys) pairs.all += of_row;
+  for (const std::int32_t row : batch.loss_rows) pairs.read += keys.at(static_cast<std::size_t>(row));
   run(Work::transfer, [&] { inner_.upload(batch, destination); });
 }
 

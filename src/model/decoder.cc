@@ -5,6 +5,7 @@
 
 #include "forward.h"
 #include "mezzo/core/error.h"
+#include "rope.h"
 #include "weights.h"
 
 namespace mezzo {
@@ -100,6 +101,19 @@ std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->high
 std::int64_t Decoder::first_perturbed_layer() const {
   const std::size_t block = Forward(plan_, nullptr, spec_, *weights_, Arena(), 0).first_perturbed_block();
   return block == spec_.blocks.size() ? description_.layers : spec_.blocks[block].layer;
+}
+
+void Decoder::upload(const PackedBatch& packed, DeviceBatch& batch) const {
+  const std::int64_t longest = shape_of(packed).longest;
+  const auto apart = [&](const RopeDescription& rope) { return rope.turns_long_ones_apart(longest); };
+  if (std::ranges::none_of(spec_.ropes, apart)) return backend().upload(packed, batch);
+  PackedBatch placed = packed;
+  for (std::size_t s = 0; s + 1 < placed.offsets.size(); ++s) {
+    const std::int32_t begin = placed.offsets[s], end = placed.offsets[s + 1];
+    const auto first = static_cast<std::int32_t>(first_rope_row(spec_.ropes.front(), end - begin));
+    for (std::int32_t row = begin; row < end; ++row) placed.positions[static_cast<std::size_t>(row)] += first;
+  }
+  backend().upload(placed, batch);
 }
 
 void Decoder::begin(const DeviceBatch& batch) {

@@ -80,10 +80,11 @@ View Forward::take_like(const View& x, std::int64_t rows, const ProbeTable& tabl
 void Forward::take_ropes(std::int64_t longest) {
   for (const RopeDescription& of : spec_.ropes) {
     const std::int64_t half = of.dims / 2;
+    const std::int64_t rows = rope_rows(of, longest);
     const Rope& rope = ropes_.emplace_back(Rope{.style = of.style,
                                                 .dims = of.dims,
-                                                .cosines = arena_.take(DType::f32, 0, longest, half, half),
-                                                .sines = arena_.take(DType::f32, 0, longest, half, half)});
+                                                .cosines = arena_.take(DType::f32, 0, rows, half, half),
+                                                .sines = arena_.take(DType::f32, 0, rows, half, half)});
     if (backend_ == nullptr) continue;
     const RopeTables tables = rope_tables(of, longest);
     backend_->load(rope.cosines, DType::f32, tables.cosines.data(), false);

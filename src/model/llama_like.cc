@@ -78,10 +78,13 @@ RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::in
 }
 
 void cut_to_short_factors(Description& d) {
-  if (d.rope.scaling != RopeScaling::longrope) return;
-  if (d.rope.original_max_positions >= static_cast<double>(d.max_positions)) return;
-  d.max_positions = static_cast<std::int64_t>(d.rope.original_max_positions);
-  d.limited_by = " (those of longrope's short factors: longer sequences are not served)";
+  if (!d.window_rope) return;
+  for (const RopeDescription* rope : {&d.rope, &*d.window_rope}) {
+    if (!rope->turns_long_ones_apart(d.max_positions)) continue;
+    d.max_positions = static_cast<std::int64_t>(rope->original_max_positions);
+    d.limited_by =
+        " (those of longrope's short factors: beside another rotation longer sequences are not served)";
+  }
 }
 
 void read_layer_types(const JsonCursor& config, Description& d) {

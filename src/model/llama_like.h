@@ -26,9 +26,8 @@ Description describe_llama_like(const JsonCursor& config, const LlamaLikeDefault
 RoutingRule read_routing(const JsonCursor& config, std::int64_t experts, std::int64_t chosen_otherwise,
                          bool renormalised);
 
-/// With longrope transformers takes the long factors for all of a forward whose longest sequence has more
-/// than original_max_position_embeddings tokens. Sequences of one batch would change each other's results:
-/// the model takes sequences up to that length, all with the short factors.
+/// A token has one row in the tables of all rotations (rope.h). Where longrope turns long sequences apart and
+/// another rotation does not, the model takes sequences with the short factors alone.
 void cut_to_short_factors(Description& description);
 
 /// layer_types, where config.json has them: which layers are without the window.

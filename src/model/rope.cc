@@ -45,9 +45,10 @@ double yarn_share(const RopeDescription& rope, std::int64_t i) {
 
 }  // namespace
 
-std::vector<float> rope_frequencies(const RopeDescription& rope) {
-  if (rope.scaling == RopeScaling::longrope && std::ssize(rope.short_factors) != rope.dims / 2)
-    throw Error("longrope has {} factors for {} pairs", rope.short_factors.size(), rope.dims / 2);
+std::vector<float> rope_frequencies(const RopeDescription& rope, bool longer) {
+  const std::vector<double>& factors = longer ? rope.long_factors : rope.short_factors;
+  if (rope.scaling == RopeScaling::longrope && std::ssize(factors) != rope.dims / 2)
+    throw Error("longrope has {} factors for {} pairs", factors.size(), rope.dims / 2);
   std::vector<float> frequencies;
   for (std::int64_t i = 0; i < rope.dims / 2; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(rope.dims);
@@ -68,7 +69,7 @@ std::vector<float> rope_frequencies(const RopeDescription& rope) {
         break;
       }
       case RopeScaling::longrope:
-        frequency = 1.0f / (static_cast<float>(rope.short_factors[static_cast<std::size_t>(i)]) * wave);
+        frequency = 1.0f / (static_cast<float>(factors[static_cast<std::size_t>(i)]) * wave);
         break;
     }
     frequencies.push_back(frequency);
@@ -76,17 +77,30 @@ std::vector<float> rope_frequencies(const RopeDescription& rope) {
   return frequencies;
 }
 
-RopeTables rope_tables(const RopeDescription& rope, std::int64_t positions) {
-  const std::vector<float> frequencies = rope_frequencies(rope);
-  const auto factor = static_cast<float>(rope.attention_factor);
+std::int64_t first_rope_row(const RopeDescription& rope, std::int64_t length) {
+  return rope.turns_long_ones_apart(length) ? static_cast<std::int64_t>(rope.original_max_positions) : 0;
+}
+
+std::int64_t rope_rows(const RopeDescription& rope, std::int64_t longest) {
+  return first_rope_row(rope, longest) + longest;
+}
+
+RopeTables rope_tables(const RopeDescription& rope, std::int64_t longest) {
   RopeTables tables;
-  tables.cosines.resize(static_cast<std::size_t>(positions) * frequencies.size());
-  tables.sines.resize(tables.cosines.size());
-  for (std::size_t i = 0; i < tables.cosines.size(); ++i) {
-    const float angle = static_cast<float>(i / frequencies.size()) * frequencies[i % frequencies.size()];
-    tables.cosines[i] = factor * static_cast<float>(std::cos(static_cast<double>(angle)));
-    tables.sines[i] = factor * static_cast<float>(std::sin(static_cast<double>(angle)));
-  }
+  const auto factor = static_cast<float>(rope.attention_factor);
+  const auto append = [&](bool longer, std::int64_t positions) {
+    const std::vector<float> frequencies = rope_frequencies(rope, longer);
+    for (std::int64_t position = 0; position < positions; ++position) {
+      for (const float frequency : frequencies) {
+        const auto angle = static_cast<double>(static_cast<float>(position) * frequency);
+        tables.cosines.push_back(factor * static_cast<float>(std::cos(angle)));
+        tables.sines.push_back(factor * static_cast<float>(std::sin(angle)));
+      }
+    }
+  };
+  const std::int64_t apart = first_rope_row(rope, longest);
+  if (apart > 0) append(false, apart);
+  append(apart > 0, longest);
   return tables;
 }
 

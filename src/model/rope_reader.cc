@@ -119,7 +119,7 @@ std::vector<double> read_factors(const JsonCursor& list, std::int64_t pairs) {
 
 void read_longrope(const JsonCursor& section, std::int64_t max_positions, RopeDescription& rope) {
   rope.short_factors = read_factors(section["short_factor"], rope.dims / 2);
-  read_factors(section["long_factor"], rope.dims / 2);  // for sequences that are not served
+  rope.long_factors = read_factors(section["long_factor"], rope.dims / 2);
   const double original = rope.original_max_positions;
   if (original <= 1.0) section["original_max_position_embeddings"].fail("more than 1");
   const double factor = section["factor"].positive_or(static_cast<double>(max_positions) / original);

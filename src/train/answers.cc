@@ -63,7 +63,7 @@ std::span<const float> NextTokenLogits::behind(std::span<const std::vector<std::
   Backend& backend = model_.backend;
   View logits = dense(logits_.data(), backend.activation_dtype(), std::ssize(texts), vocabulary_);
   logits.probe_stride = logits.rows * vocabulary_;  // with an adapter they are a probe's own
-  backend.upload(packed, batch_);
+  model_.decoder.upload(packed, batch_);
   model_.decoder.begin(batch_);
   model_.decoder.logits(table_, logits);
   result_.resize(static_cast<std::size_t>(logits.probe_stride));

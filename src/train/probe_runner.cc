@@ -14,7 +14,7 @@ void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes) {
 }
 
 void ProbeRunner::begin(const PackedBatch& batch) {
-  backend_.upload(batch, batch_);
+  decoder_.upload(batch, batch_);
   decoder_.begin(batch_);
 }
 

@@ -225,6 +225,13 @@ def main(root):
             rope_parameters=dict(rope_type=kind, rope_theta=100.0, **section), **ids)), torch.bfloat16,
             dict(r=2, lora_alpha=4, target_modules=["q_proj", "k_proj"]), "gaussian", seed,
             change=old_form if kind == "yarn" else None)
+    # Of the sequences one is longer than the original context.
+    make(root, "llama_longrope_long", LlamaForCausalLM(LlamaConfig(
+        vocab_size=43, hidden_size=20, intermediate_size=19, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=64,
+        rope_parameters=dict(rope_type="longrope", rope_theta=100.0, short_factor=[1.0, 1.1, 1.3, 1.7],
+                             long_factor=[2.0, 3.0, 4.0, 5.0], factor=4.0, original_max_position_embeddings=32), **ids)),
+        torch.bfloat16, dict(r=2, lora_alpha=4, target_modules=["q_proj", "up_proj"]), "gaussian", 17)
     make(root, "gpt2", GPT2LMHeadModel(GPT2Config(
         vocab_size=89, n_embd=36, n_layer=2, n_head=3, n_positions=48, **ids)), torch.float32,
         dict(r=5, lora_alpha=10, target_modules=["c_attn"], fan_in_fan_out=True), "gaussian", 4)

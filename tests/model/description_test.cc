@@ -102,13 +102,21 @@ TEST(Description, ScaledFrequenciesAreThoseOfTransformers) {
   }
 }
 
-TEST(Description, LongropeTakesSequencesWithTheShortFactors) {
+TEST(Description, LongropeTakesSequencesOfBothLengthsUnlessAnotherRotationStandsBeside) {
   json config = config_of("llama_longrope");
-  EXPECT_EQ(described(config).max_positions, 40);
-  EXPECT_EQ(described(config).positions_text(),
-            "40 positions (those of longrope's short factors: longer sequences are not served)");
-  config["rope_parameters"]["original_max_position_embeddings"] = 64;
   EXPECT_EQ(described(config).positions_text(), "64 positions");
+  EXPECT_TRUE(described(config).rope.turns_long_ones_apart(41));
+  EXPECT_FALSE(described(config).rope.turns_long_ones_apart(40));
+  json gemma = config_of("gemma3");
+  gemma["rope_parameters"]["full_attention"] = {{"rope_type", "longrope"},
+                                                {"rope_theta", 100.0},
+                                                {"short_factor", {1.0, 1.1, 1.3}},
+                                                {"long_factor", {2.0, 3.0, 4.0}},
+                                                {"original_max_position_embeddings", 40}};
+  EXPECT_EQ(
+      described(gemma).positions_text(),
+      "40 positions (those of longrope's short factors: beside another rotation longer sequences are not "
+      "served)");
   config["rope_parameters"]["rope_type"] = "su";  // its name in the first files of Phi-3
   EXPECT_EQ(described(config).rope.scaling, RopeScaling::longrope);
 }
@@ -273,7 +281,7 @@ TEST(Description, OfPhi) {
   EXPECT_EQ(d.window, 0);
   const json longrope = config_of("phi3_longrope");
   EXPECT_EQ(described(longrope).window, 6);
-  EXPECT_EQ(described(longrope).max_positions, 40);
+  EXPECT_EQ(described(longrope).max_positions, 160);
   const auto with_share = [&](double share) {
     json other = config;
     other["rope_parameters"]["partial_rotary_factor"] = share;

@@ -30,7 +30,7 @@ class Golden {
   }
 
   void begin(const PackedBatch& packed, std::int64_t most_probes) {
-    backend->upload(packed, batch);
+    decoder.upload(packed, batch);
     decoder.reserve(batch.shape, most_probes);
     decoder.begin(batch);
   }
@@ -68,7 +68,7 @@ inline std::vector<float> base_logits(Backend& backend, const std::string& direc
   Decoder decoder(backend, files.description, Perturbations());
   decoder.load(files, {});
   DeviceBatch batch;
-  backend.upload(packed, batch);
+  decoder.upload(packed, batch);
   decoder.reserve(batch.shape, 1);
   decoder.begin(batch);
   ProbeTable table;

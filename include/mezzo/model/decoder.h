@@ -57,8 +57,11 @@ class Decoder {
   /// The first layer of which an operation depends on the probe; layers() without perturbations.
   std::int64_t first_perturbed_layer() const;
 
-  /// Embeds the batch and runs what all probes share. `batch` must stay as it is until the last evaluate() of
-  /// it.
+  /// Uploads a batch for begin(). Its positions become rows of the rotary tables, which are others where long
+  /// sequences turn by angles of their own (longrope).
+  void upload(const PackedBatch& packed, DeviceBatch& batch) const;
+  /// Embeds the batch, which upload() filled, and runs what all probes share. It must stay as it is until the
+  /// last evaluate() of it.
   void begin(const DeviceBatch& batch);
   /// Continues from begin() for one group. out: [1, Q] fp32 for each probe, log p(target token | read row).
   void evaluate(const ProbeTable& table, View out);

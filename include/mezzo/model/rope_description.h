@@ -29,10 +29,14 @@ struct RopeDescription {
   double beta_slow = 1.0;         ///< yarn: turns below which it is stretched whole
   bool truncate = true;           ///< yarn: the bounds between them are whole numbers
   double original_max_positions = 0.0;
-  /// longrope: [dims / 2], for sequences up to original_max_positions. Longer ones have factors of their own
-  /// in transformers; they are not served.
-  std::vector<double> short_factors;
+  /// longrope: [dims / 2] each, for sequences of up to original_max_positions tokens and for longer ones.
+  std::vector<double> short_factors, long_factors;
   double attention_factor = 1.0;  ///< of cosines and sines: yarn, longrope
+
+  /// Whether sequences of more than original_max_positions tokens, up to `longest`, turn by other angles.
+  bool turns_long_ones_apart(std::int64_t longest) const {
+    return scaling == RopeScaling::longrope && static_cast<double>(longest) > original_max_positions;
+  }
 
   bool operator==(const RopeDescription&) const = default;
 };
