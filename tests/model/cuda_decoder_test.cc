@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <random>
 #include <set>
 
@@ -86,7 +87,8 @@ class CudaGoldens : public ::testing::TestWithParam<Case> {
     for (const float value : want) scale = std::max(scale, std::abs(double{value}));
     for (std::size_t i = 0; i < want.size(); ++i) {
       const double error = std::abs(double{got.at(i)} - want[i]) / scale;
-      worst = error <= worst ? worst : error;  // NaN is the worst
+      if (std::isnan(error)) return std::numeric_limits<double>::infinity();
+      worst = std::max(worst, error);
     }
     return worst;
   }
