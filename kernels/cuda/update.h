@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "mezzo/core/noise_kind.h"
+#include "mezzo/core/update.h"
 
 namespace mezzo::cuda {
 
@@ -23,12 +24,13 @@ struct Step {
   const std::uint64_t* seeds = nullptr;  ///< [directions]
   const float* coefficients = nullptr;   ///< [directions]
   std::int64_t directions = 0;
-  float learning_rate = 0.0f;
-  float weight_decay = 0.0f;
+  UpdateFactors factors;
   NoiseKind noise = NoiseKind::gaussian;
 };
 
-cudaError_t update(float* values, const TensorTable& tensors, const Step& step, cudaStream_t stream);
+/// `state` keeps an element for each of `values`, in their order.
+cudaError_t update(float* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
+                   cudaStream_t stream);
 
 /// *sum += every element's share of the hash.
 cudaError_t hash(const float* values, const TensorTable& tensors, unsigned long long* sum,

@@ -3,14 +3,16 @@
 #include <span>
 
 #include "mezzo/core/noise_kind.h"
+#include "mezzo/core/update.h"
 
 namespace mezzo::reference {
 
-/// One optimizer step on a tensor of `count` fp32 elements, in place: theta - lr wd theta - lr sum_k c_k z_k,
-/// as mezzo/core/update.h spells and rounds it. `seeds` and `coefficients` hold one entry a direction,
+/// One optimizer step on a tensor of `count` fp32 elements and on what `state` keeps of it, in place, as
+/// mezzo/core/update.h spells and rounds it. `seeds` and `coefficients` hold one entry a direction,
 /// ascending.
-void update(float* theta, std::int64_t count, std::uint32_t tensor, std::span<const std::uint64_t> seeds,
-            std::span<const float> coefficients, NoiseKind kind, float learning_rate, float weight_decay);
+void update(float* theta, const UpdateState& state, std::int64_t count, std::uint32_t tensor,
+            std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
+            const UpdateFactors& factors);
 
 /// A tensor's share of the in-run hash; the hash of all trainables is the sum of their shares, modulo 2^64.
 std::uint64_t hash(const float* theta, std::int64_t count, std::uint32_t tensor);

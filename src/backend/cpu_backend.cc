@@ -60,10 +60,12 @@ void CpuBackend::fill_normal(View destination, std::uint64_t seed, float scale) 
   });
 }
 
-void CpuBackend::update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) {
+void CpuBackend::update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) {
+  const UpdateState kept = update_state(step.factors, trainables, state);
   for (std::size_t id = 0; id < trainables.list.size(); ++id) {
-    cpu::update(trainables.view(id).as<float>(), trainables.list[id].count(), static_cast<std::uint32_t>(id),
-                step.seeds, step.coefficients, noise, step.learning_rate, step.weight_decay, threads_);
+    const Trainable& tensor = trainables.list[id];
+    cpu::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id), tensor.count(),
+                static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise, step.factors, threads_);
   }
 }
 

@@ -53,7 +53,7 @@ class CpuBackend final : public HostBackend {
              View out) override;
 
   // ---- the update
-  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override;
+  void update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) override;
   std::uint64_t hash(const Trainables& trainables) override;
 
  private:

@@ -225,20 +225,20 @@ void CudaBackend::repeat(std::span<const std::uint64_t> key, const std::function
   MEZZO_CUDA(cudaGraphLaunch(repeated_.graph.get(), stream()));
 }
 
-void CudaBackend::update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) {
+void CudaBackend::update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) {
   if (step.seeds.size() != step.coefficients.size()) {
     throw DeviceError("update: {} seeds, but {} coefficients", step.seeds.size(), step.coefficients.size());
   }
+  const UpdateState kept = update_state(step.factors, trainables, state);
   const std::size_t directions = step.seeds.size();
   const cuda::TensorTable tensors = upload_tables(
       trainables, {std::as_bytes(std::span(step.seeds)), std::as_bytes(std::span(step.coefficients))});
   const auto* seeds = reinterpret_cast<const std::uint64_t*>(tensors.quad_begin + tensors.count + 1);
-  MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), tensors,
+  MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), kept, tensors,
                           {.seeds = seeds,
                            .coefficients = reinterpret_cast<const float*>(seeds + directions),
                            .directions = static_cast<std::int64_t>(directions),
-                           .learning_rate = step.learning_rate,
-                           .weight_decay = step.weight_decay,
+                           .factors = step.factors,
                            .noise = noise},
                           stream()));
 }

@@ -78,7 +78,7 @@ class CudaBackend final : public Backend {
   void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override;
 
   // ---- the update
-  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override;
+  void update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) override;
   std::uint64_t hash(const Trainables& trainables) override;
 
  private:

@@ -260,11 +260,13 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
-  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override {
+  void update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) override {
+    const UpdateState kept = update_state(step.factors, trainables, state);
     for (std::size_t id = 0; id < trainables.list.size(); ++id) {
-      reference::update(trainables.view(id).as<float>(), trainables.list[id].count(),
-                        static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise,
-                        step.learning_rate, step.weight_decay);
+      const Trainable& tensor = trainables.list[id];
+      reference::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id),
+                        tensor.count(), static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise,
+                        step.factors);
     }
   }
 

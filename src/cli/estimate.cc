@@ -54,6 +54,7 @@ Json to_json(const RunForecast& run, const Placement& placement, int ranks) {
                {"trainables", run.trainables},
                {"weight_bytes", run.weight_bytes},
                {"trainable_bytes", run.trainable_bytes},
+               {"optimizer_bytes", run.optimizer_bytes},
                {"activation_bytes", run.plan.activation_bytes},
                {"scratch_bytes", run.plan.scratch_bytes},
                {"evaluation_activation_bytes", run.evaluation_activation_bytes},
@@ -113,10 +114,11 @@ std::string to_text(const RunForecast& run, const Placement& placement, int rank
     text += fmt::format(" of {:.1f} MiB{}", mib(*run.memory),
                         run.total_bytes() <= *run.memory ? "" : ": it does not fit");
   }
-  text +=
-      fmt::format("\n            weights {:.1f}, trainables {:.1f}, activations {:.1f}, scratch {:.1f} MiB\n",
-                  mib(run.weight_bytes), mib(run.trainable_bytes), mib(run.plan.activation_bytes),
-                  mib(run.plan.scratch_bytes));
+  text += fmt::format(
+      "\n            weights {:.1f}, trainables {:.1f}, optimizer {:.1f}, activations {:.1f}, scratch {:.1f} "
+      "MiB\n",
+      mib(run.weight_bytes), mib(run.trainable_bytes), mib(run.optimizer_bytes),
+      mib(run.plan.activation_bytes), mib(run.plan.scratch_bytes));
   if (run.evaluation_activation_bytes > 0) {
     text +=
         fmt::format("            an evaluation: activations {:.1f}, scratch {:.1f} MiB, in the same place\n",

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "config_names.h"
@@ -123,6 +124,25 @@ void check_normalization(const Given& given, const ZoConfig& zo) {
   if (zo.directions < 2) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
 }
 
+/// A constant of another rule than the config's. config.yaml of a run has them all, as their defaults.
+void check_rule(const Given& given, const OptimizerConfig& optimizer) {
+  using enum OptimizerType;
+  const OptimizerConfig fresh;
+  const auto type = optimizer.type;
+  const std::tuple<const char*, bool, bool, const char*> constants[] = {
+      {"optimizer.momentum", optimizer.momentum != fresh.momentum, type == momentum || type == sign,
+       "momentum or sign"},
+      {"optimizer.nesterov", optimizer.nesterov, type == momentum, "momentum"},
+      {"optimizer.betas", optimizer.betas != fresh.betas, type == adam, "adam"},
+      {"optimizer.adam_epsilon", optimizer.adam_epsilon != fresh.adam_epsilon, type == adam, "adam"},
+      {"optimizer.second_moment", optimizer.second_moment != fresh.second_moment, type == adam, "adam"}};
+  for (const auto& [key, changed, used, users] : constants) {
+    if (!changed || used) continue;
+    throw UsageError("{}: {}: is a constant of optimizer.type {}, found optimizer.type {}",
+                     given.at(key).text(), key, users, name_of(type));
+  }
+}
+
 void check_together(const Given& given, const Config& config) {
   const TrainConfig& train = config.train;
   if (train.batch_slices > train.batch_size) {
@@ -145,6 +165,7 @@ void check_together(const Given& given, const Config& config) {
   }
   check_normalization(given, config.zo);
   const OptimizerConfig& optimizer = config.optimizer;
+  check_rule(given, optimizer);
   if (optimizer.warmup_steps > 0 && optimizer.lr_scheduler_type == LrScheduler::constant) {
     throw UsageError(
         "{}: optimizer.warmup_steps: expected 0 with lr_scheduler_type constant, which has no warm-up, "

@@ -185,7 +185,7 @@ std::vector<Key> make_table() {
           "The most probes that one forward evaluates together; it changes speed and memory, never results."),
 
       key("optimizer.type", MEMBER(optimizer.type), Choice<decltype(optimizer_types)>{optimizer_types}, fixed,
-          "The update rule.")
+          "The update rule: gradient descent, with momentum, by the sign of the momentum, or Adam.")
           .also_called({"optim"}),
       key("optimizer.learning_rate", MEMBER(optimizer.learning_rate), Number{}, fixed,
           "The peak learning rate.")
@@ -193,6 +193,35 @@ std::vector<Key> make_table() {
       key("optimizer.weight_decay", MEMBER(optimizer.weight_decay), Number{Lowest::zero}, fixed,
           "Decoupled weight decay: each step also takes learning rate x weight_decay of the trainables away.")
           .also_called({"wd"}),
+      key("optimizer.anchor_decay", MEMBER(optimizer.anchor_decay), Number{Lowest::zero}, fixed,
+          "Decoupled decay towards the start, against forgetting: each step also takes learning rate x "
+          "anchor_decay of the way from the start away.")
+          .before_records("0")
+          .also_called({"l2_sp", "anchor"}),
+      key("optimizer.momentum", MEMBER(optimizer.momentum), Momentum{}, fixed,
+          "What the momentum keeps of itself at a step: m = momentum m + g; of momentum and sign.")
+          .before_records("0.9"),
+      key("optimizer.nesterov", MEMBER(optimizer.nesterov), Flag{}, fixed,
+          "The step is g + momentum m instead of m; of momentum.")
+          .before_records("false"),
+      key("optimizer.betas", MEMBER(optimizer.betas), BetasType{}, fixed,
+          "What the averages of g and of its square keep of themselves at a step; of adam.")
+          .before_records("[0.9, 0.99]")
+          .also_called({"adam_beta1", "adam_beta2", "beta1", "beta2"}),
+      key("optimizer.adam_epsilon", MEMBER(optimizer.adam_epsilon), Number{}, fixed,
+          "Added to the root of the average square; of adam.")
+          .before_records("1e-08"),
+      key("optimizer.second_moment", MEMBER(optimizer.second_moment),
+          Choice<decltype(second_moments)>{second_moments}, fixed,
+          "An average square of each element of g, or one of each tensor's mean square; of adam.")
+          .before_records("full"),
+      key("optimizer.clip", MEMBER(optimizer.clip), Optional<Number>{"null", {}}, fixed,
+          "The largest size of a direction's projected gradient, behind zo.normalize and before the mean "
+          "over "
+          "directions; a larger one is cut to it.")
+          .defaults_to("null, none")
+          .before_records("null")
+          .also_called({"max_grad_norm", "clip_grad_norm", "gradient_clipping"}),
       key("optimizer.lr_scheduler_type", MEMBER(optimizer.lr_scheduler_type),
           Choice<decltype(lr_schedulers)>{lr_schedulers}, fixed,
           "How the learning rate goes on after the warm-up: it stays, or falls to 0 at max_steps.")

@@ -203,6 +203,22 @@ double Fraction::parse(const Value& value) const {
   return fraction;
 }
 
+double Momentum::parse(const Value& value) const {
+  const double momentum = Number{Lowest::zero, 1, false}.parse(value);
+  if (static_cast<float>(momentum) >= 1.0f) value.fail();
+  return momentum;
+}
+
+std::string BetasType::text(const std::pair<double, double>& value) const {
+  return fmt::format("[{}, {}]", one.text(value.first), one.text(value.second));
+}
+
+std::pair<double, double> BetasType::parse(const Value& value) const {
+  const auto& items = value.node.items;
+  if (value.node.kind != Node::Kind::list || items.size() != 2) value.fail();
+  return {one.parse(value.with(items[0])), one.parse(value.with(items[1]))};
+}
+
 std::string TrainFilesType::range() const {
   return fmt::format("{}, or a list of {{path, weight}}, weight being {}", path.range(), weight.range());
 }
@@ -326,6 +342,7 @@ std::string_view name_of(EstimatorKind value) { return find_name(config::estimat
 std::string_view name_of(Normalization value) { return find_name(config::normalizations, value); }
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }
 std::string_view name_of(OptimizerType value) { return find_name(config::optimizer_types, value); }
+std::string_view name_of(SecondMoment value) { return find_name(config::second_moments, value); }
 std::string_view name_of(LrScheduler value) { return find_name(config::lr_schedulers, value); }
 std::string_view name_of(Device value) { return find_name(config::devices, value); }
 std::string_view name_of(Precision value) { return find_name(config::precisions, value); }

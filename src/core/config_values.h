@@ -49,7 +49,11 @@ inline constexpr std::array normalizations = {
     Word{Normalization::ranks, "ranks"}};
 inline constexpr std::array noise_kinds = {Word{NoiseKind::gaussian, "gaussian"},
                                            Word{NoiseKind::rademacher, "rademacher"}};
-inline constexpr std::array optimizer_types = {Word{OptimizerType::sgd, "sgd"}};
+inline constexpr std::array optimizer_types = {
+    Word{OptimizerType::sgd, "sgd"}, Word{OptimizerType::momentum, "momentum"},
+    Word{OptimizerType::sign, "sign"}, Word{OptimizerType::adam, "adam"}};
+inline constexpr std::array second_moments = {Word{SecondMoment::full, "full"},
+                                              Word{SecondMoment::scalar, "scalar"}};
 inline constexpr std::array lr_schedulers = {Word{LrScheduler::constant, "constant"},
                                              Word{LrScheduler::linear, "linear"},
                                              Word{LrScheduler::cosine, "cosine"}};
@@ -203,6 +207,22 @@ struct Fraction {
   std::string range() const { return "a number above 0 and below 1"; }
   std::string text(double value) const { return Number{}.text(value); }
   double parse(const Value& value) const;
+};
+
+/// What a moving average keeps of itself at a step.
+struct Momentum {
+  std::string range() const { return "a number >= 0 and below 1"; }
+  std::string text(double value) const { return Number{}.text(value); }
+  double parse(const Value& value) const;
+};
+
+/// Adam's two.
+struct BetasType {
+  Momentum one;
+
+  std::string range() const { return "a list of two numbers >= 0 and below 1"; }
+  std::string text(const std::pair<double, double>& value) const;
+  std::pair<double, double> parse(const Value& value) const;
 };
 
 struct TrainFilesType {

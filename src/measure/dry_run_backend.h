@@ -51,7 +51,7 @@ class DryRunBackend : public BackendOver {
   void combine(const ProbeTable&, const Routing&, View, View) override {}
   void score(const ProbeTable&, const DeviceBatch&, const Product&, View, View) override {}
 
-  void update(Trainables&, const UpdateStep&, NoiseKind) override {}
+  void update(Trainables&, Trainables&, const UpdateStep&, NoiseKind) override {}
   std::uint64_t hash(const Trainables&) override { return 0; }
 };
 

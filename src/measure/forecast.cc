@@ -69,10 +69,11 @@ class Planner {
 /// Bytes that weights and trainables leave.
 std::size_t free_of(const RunForecast& run, bool needed) {
   if (!needed) return 0;
-  const std::size_t fixed = run.weight_bytes + run.trainable_bytes;
+  const std::size_t fixed = run.weight_bytes + run.trainable_bytes + run.optimizer_bytes;
   if (run.memory.value() < fixed) {
-    throw DeviceError("weights and trainables take {} MiB, but there are {} MiB of memory", fixed >> 20,
-                      *run.memory >> 20);
+    throw DeviceError(
+        "weights, trainables and the optimizer's state take {} MiB, but there are {} MiB of memory",
+        fixed >> 20, *run.memory >> 20);
   }
   return *run.memory - fixed;
 }
@@ -156,7 +157,8 @@ StepForecast forecast_step(const Config& config, const std::vector<StepUnits>& s
 }  // namespace
 
 std::size_t RunForecast::total_bytes() const {
-  return weight_bytes + trainable_bytes + std::max(plan.activation_bytes, evaluation_activation_bytes) +
+  return weight_bytes + trainable_bytes + optimizer_bytes +
+         std::max(plan.activation_bytes, evaluation_activation_bytes) +
          std::max(plan.scratch_bytes, evaluation_scratch_bytes);
 }
 
@@ -181,6 +183,9 @@ RunForecast forecast_run(const Config& config, const Description& description, c
       .reason = GroupReason::asked,
       .weight_bytes = decoder.weight_bytes(),
       .trainable_bytes = static_cast<std::size_t>(model.state.trainables.count()) * sizeof(float),
+      .optimizer_bytes = static_cast<std::size_t>(element_count(
+                             configure_optimizer(config.optimizer)->state(inputs.space->trainables()))) *
+                         sizeof(float),
       .evaluation_activation_bytes = 0,
       .evaluation_scratch_bytes = 0,
       .memory = {},

@@ -208,8 +208,9 @@ void ProfiledBackend::score(const ProbeTable& table, const DeviceBatch& batch, c
   run(work_of(head), [&] { inner_.score(table, batch, head, x, out); });
 }
 
-void ProfiledBackend::update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) {
-  run(Work::update, [&] { inner_.update(trainables, step, noise); });
+void ProfiledBackend::update(Trainables& trainables, Trainables& state, const UpdateStep& step,
+                             NoiseKind noise) {
+  run(Work::update, [&] { inner_.update(trainables, state, step, noise); });
 }
 
 std::uint64_t ProfiledBackend::hash(const Trainables& trainables) {

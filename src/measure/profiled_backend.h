@@ -71,7 +71,7 @@ class ProfiledBackend final : public BackendOver {
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override;
 
-  void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) override;
+  void update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) override;
   std::uint64_t hash(const Trainables& trainables) override;
 
  private:

@@ -97,16 +97,17 @@ void check_step_fits(const Config& config, double example_tokens, std::size_t me
       "zo.directions, train.batch_size, train.gradient_accumulation_steps, train.batch_slices: {}", reason);
 }
 
-void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t r, std::size_t memory) {
-  double count = 0.0;
+void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::int64_t r,
+                          std::size_t memory) {
+  double count = static_cast<double>(kept);
   for (const TrainableSpec& spec : trainables)
     count += static_cast<double>(spec.rows) * static_cast<double>(spec.cols);
   const double bytes = 2 * sizeof(float) * count;  // made on the host, held by a backend
   const auto available = static_cast<double>(memory);
   if (bytes <= available) return;
   const std::string reason =
-      fmt::format("{:.4g} trainable numbers would take {:.4g} GiB, but {:.4g} GiB of memory are free", count,
-                  gib(bytes), gib(available));
+      fmt::format("{:.4g} trainable numbers{} would take {:.4g} GiB, but {:.4g} GiB of memory are free",
+                  count, kept > 0 ? " and those that the optimizer keeps" : "", gib(bytes), gib(available));
   const double largest = std::floor(static_cast<double>(r) * available / bytes);
   if (largest < 1.0) throw DeviceError("{}: not even lora.r: 1 would fit", reason);
   throw UsageError("lora.r: found {}: {}; the largest that fits is {:.0f}", r, reason, largest);

@@ -13,6 +13,7 @@
 #include "mezzo/io/sha256.h"
 #include "mezzo/train/best_step.h"
 #include "mezzo/train/capacity.h"
+#include "mezzo/zo/optimizer.h"
 
 namespace mezzo {
 
@@ -235,7 +236,11 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
     if (task.chat()) tokenizer_hash = sha256_of(bytes_of(tokenizer_hash + task.chat()->source()));
     train.emplace(std::move(files), config.train.data_seed, config.data.max_train_examples.value_or(0));
     const std::size_t memory = available_memory(1);
-    if (!start) check_trainables_fit(space->trainables(), config.lora.r.value(), memory);
+    if (!start) {
+      const std::vector<TrainableSpec> kept =
+          configure_optimizer(config.optimizer)->state(space->trainables());
+      check_trainables_fit(space->trainables(), element_count(kept), config.lora.r.value(), memory);
+    }
     double tokens = 0.0;
     for (const Example& example : train->examples())
       tokens += static_cast<double>(objective->tokens_of(example));

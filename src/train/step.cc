@@ -23,6 +23,7 @@ StepRule step_rule(const Config& config) {
           .directions = config.zo.directions,
           .noise = {.seed = config.train.seed, .noise = config.zo.noise},
           .schedule = configure_schedule(config),
+          .clip = config.optimizer.clip,
           .optimizer = configure_optimizer(config.optimizer)};
 }
 
@@ -96,6 +97,7 @@ StepResult Step::take(const StepCall& call) {
   result.stop = slots_.stop_requested();
   const std::vector<ProbeLoss> losses = slots_.losses(of_step, number);
   result.estimate = estimator_->estimate(losses);
+  if (rule_.clip) clip_coefficients(result.estimate, *rule_.clip);
 
   result.record = {.step = call.step,
                    .learning_rate = call.learning_rate.value_or(rule_.schedule.at(number)),

@@ -176,6 +176,13 @@ double Estimate::gradient_norm() const {
   return std::sqrt(squares);
 }
 
+void clip_coefficients(Estimate& estimate, double clip) {
+  const auto good = static_cast<std::int64_t>(estimate.coefficients.size()) - estimate.dropped;
+  if (good == 0) return;
+  const auto limit = static_cast<float>(clip / static_cast<double>(good));
+  for (float& c : estimate.coefficients) c = std::clamp(c, -limit, limit);
+}
+
 std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon, Normalization normalize) {
   switch (kind) {
     case EstimatorKind::two_sided:

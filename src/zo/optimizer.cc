@@ -10,9 +10,12 @@
 
 namespace mezzo {
 
-// Each optimizer's file defines these two.
-std::shared_ptr<const Optimizer> configure_sgd(const OptimizerConfig& config);
+// Each optimizer's file defines how it is made from a config and from a record.
+std::shared_ptr<const Optimizer> configure_rule(const OptimizerConfig& config);
 std::shared_ptr<const Optimizer> recorded_sgd(const JsonCursor& constants);
+std::shared_ptr<const Optimizer> recorded_momentum(const JsonCursor& constants);
+std::shared_ptr<const Optimizer> recorded_sign(const JsonCursor& constants);
+std::shared_ptr<const Optimizer> recorded_adam(const JsonCursor& constants);
 
 namespace {
 
@@ -22,7 +25,10 @@ struct OptimizerKind {
   std::shared_ptr<const Optimizer> (*recorded)(const JsonCursor&);
 };
 
-constexpr std::array kinds{OptimizerKind{OptimizerType::sgd, configure_sgd, recorded_sgd}};
+constexpr std::array kinds{OptimizerKind{OptimizerType::sgd, configure_rule, recorded_sgd},
+                           OptimizerKind{OptimizerType::momentum, configure_rule, recorded_momentum},
+                           OptimizerKind{OptimizerType::sign, configure_rule, recorded_sign},
+                           OptimizerKind{OptimizerType::adam, configure_rule, recorded_adam}};
 
 }  // namespace
 

@@ -75,12 +75,11 @@ StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, 
   return record;
 }
 
-UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay) {
+UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, const UpdateFactors& factors) {
   return {
       .seeds = direction_seeds(run_seed, record.step, static_cast<std::int64_t>(record.coefficients.size())),
       .coefficients = record.coefficients,
-      .learning_rate = record.learning_rate,
-      .weight_decay = weight_decay};
+      .factors = factors};
 }
 
 std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,

@@ -801,35 +801,78 @@ TEST_P(Cuda, ScoreRefusesTargetsThatAreNotThere) {
 
 TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
   const auto cpu = make_backend({.device = DeviceKind::cpu, .threads = 1});
-  for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
-    std::vector<float> values(36000);
+  constexpr std::size_t count = 36000;
+  UpdateStep step;
+  for (std::uint64_t k = 0; k < 17; ++k) {
+    step.seeds.push_back(0x9e3779b97f4a7c15u * (k + 1));
+    step.coefficients.push_back(k == 3 ? 0.0f : 0.37f * float(k) - 2.0f);
+  }
+  const auto compare = [&](UpdateFactors factors, NoiseKind noise) {
+    const std::size_t seconds = !keeps_second_moment(factors.rule) ? 0 : factors.scalar_second ? 5 : count;
+    const std::size_t kept =
+        count * (std::size_t(factors.anchored) + std::size_t(keeps_momentum(factors.rule))) + seconds;
+    std::vector<float> values(count);
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.01f * float(i % 1017) - 3.0f;
-    std::vector<float> results[2];
+    const std::vector<float> zeros(kept, 0.0f);
+    std::vector<float> results[2], states[2];
     std::uint64_t hashes[2] = {};
     for (int which = 0; which < 2; ++which) {
       Backend& backend = which == 0 ? *cpu : *cuda;
-      Trainables trainables;
+      const auto place = [&](Trainables& to, const std::vector<float>& from) {
+        if (from.empty()) return;
+        to.values = backend.allocate(from.size() * sizeof(float));
+        backend.load(dense(to.values.data(), DType::f32, 1, std::int64_t(from.size())), DType::f32,
+                     from.data(), false);
+      };
+      const auto back = [&](const Trainables& from, std::vector<float>& to, std::size_t size) {
+        to.resize(size);
+        if (size > 0) backend.read(to, dense(from.values.data(), DType::f32, 1, std::int64_t(size)), 1);
+      };
+      Trainables trainables, state;
       trainables.list = {
           {"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}, {"d", 5101, 7, 291}, {"e", 2, 1, 35998}};
-      trainables.values = backend.allocate(values.size() * sizeof(float));
-      const View all = dense(trainables.values.data(), DType::f32, 1, std::int64_t(values.size()));
-      backend.load(all, DType::f32, values.data(), false);
-      UpdateStep step{.seeds = {}, .coefficients = {}, .learning_rate = 1e-2f, .weight_decay = 0.1f};
-      for (std::uint64_t k = 0; k < 17; ++k) {
-        step.seeds.push_back(0x9e3779b97f4a7c15u * (k + 1));
-        step.coefficients.push_back(k == 3 ? 0.0f : 0.37f * float(k) - 2.0f);
-      }
-      backend.update(trainables, step, noise);
-      backend.update(trainables, {{5}, {1.5f}, 3e-3f, 0.0f}, noise);
+      if (kept > 0) state.list = {{"all", 1, std::int64_t(kept), 0}};
+      place(trainables, values);
+      place(state, zeros);
+      step.factors = factors;
+      backend.update(trainables, state, step, noise);
+      UpdateStep second{{5}, {1.5f}, factors};
+      second.factors.step_size = 3e-3f;
+      second.factors.decay = 0.0f;
+      backend.update(trainables, state, second, noise);
       hashes[which] = backend.hash(trainables);
-      results[which].resize(values.size());
-      backend.read(results[which], all, 1);
+      back(trainables, results[which], count);
+      back(state, states[which], kept);
     }
     EXPECT_EQ(hashes[0], hashes[1]);
-    for (std::size_t i = 0; i < values.size(); ++i) {
+    std::size_t unchanged = 0;  // steps by signs may cancel decay
+    for (std::size_t i = 0; i < count; ++i) {
       ASSERT_EQ(std::bit_cast<std::uint32_t>(results[0][i]), std::bit_cast<std::uint32_t>(results[1][i]))
-          << i;
-      ASSERT_NE(results[1][i], values[i]) << i;
+          << i << ", rule " << static_cast<int>(factors.rule);
+      unchanged += results[1][i] == values[i];
+    }
+    EXPECT_LT(unchanged, count / 100);
+    for (std::size_t i = 0; i < kept; ++i)
+      ASSERT_EQ(std::bit_cast<std::uint32_t>(states[0][i]), std::bit_cast<std::uint32_t>(states[1][i])) << i;
+  };
+  for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+    for (const UpdateRule rule :
+         {UpdateRule::sgd, UpdateRule::momentum, UpdateRule::nesterov, UpdateRule::sign, UpdateRule::adam}) {
+      for (const bool anchored : {false, true}) {
+        UpdateFactors factors = sgd_factors(1e-2f, 0.1f);
+        factors.rule = rule;
+        factors.anchored = anchored;
+        factors.anchor = 7e-4f;
+        factors.momentum = 0.9f;
+        factors.gain = 0.1f;
+        factors.second_momentum = 0.99f;
+        factors.second_gain = 0.01f;
+        factors.root_factor = 3.3f;
+        factors.epsilon = 1e-8f;
+        compare(factors, noise);
+        factors.scalar_second = true;
+        if (rule == UpdateRule::adam) compare(factors, noise);
+      }
     }
   }
 }

@@ -200,6 +200,18 @@ TEST_F(MeasureTest, EstimateForecastsStepsFromMeasuredParts) {
   refused(other, 1, "ascending");
 }
 
+// Adam keeps two numbers for each trainable one.
+TEST_F(MeasureTest, TheEstimateCountsWhatTheOptimizerKeeps) {
+  const std::string command = "estimate configs/quickstart.yaml --device cuda zo.probes_per_forward=1 ";
+  const nlohmann::json sgd = json_of(command);
+  const nlohmann::json adam = json_of(command + "optimizer.type=adam");
+  const auto trainable = sgd.at("trainable_bytes").get<std::int64_t>();
+  EXPECT_EQ(sgd.at("optimizer_bytes"), 0);
+  EXPECT_EQ(adam.at("optimizer_bytes"), 2 * trainable);
+  EXPECT_EQ(adam.at("total_bytes").get<std::int64_t>() - sgd.at("total_bytes").get<std::int64_t>(),
+            2 * trainable);
+}
+
 TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
   const Outcome unknown = run(scratch_, "estimate configs/quickstart.yaml --device cuda");
   EXPECT_EQ(unknown.status, 2);
@@ -216,7 +228,8 @@ TEST_F(MeasureTest, EstimateRefusesWhatItCannotAnswer) {
   const Outcome small = run(scratch_, "estimate configs/quickstart.yaml --device cpu --memory-gib 0.001");
   EXPECT_EQ(small.status, 1);
   ASSERT_EQ(small.errors().size(), 1u) << small.err;
-  EXPECT_NE(small.err.find("weights and trainables take"), std::string::npos) << small.err;
+  EXPECT_NE(small.err.find("weights, trainables and the optimizer's state take"), std::string::npos)
+      << small.err;
 }
 
 TEST_F(MeasureTest, ProfileTakesNoMoreStepsThanTheRunHas) {

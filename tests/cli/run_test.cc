@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "file_size_limit.h"
@@ -16,12 +17,12 @@ namespace {
 constexpr int steps = 12;
 
 /// A run small enough to be done dozens of times: the embedded model, few examples, every interval used.
-std::string train(const std::string& output, const std::string& more = "") {
+std::string train(const std::string& output, const std::string& more = "", int last_step = steps) {
   return fmt::format(
       "train configs/quickstart.yaml train.output_dir={} train.max_steps={} train.batch_size=6 "
       "train.batch_slices=2 zo.directions=3 train.save_steps=5 train.eval_steps=6 train.hash_steps=4 "
       "train.logging_steps=1 data.max_train_examples=40 data.validation=null {}",
-      output, steps, more);
+      output, last_step, more);
 }
 
 class RunTest : public ::testing::Test {
@@ -473,6 +474,26 @@ TEST_F(RunTest, OtherNoiseAndEstimator) {
     const std::string target = scratch_ / fmt::format("{}-replayed", name);
     EXPECT_EQ(run(scratch_, fmt::format("replay {} --adapter {}", scratch_ / name, target)).status, 0);
     EXPECT_EQ(hash_of(scratch_, target), hash_of(scratch_, scratch_ / name));
+  }
+}
+
+// What a rule keeps is the same on any number of ranks, from a snapshot and from the trajectory alone.
+TEST_F(RunTest, EveryUpdateRuleGoesOnAndIsReplayedToTheSameBits) {
+  const std::pair<const char*, const char*> rules[] = {
+      {"momentum", "optimizer.type=momentum optimizer.nesterov=true optimizer.clip=0.5"},
+      {"sign", "optimizer.type=sign optimizer.anchor_decay=0.5 optimizer.weight_decay=0.1"},
+      {"adam", "optimizer.type=adam optimizer.betas=[0.8,0.9]"},
+      {"scalar", "optimizer.type=adam optimizer.second_moment=scalar optimizer.anchor_decay=0.5"}};
+  std::set<std::string> seen;
+  for (const auto& [name, options] : rules) {
+    const std::string expected = final_hash(name, options);
+    EXPECT_TRUE(seen.insert(expected).second) << name << " does as another rule does";
+    const std::string stopped = fmt::format("{}-stopped", name);
+    EXPECT_EQ(run(scratch_, train(scratch_ / stopped, options, 7), {.ranks = has_mpirun() ? 2 : 1}).status,
+              0);
+    EXPECT_EQ(final_hash(stopped, options), expected) << name;
+    std::filesystem::remove_all(scratch_ / stopped + "/snapshots");
+    EXPECT_EQ(hash_of(scratch_, scratch_ / stopped), expected) << name;
   }
 }
 

@@ -506,7 +506,7 @@ TEST(Config, Words) {
   EXPECT_EQ(with("runtime.dtype=fp32").runtime.dtype, Precision::fp32);
   EXPECT_EQ(with("runtime.threads=auto").runtime.threads, std::nullopt);
   EXPECT_EQ(with("zo.probes_per_forward=auto").zo.probes_per_forward, std::nullopt);
-  for (const char* text : {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=adam",
+  for (const char* text : {"zo.estimator=", "zo.estimator=null", "zo.noise=Gaussian", "optimizer.type=lion",
                            "runtime.device=gpu", "runtime.dtype=fp16", "optimizer.lr_scheduler_type=[linear]",
                            "zo.probes_per_forward=null", "runtime.threads=null", "data.task.type=ranking"}) {
     EXPECT_ERROR(override_error(text), "expected", "`");
@@ -912,6 +912,13 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "optimizer.type",
                                              "optimizer.learning_rate",
                                              "optimizer.weight_decay",
+                                             "optimizer.anchor_decay",
+                                             "optimizer.momentum",
+                                             "optimizer.nesterov",
+                                             "optimizer.betas",
+                                             "optimizer.adam_epsilon",
+                                             "optimizer.second_moment",
+                                             "optimizer.clip",
                                              "optimizer.lr_scheduler_type",
                                              "optimizer.warmup_steps",
                                              "train.max_steps",
@@ -983,6 +990,9 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "zo.noise=rademacher",
                              "optimizer.learning_rate=1",
                              "optimizer.weight_decay=1",
+                             "optimizer.type=adam",
+                             "optimizer.anchor_decay=1",
+                             "optimizer.clip=1",
                              "optimizer.lr_scheduler_type=linear",
                              "train.batch_size=4",
                              "train.gradient_accumulation_steps=2",
@@ -1001,6 +1011,35 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
         "model.path=/x", "runtime.device=cpu", "runtime.dtype=fp32"}) {
     EXPECT_EQ(identity_of({change}), base) << change;
   }
+}
+
+TEST(ConfigOfARule, HasItsConstantsAndNoOthers) {
+  const OptimizerConfig fresh;
+  EXPECT_EQ(fresh.momentum, 0.9);
+  EXPECT_EQ(fresh.betas, std::pair(0.9, 0.99));
+  const OptimizerConfig adam =
+      parsed(minimal, {"optimizer.type=adam", "optimizer.betas=[0, 0.5]", "optimizer.clip=2"}).optimizer;
+  EXPECT_EQ(adam.type, OptimizerType::adam);
+  EXPECT_EQ(adam.betas, std::pair(0.0, 0.5));
+  EXPECT_EQ(adam.clip, 2.0);
+  EXPECT_TRUE(parsed(minimal, {"optimizer.type=momentum", "optimizer.nesterov=true"}).optimizer.nesterov);
+  // A run's config.yaml has every constant, at its default where the rule does not use it.
+  EXPECT_EQ(parsed(to_yaml(parsed(minimal, {"optimizer.type=adam"})), {}).optimizer.type,
+            OptimizerType::adam);
+  EXPECT_ERROR(override_error("optimizer.momentum=0.5"), "optimizer.momentum",
+               "is a constant of optimizer.type momentum or sign, found optimizer.type sgd");
+  EXPECT_ERROR(error_of(minimal, {"optimizer.type=sign", "optimizer.nesterov=true"}),
+               "is a constant of optimizer.type momentum, found optimizer.type sign");
+  EXPECT_ERROR(override_error("optimizer.betas=[0.5, 0.9]"), "a constant of optimizer.type adam");
+  EXPECT_ERROR(override_error("optimizer.second_moment=scalar"), "a constant of optimizer.type adam");
+  EXPECT_ERROR(override_error("optimizer.adam_epsilon=1"), "a constant of optimizer.type adam");
+  EXPECT_ERROR(override_error("optimizer.momentum=1"), "a number >= 0 and below 1, found 1");
+  EXPECT_ERROR(override_error("optimizer.momentum=0.999999999999"), "a number >= 0 and below 1");
+  EXPECT_ERROR(override_error("optimizer.betas=0.9"), "a list of two numbers >= 0 and below 1, found 0.9");
+  EXPECT_ERROR(override_error("optimizer.betas=[0.9]"), "a list of two numbers");
+  EXPECT_ERROR(override_error("optimizer.betas=[0.9, 1]"), "a list of two numbers");
+  EXPECT_ERROR(override_error("optimizer.clip=0"), "a finite number > 0");
+  EXPECT_ERROR(override_error("optimizer.max_grad_norm=1"), "the nearest known key is 'optimizer.clip'");
 }
 
 TEST(ConfigIdentity, HoldsTheNumberOfStepsWhereTheScheduleDependsOnIt) {

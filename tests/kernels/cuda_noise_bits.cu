@@ -170,7 +170,7 @@ TEST_F(CudaNoiseBits, UpdateAndHash) {
     update_all<<<blocks(count), threads>>>(device.data(), count, 4, device_seeds.data(),
                                            device_coefficients.data(),
                                            static_cast<std::int64_t>(seeds.size()), kind, 5e-3f, 0.02f);
-    cpu::update(theta.data(), count, 4, seeds, coefficients, kind, 5e-3f, 0.02f, 1);
+    cpu::update(theta.data(), {}, count, 4, seeds, coefficients, kind, sgd_factors(5e-3f, 0.02f), 1);
     expect_same_bits(device.host(), theta);
 
     DeviceArray<unsigned long long> sum(std::vector<unsigned long long>{0});
@@ -188,7 +188,8 @@ TEST_F(CudaNoiseBits, SubnormalsSurviveAnUpdate) {
   DeviceArray<float> device(theta);
   update_all<<<blocks(1000), threads>>>(device.data(), 1000, 0, device_seeds.data(),
                                         device_coefficients.data(), 1, NoiseKind::gaussian, 1e-2f, 0.5f);
-  cpu::update(theta.data(), 1000, 0, seeds, coefficients, NoiseKind::gaussian, 1e-2f, 0.5f, 1);
+  cpu::update(theta.data(), {}, 1000, 0, seeds, coefficients, NoiseKind::gaussian, sgd_factors(1e-2f, 0.5f),
+              1);
   expect_same_bits(device.host(), theta);
 }
 

@@ -24,16 +24,82 @@ std::vector<float> trainables(std::int64_t count) {
   return theta;
 }
 
+/// What a rule keeps of `count` elements.
+struct Kept {
+  std::vector<float> drift, first, second;
+
+  Kept(const UpdateFactors& f, std::int64_t count)
+      : drift(f.anchored ? static_cast<std::size_t>(count) : 0),
+        first(keeps_momentum(f.rule) ? static_cast<std::size_t>(count) : 0),
+        second(keeps_second_moment(f.rule) ? static_cast<std::size_t>(f.scalar_second ? 1 : count) : 0) {}
+  UpdateState state() {
+    const auto place = [](std::vector<float>& v) { return v.empty() ? nullptr : v.data(); };
+    return {.drift = place(drift), .first = place(first), .second = place(second)};
+  }
+  std::vector<std::uint32_t> bits() const {
+    std::vector<std::uint32_t> all;
+    for (const auto* each : {&drift, &first, &second}) {
+      const std::vector<std::uint32_t> some = bits_of(*each);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  }
+};
+
+/// Every rule, with a start that pulls and without, and constants that round.
+std::vector<UpdateFactors> all_rules() {
+  std::vector<UpdateFactors> all;
+  for (const UpdateRule rule :
+       {UpdateRule::sgd, UpdateRule::momentum, UpdateRule::nesterov, UpdateRule::sign, UpdateRule::adam}) {
+    for (const bool anchored : {false, true}) {
+      UpdateFactors f = sgd_factors(5e-3f, 0.02f);
+      f.rule = rule;
+      f.anchored = anchored;
+      f.anchor = anchored ? 7e-4f : 0.0f;
+      f.momentum = 0.9f;
+      f.gain = 0.1f;
+      f.second_momentum = 0.99f;
+      f.second_gain = 0.01f;
+      f.root_factor = 3.3f;
+      f.epsilon = 1e-8f;
+      all.push_back(f);
+      f.scalar_second = true;
+      if (rule == UpdateRule::adam) all.push_back(f);
+    }
+  }
+  return all;
+}
+
+TEST(Update, EveryRuleHasTheReferencesBitsOnTheCpu) {
+  const std::vector<std::uint64_t> seeds = {11, 13, 14};
+  const std::vector<float> coefficients = {0.7f, -1.25f, 3.1e-3f};
+  for (const UpdateFactors& factors : all_rules()) {
+    for (const std::int64_t count : {0, 1, 33, 2050, 9001}) {
+      std::vector<float> expected = trainables(count), found = expected;
+      Kept of_reference(factors, count), of_cpu(factors, count);
+      for (std::uint32_t step = 0; step < 3; ++step) {  // the state of one step is what the next begins with
+        reference::update(expected.data(), of_reference.state(), count, step, seeds, coefficients,
+                          NoiseKind::gaussian, factors);
+        cpu::update(found.data(), of_cpu.state(), count, step, seeds, coefficients, NoiseKind::gaussian,
+                    factors, 3);
+      }
+      ASSERT_EQ(bits_of(found), bits_of(expected)) << "rule " << static_cast<int>(factors.rule);
+      ASSERT_EQ(of_cpu.bits(), of_reference.bits()) << "rule " << static_cast<int>(factors.rule);
+    }
+  }
+}
+
 TEST(Update, CpuHasTheReferencesBitsOnAnyNumberOfThreads) {
   const std::vector<std::uint64_t> seeds = {11, 0xfedcba9876543210u, 13, 14, 15};
   const std::vector<float> coefficients = {0.7f, -1.25f, 0.0f, 3.1e-3f, -2.0e2f};
   for (const NoiseKind kind : {NoiseKind::gaussian, NoiseKind::rademacher}) {
     for (const std::int64_t count : {0, 1, 31, 33, 257, 1023, 1024, 1025, 5000}) {
       std::vector<float> expected = trainables(count);
-      reference::update(expected.data(), count, 4, seeds, coefficients, kind, 5e-3f, 0.02f);
+      reference::update(expected.data(), {}, count, 4, seeds, coefficients, kind, sgd_factors(5e-3f, 0.02f));
       for (const int threads : {1, 2, 3, 8}) {
         std::vector<float> found = trainables(count);
-        cpu::update(found.data(), count, 4, seeds, coefficients, kind, 5e-3f, 0.02f, threads);
+        cpu::update(found.data(), {}, count, 4, seeds, coefficients, kind, sgd_factors(5e-3f, 0.02f),
+                    threads);
         ASSERT_EQ(bits_of(found), bits_of(expected)) << "count " << count << ", threads " << threads;
       }
     }
@@ -42,7 +108,7 @@ TEST(Update, CpuHasTheReferencesBitsOnAnyNumberOfThreads) {
 
 TEST(Update, WithoutDirectionsOnlyDecays) {
   std::vector<float> theta = {2.0f, -4.0f};
-  cpu::update(theta.data(), 2, 0, {}, {}, NoiseKind::gaussian, 0.5f, 0.25f, 1);
+  cpu::update(theta.data(), {}, 2, 0, {}, {}, NoiseKind::gaussian, sgd_factors(0.5f, 0.25f), 1);
   EXPECT_EQ(theta, (std::vector<float>{1.75f, -3.5f}));
 }
 
@@ -50,7 +116,8 @@ TEST(Update, MovesAgainstTheNoise) {
   std::vector<float> theta(1000, 0.0f), z(1000);
   const std::vector<std::uint64_t> seeds = {5};
   const std::vector<float> coefficients = {2.0f};
-  cpu::update(theta.data(), 1000, 3, seeds, coefficients, NoiseKind::gaussian, 0.25f, 0.0f, 2);
+  cpu::update(theta.data(), {}, 1000, 3, seeds, coefficients, NoiseKind::gaussian, sgd_factors(0.25f, 0.0f),
+              2);
   reference::fill_noise(z.data(), 1000, NoiseKind::gaussian, 5, 3, 0);
   for (std::size_t i = 0; i < z.size(); ++i) EXPECT_EQ(theta[i], -0.5f * z[i]);  // powers of two: exact
 }

@@ -88,9 +88,9 @@ TEST(Capacity, ProductsThatOverflowAreRefused) {
 }
 
 TEST(Capacity, OfTheTrainables) {
-  const auto text = [](std::int64_t r, std::size_t memory) {
+  const auto text = [](std::int64_t r, std::size_t memory, std::int64_t kept = 0) {
     const TrainableSpec specs[] = {{"a", r, 128}, {"b", 128, r}};
-    return refusal([&] { check_trainables_fit(specs, r, memory); });
+    return refusal([&] { check_trainables_fit(specs, kept, r, memory); });
   };
   EXPECT_EQ(text(1024, gib), "");
   const std::string refused = text(100'000'000, gib);
@@ -100,9 +100,12 @@ TEST(Capacity, OfTheTrainables) {
   const std::int64_t largest = number_behind(refused, "the largest that fits is ");
   EXPECT_EQ(text(largest, gib), "");
   EXPECT_NE(text(largest + 1, gib), "");
+  // What an optimizer keeps counts: as many numbers once more, and half the rank fits.
+  EXPECT_NE(text(largest, gib, 256 * largest).find("and those that the optimizer keeps"), std::string::npos);
+  EXPECT_EQ(text(largest / 2, gib, 256 * (largest / 2)), "");
   // No rank is named where none would fit.
   const TrainableSpec specs[] = {{"a", 8, 128}, {"b", 128, 8}};
-  EXPECT_THROW(check_trainables_fit(specs, 8, 0), DeviceError);
+  EXPECT_THROW(check_trainables_fit(specs, 0, 8, 0), DeviceError);
 }
 
 }  // namespace

@@ -80,8 +80,9 @@ TEST(RunHeader, UnknownNamesAreRefusedByName) {
             "run: the run's header: noise is \"cauchy\"; expected gaussian or rademacher");
   EXPECT_EQ(with([](Json& json) { json["space"]["kind"] = "dense"; }),
             "run: the run's header: space: the parameter space \"dense\" is unknown, expected lora");
-  EXPECT_EQ(with([](Json& json) { json["optimizer"]["kind"] = "adam"; }),
-            "run: the run's header: optimizer: the optimizer \"adam\" is unknown, expected sgd");
+  EXPECT_EQ(with([](Json& json) { json["optimizer"]["kind"] = "lion"; }),
+            "run: the run's header: optimizer: the optimizer \"lion\" is unknown, expected sgd or momentum "
+            "or sign or adam");
   EXPECT_NE(
       with([](Json& json) { json["normalize"] = "std"; }).find("the key \"normalize\" is not known here"),
       std::string::npos);

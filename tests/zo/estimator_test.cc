@@ -199,5 +199,18 @@ TEST(Estimator, GradientBeyondFloatIsDropped) {
   EXPECT_EQ(estimate.coefficients[0], 0.0f);
 }
 
+TEST(Clip, CutsEachDirectionsShareOfTheGoodOnes) {
+  Estimate estimate;
+  estimate.coefficients = {0.25f, -3.0f, 0.0f, 0.75f, -0.5f};
+  estimate.projected_gradient = {1.0, -12.0, 0.0, 3.0, -2.0};
+  estimate.dropped = 1;
+  clip_coefficients(estimate, 2.0);  // of four good directions: at most 0.5 each
+  EXPECT_EQ(estimate.coefficients, (std::vector<float>{0.25f, -0.5f, 0.0f, 0.5f, -0.5f}));
+  EXPECT_EQ(estimate.projected_gradient[1], -12.0);
+  estimate.dropped = 5;
+  clip_coefficients(estimate, 0.1);
+  EXPECT_EQ(estimate.coefficients[0], 0.25f);  // none is good: all are 0 then
+}
+
 }  // namespace
 }  // namespace mezzo

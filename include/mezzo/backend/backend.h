@@ -216,7 +216,8 @@ class Backend : public DevicePlan {
   virtual void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) = 0;
 
   // ---- the update
-  virtual void update(Trainables& trainables, const UpdateStep& step, NoiseKind noise) = 0;
+  /// One step of mezzo/core/update.h on the trainables and on what update_state() says that `state` keeps.
+  virtual void update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) = 0;
   /// The in-run hash of mezzo/core/update.h over all trainables. Waits.
   virtual std::uint64_t hash(const Trainables& trainables) = 0;
 };

@@ -6,6 +6,7 @@
 
 #include "mezzo/backend/buffer.h"
 #include "mezzo/core/types.h"
+#include "mezzo/core/update.h"
 
 namespace mezzo {
 
@@ -37,8 +38,15 @@ struct Trainables {
 struct UpdateStep {
   std::vector<std::uint64_t> seeds;  ///< [N] directions in ascending order
   std::vector<float> coefficients;   ///< [N] g_k over the number of good directions; 0 for a dropped one
-  float learning_rate = 0.0f;
-  float weight_decay = 0.0f;
+  UpdateFactors factors = {};
 };
+
+/// Where an update keeps what it keeps of the trainables: in the values of `state`, one array of the
+/// trainables' length (a scalar second moment: of a number a tensor) after another, for each of UpdateState's
+/// members that `factors` need, in its order. DeviceError where `state` has another length.
+UpdateState update_state(const UpdateFactors& factors, const Trainables& trainables, Trainables& state);
+/// The part of the tensor `id`.
+UpdateState state_of(const UpdateState& all, const UpdateFactors& factors, const Trainables& trainables,
+                     std::size_t id);
 
 }  // namespace mezzo

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mezzo/core/noise_kind.h"
@@ -26,7 +27,9 @@ enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
 enum class EstimatorKind { two_sided, one_sided };
 /// What the losses of a step are divided by before they become its update (mezzo/zo/estimator.h).
 enum class Normalization { none, zscore, std, ranks };
-enum class OptimizerType { sgd };
+enum class OptimizerType { sgd, momentum, sign, adam };
+/// What Adam keeps a second moment of.
+enum class SecondMoment { full, scalar };
 enum class LrScheduler { constant, linear, cosine };
 enum class Device { automatic, cpu, cuda, reference };
 enum class Precision { automatic, fp32, bf16 };
@@ -138,6 +141,13 @@ struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
   double learning_rate = 1e-4;
   double weight_decay = 0;
+  double anchor_decay = 0;
+  double momentum = 0.9;                            ///< of momentum and sign
+  bool nesterov = false;                            ///< of momentum
+  std::pair<double, double> betas = {0.9, 0.99};    ///< of adam
+  double adam_epsilon = 1e-8;                       ///< of adam
+  SecondMoment second_moment = SecondMoment::full;  ///< of adam
+  std::optional<double> clip = {};                  ///< of projected gradients, before their mean
   LrScheduler lr_scheduler_type = LrScheduler::constant;
   std::int64_t warmup_steps = 0;
   bool operator==(const OptimizerConfig&) const = default;
@@ -281,6 +291,7 @@ std::string_view name_of(EstimatorKind value);
 std::string_view name_of(Normalization value);
 std::string_view name_of(NoiseKind value);
 std::string_view name_of(OptimizerType value);
+std::string_view name_of(SecondMoment value);
 std::string_view name_of(LrScheduler value);
 std::string_view name_of(Device value);
 std::string_view name_of(Precision value);

@@ -1,5 +1,5 @@
 #pragma once
-// The optimizer's one formula and the in-run hash, for host and device alike, so that any rank, a replay and
+// The optimizers' formulas and the in-run hash, for host and device alike, so that any rank, a replay and
 // any backend rebuild the same trainables bit for bit.
 #include <cstdint>
 
@@ -15,26 +15,209 @@ MEZZO_HOST_DEVICE inline float update_accumulate(float acc, float coefficient, f
   return ieee::fma(coefficient, z, acc);
 }
 
+/// The sum over `directions` seeds and coefficients at one element.
+MEZZO_HOST_DEVICE inline float update_sum(std::uint32_t tensor, std::uint64_t element,
+                                          const std::uint64_t* seeds, const float* coefficients,
+                                          std::int64_t directions, NoiseKind kind) {
+  float acc = 0.0f;
+  for (std::int64_t k = 0; k < directions; ++k) {
+    acc = update_accumulate(acc, coefficients[k], noise_at(kind, seeds[k], tensor, element));
+  }
+  return acc;
+}
+
+// ---- update rules -----------------------------------------------------------------------------------------
+
+/// How the sum over directions, here `acc`, becomes the step d that an element takes: theta - step_size d.
+enum class UpdateRule {
+  sgd,       ///< d = acc
+  momentum,  ///< m = momentum m + acc, d = m (heavy ball: Polyak 1964)
+  nesterov,  ///< the same m, d = momentum m + acc (Sutskever et al. 2013, in PyTorch's form)
+  sign,      ///< the same m, d = sign(m), 0 where m is 0 (Signum: Bernstein et al. 2018)
+  adam       ///< Kingma and Ba 2015, decay decoupled (AdamW: Loshchilov and Hutter 2019)
+};
+
+/// The constants of one step, each rounded to fp32 once, on the host.
+struct UpdateFactors {
+  UpdateRule rule = UpdateRule::sgd;
+  bool scalar_second = false;    ///< adam keeps one second moment a tensor, of the mean of its acc^2
+  float step_size = 0.0f;        ///< lr; of adam lr / (1 - beta1^t)
+  float decay = 0.0f;            ///< lr * weight decay
+  bool anchored = false;         ///< the drift from the start is kept
+  float anchor = 0.0f;           ///< lr * anchor decay
+  float momentum = 0.0f;         ///< of adam beta1
+  float gain = 0.0f;             ///< of adam 1 - beta1
+  float second_momentum = 0.0f;  ///< of adam beta2
+  float second_gain = 0.0f;      ///< of adam 1 - beta2
+  float root_factor = 0.0f;      ///< of adam 1 / sqrt(1 - beta2^t)
+  float epsilon = 0.0f;          ///< of adam
+};
+
+MEZZO_HOST_DEVICE constexpr bool keeps_momentum(UpdateRule rule) { return rule != UpdateRule::sgd; }
+MEZZO_HOST_DEVICE constexpr bool keeps_second_moment(UpdateRule rule) { return rule == UpdateRule::adam; }
+
 /// lr * wd, rounded first.
 MEZZO_HOST_DEVICE inline float update_decay(float learning_rate, float weight_decay) {
   return ieee::mul(learning_rate, weight_decay);
 }
 
-/// theta - lr wd theta - lr acc; `decay` is update_decay(lr, wd), `acc` the sum over directions.
-MEZZO_HOST_DEVICE inline float update_apply(float theta, float acc, float learning_rate, float decay) {
-  return ieee::fma(-learning_rate, acc, ieee::fma(-decay, theta, theta));
+/// Plain gradient descent with decoupled weight decay.
+MEZZO_HOST_DEVICE inline UpdateFactors sgd_factors(float learning_rate, float weight_decay) {
+  UpdateFactors factors;
+  factors.step_size = learning_rate;
+  factors.decay = update_decay(learning_rate, weight_decay);
+  return factors;
 }
 
-/// The whole update of one element of a tensor, `directions` seeds and coefficients long.
+MEZZO_HOST_DEVICE inline float adam_first(const UpdateFactors& f, float first, float acc) {
+  return ieee::fma(f.momentum, first, ieee::mul(f.gain, acc));
+}
+MEZZO_HOST_DEVICE inline float adam_second(const UpdateFactors& f, float second, float square) {
+  return ieee::fma(f.second_momentum, second, ieee::mul(f.second_gain, square));
+}
+MEZZO_HOST_DEVICE inline float adam_direction(const UpdateFactors& f, float first, float second) {
+  return ieee::div(first, ieee::fma(ieee::sqrt(second), f.root_factor, f.epsilon));
+}
+
+/// The step d of a rule at one element, and its moments behind the step. A rule leaves alone what it does not
+/// keep. No product is added to anything but inside of an fma.
+template <UpdateRule rule>
+MEZZO_HOST_DEVICE inline float update_direction(const UpdateFactors& f, float acc, float& first,
+                                                float& second) {
+  if constexpr (rule == UpdateRule::sgd) {
+    return acc;
+  } else if constexpr (rule == UpdateRule::adam) {
+    first = adam_first(f, first, acc);
+    second = adam_second(f, second, ieee::mul(acc, acc));
+    return adam_direction(f, first, second);
+  } else {
+    first = ieee::fma(f.momentum, first, acc);
+    if constexpr (rule == UpdateRule::nesterov) {
+      return ieee::fma(f.momentum, first, acc);
+    } else if constexpr (rule == UpdateRule::sign) {
+      return first > 0.0f ? 1.0f : first < 0.0f ? -1.0f : 0.0f;
+    } else {
+      return first;
+    }
+  }
+}
+
+/// What an optimizer keeps of one element; what a rule does not keep stays as it is.
+struct UpdateElement {
+  float drift = 0.0f;   ///< theta minus its start, as the sum of all changes
+  float first = 0.0f;   ///< momentum
+  float second = 0.0f;  ///< second moment
+};
+
+/// theta behind a step d, and its drift: update_apply() says how.
+MEZZO_HOST_DEVICE inline float update_move(const UpdateFactors& f, float theta, float step, float& drift) {
+  float decayed = ieee::fma(-f.decay, theta, theta);
+  if (f.anchored) decayed = ieee::fma(-f.anchor, drift, decayed);
+  const float result = ieee::fma(-f.step_size, step, decayed);
+  if (f.anchored) drift = ieee::add(drift, ieee::add(result, -theta));
+  return result;
+}
+
+/// theta' = theta - lr wd theta - lr anchor drift - step_size d, the anchor's term only where there is one,
+/// and drift' = drift + (theta' - theta).
+template <UpdateRule rule>
+MEZZO_HOST_DEVICE inline float update_apply(const UpdateFactors& f, float theta, float acc,
+                                            UpdateElement& kept) {
+  const float step = update_direction<rule>(f, acc, kept.first, kept.second);
+  return update_move(f, theta, step, kept.drift);
+}
+
+/// Where a tensor's or all tensors' kept elements lie, in the order of the trainables' own; null: not kept.
+/// With a scalar second moment `second` has one number a tensor.
+struct UpdateState {
+  float* drift = nullptr;
+  float* first = nullptr;
+  float* second = nullptr;
+};
+
+/// The update of element `i` of `theta` with what is kept of it, each read and written once.
+template <UpdateRule rule>
+MEZZO_HOST_DEVICE inline void update_at(const UpdateFactors& f, float* theta, const UpdateState& state,
+                                        std::int64_t i, float acc) {
+  UpdateElement kept;
+  if (state.drift != nullptr) kept.drift = state.drift[i];
+  if constexpr (keeps_momentum(rule)) kept.first = state.first[i];
+  if constexpr (keeps_second_moment(rule)) kept.second = state.second[i];
+  theta[i] = update_apply<rule>(f, theta[i], acc, kept);
+  if (state.drift != nullptr) state.drift[i] = kept.drift;
+  if constexpr (keeps_momentum(rule)) state.first[i] = kept.first;
+  if constexpr (keeps_second_moment(rule)) state.second[i] = kept.second;
+}
+
+/// A rule that is known when code is compiled.
+template <UpdateRule known>
+struct RuleConstant {
+  static constexpr UpdateRule rule = known;
+};
+/// call(RuleConstant of `rule`).
+template <typename Call>
+auto with_rule(UpdateRule rule, const Call& call) {
+  switch (rule) {
+    case UpdateRule::sgd:
+      break;
+    case UpdateRule::momentum:
+      return call(RuleConstant<UpdateRule::momentum>{});
+    case UpdateRule::nesterov:
+      return call(RuleConstant<UpdateRule::nesterov>{});
+    case UpdateRule::sign:
+      return call(RuleConstant<UpdateRule::sign>{});
+    case UpdateRule::adam:
+      return call(RuleConstant<UpdateRule::adam>{});
+  }
+  return call(RuleConstant<UpdateRule::sgd>{});
+}
+
+// ---- Adam with one second moment a tensor ---------------------------------------------------------------
+//
+// The sum of acc^2 over a tensor, in fp64: quad q (elements 4q to 4q + 3) adds its own in ascending order
+// from 0; lane q mod moment_lanes adds its quads in ascending order from 0; lanes are folded in halves. A
+// square of an fp32 number is exact in fp64, so whether a compiler fuses its sum changes nothing.
+
+inline constexpr int moment_lanes = 1024;
+
+/// squares + acc^2.
+MEZZO_HOST_DEVICE inline double add_square(double squares, float acc) {
+  const auto wide = static_cast<double>(acc);
+  return squares + wide * wide;
+}
+
+/// The sum of all lanes, which it overwrites.
+inline double fold_lanes(double* lanes) {
+  for (int width = moment_lanes / 2; width > 0; width /= 2) {
+    for (int j = 0; j < width; ++j) lanes[j] += lanes[j + width];
+  }
+  return lanes[0];
+}
+
+/// The tensor's second moment behind a step in which its `count` elements have this sum of acc^2.
+MEZZO_HOST_DEVICE inline float scalar_second(const UpdateFactors& f, float second, double squares,
+                                             std::int64_t count) {
+  return adam_second(f, second, static_cast<float>(squares / static_cast<double>(count)));
+}
+
+/// The update of element `i` once its first moment and the tensor's second are those behind the step.
+MEZZO_HOST_DEVICE inline void update_by_scalar(const UpdateFactors& f, float* theta, const UpdateState& state,
+                                               std::int64_t i, float second) {
+  float drift = state.drift != nullptr ? state.drift[i] : 0.0f;
+  theta[i] = update_move(f, theta[i], adam_direction(f, state.first[i], second), drift);
+  if (state.drift != nullptr) state.drift[i] = drift;
+}
+
+/// The whole update of one element of a tensor by plain gradient descent, `directions` seeds and
+/// coefficients long.
 MEZZO_HOST_DEVICE inline float updated(float theta, std::uint32_t tensor, std::uint64_t element,
                                        const std::uint64_t* seeds, const float* coefficients,
                                        std::int64_t directions, NoiseKind kind, float learning_rate,
                                        float weight_decay) {
-  float acc = 0.0f;
-  for (std::int64_t k = 0; k < directions; ++k) {
-    acc = update_accumulate(acc, coefficients[k], noise_at(kind, seeds[k], tensor, element));
-  }
-  return update_apply(theta, acc, learning_rate, update_decay(learning_rate, weight_decay));
+  UpdateElement none;
+  return update_apply<UpdateRule::sgd>(sgd_factors(learning_rate, weight_decay), theta,
+                                       update_sum(tensor, element, seeds, coefficients, directions, kind),
+                                       none);
 }
 
 /// A bijection of 64-bit words whose output bits each depend on all input bits: the output step of SplitMix64

@@ -62,6 +62,7 @@ struct RunForecast {
   GroupReason reason = GroupReason::asked;
   std::size_t weight_bytes = 0;
   std::size_t trainable_bytes = 0;
+  std::size_t optimizer_bytes = 0;              ///< what the optimizer keeps
   std::size_t evaluation_activation_bytes = 0;  ///< 0: nothing to evaluate
   std::size_t evaluation_scratch_bytes = 0;
   std::optional<std::size_t> memory;  ///< there is, for everything

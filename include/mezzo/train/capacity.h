@@ -13,7 +13,9 @@ namespace mezzo {
 /// UsageError naming a key, its value and the largest with which a step's examples, probes and slots can be
 /// listed in `memory` bytes, where they cannot. `example_tokens`: of an example, on average.
 void check_step_fits(const Config& config, double example_tokens, std::size_t memory);
-/// The same of lora.r, which made these trainables of rank `r`; DeviceError where not even rank 1 would fit.
-void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t r, std::size_t memory);
+/// The same of lora.r, which made these trainables of rank `r`, with `kept` numbers of an optimizer's state;
+/// DeviceError where not even rank 1 would fit.
+void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::int64_t r,
+                          std::size_t memory);
 
 }  // namespace mezzo

@@ -29,6 +29,7 @@ struct StepRule {
   std::int64_t directions = 1;
   RunNoise noise = {};
   Schedule schedule = {};
+  std::optional<double> clip = {};
   std::shared_ptr<const Optimizer> optimizer = configure_optimizer({});
 
   bool paired() const { return estimator == EstimatorKind::two_sided; }

@@ -31,6 +31,11 @@ struct Estimate {
   double gradient_norm() const;  ///< Euclidean norm of (g_k) over the good directions
 };
 
+/// Cuts each coefficient to a size of clip / n, n the good directions, so that no direction's projected
+/// gradient counts for more than `clip`: c_k = min(max(c_k, -l), l), l = clip / n rounded to fp32. Of
+/// `estimate` nothing else changes. `clip` > 0.
+void clip_coefficients(Estimate& estimate, double clip);
+
 /// How directions become probes and losses become projected gradients.
 class Estimator {
  public:

@@ -4,7 +4,8 @@
 // the same bits on every rank, on any backend and in a replay, which rebuilds the state by doing the steps
 // again.
 //
-// A new optimizer is one file (src/zo/optimizer_NAME.cc) and a line in src/zo/optimizer.cc.
+// A rule for single elements is a case in mezzo/core/update.h and in src/zo/optimizer_rules.cc; an optimizer
+// of another kind is one file (src/zo/optimizer_NAME.cc). Either is a line in src/zo/optimizer.cc.
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>

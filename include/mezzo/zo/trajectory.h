@@ -37,7 +37,7 @@ std::vector<std::byte> encode(const StepRecord& record);
 StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, const std::string& path);
 
 /// The update that a record stands for.
-UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, float weight_decay);
+UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, const UpdateFactors& factors);
 
 /// Seeds of a step's directions.
 std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,
