@@ -570,7 +570,9 @@ TEST_F(Operations, Update) {
     trainables->list = {{"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}};
     trainables->values = backend->allocate(291 * sizeof(float));
     for (int i = 0; i < 291; ++i) static_cast<float*>(trainables->values.data())[i] = 0.01f * float(i % 17);
-    backend->update(*trainables, {{1, 2, 3}, {0.5f, 0.0f, -0.25f}, 1e-2f, 0.1f}, NoiseKind::gaussian);
+    Trainables none;
+    backend->update(*trainables, none, {{1, 2, 3}, {0.5f, 0.0f, -0.25f}, sgd_factors(1e-2f, 0.1f)},
+                    NoiseKind::gaussian);
   }
   for (int i = 0; i < 291; ++i) {
     ASSERT_EQ(static_cast<float*>(actual.values.data())[i], static_cast<float*>(expected.values.data())[i])
