@@ -34,7 +34,43 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
+/// One block a row.
+template <typename T>
+__global__ void __launch_bounds__(threads)
+    gate_row(Typed<const T> x, Curve curve, std::int64_t cols, Typed<T> y) {
+  const T* from = x.row(blockIdx.y, blockIdx.x);
+  T* to = y.row(blockIdx.y, blockIdx.x);
+  for (std::int64_t j = threadIdx.x; j < cols; j += threads)
+    to[j] = from_float<T>(apply(curve, to_float(from[j])) * to_float(from[cols + j]));
+}
+
+template <typename T>
+__global__ void __launch_bounds__(threads) soft_cap_row(Typed<T> x, float cap, std::int64_t cols) {
+  T* row = x.row(blockIdx.y, blockIdx.x);
+  for (std::int64_t j = threadIdx.x; j < cols; j += threads)
+    row[j] = from_float<T>(soft_capped(to_float(row[j]), cap));
+}
+
 }  // namespace
+
+cudaError_t gate(Matrices x, Curve curve, std::int64_t rows, std::int64_t cols, std::int64_t copies,
+                 Matrices y, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return by_type(x.dtype, [&]<typename T>(T) {
+    gate_row<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(typed<const T>(x), curve,
+                                                                                  cols, typed<T>(y));
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t soft_cap(Matrices x, float cap, std::int64_t rows, std::int64_t cols, std::int64_t copies,
+                     cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return by_type(x.dtype, [&]<typename T>(T) {
+    soft_cap_row<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(typed<T>(x), cap, cols);
+    return cudaGetLastError();
+  });
+}
 
 cudaError_t activate(Matrices x, Curve curve, bool gated, std::int64_t rows, std::int64_t cols, Matrices y,
                      cudaStream_t stream) {

@@ -1,5 +1,6 @@
 #include "kernels/cuda/attention.h"
 
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/device.cuh"
 
 namespace mezzo::cuda {
@@ -177,7 +178,10 @@ __global__ void __launch_bounds__(warps * 32)
   }
 
   const std::int64_t last_key = token(count - 1);
-  for (std::int64_t k0 = begin; k0 <= last_key; k0 += tile_keys) {
+  // Tiles begin at the same keys whatever the window is.
+  const std::int64_t first_key = a.window > 0 ? max(token(0) - a.window + 1, begin) : begin;
+  for (std::int64_t k0 = begin + (first_key - begin) / tile_keys * tile_keys; k0 <= last_key;
+       k0 += tile_keys) {
     __syncthreads();
     load_tile(key_tile, tile_keys, tiles.key_stride, k, copy, k0, end - k0, key_column, head_dim);
     load_tile(value_tile, tile_keys, tiles.value_stride, v, copy, k0, end - k0, key_column, head_dim);
@@ -196,16 +200,16 @@ __global__ void __launch_bounds__(warps * 32)
         weight[i] = fmaf(query.w, key.w, weight[i]);
       }
     }
-    // Online softmax (Milakov and Gimelshein 2018). The sequence's first key is in the first tile and every
-    // query sees it: `largest` is finite from then on, and a tile that a query does not see leaves its bits
-    // alone.
+    // Online softmax (Milakov and Gimelshein 2018). A tile that a query does not see leaves its bits alone.
 #pragma unroll
     for (int i = 0; i < warp_queries; ++i) {
-      const bool seen = k0 + lane <= t[i];
-      const float score = seen ? weight[i] * a.scale : -INFINITY;
+      const bool seen = k0 + lane <= t[i] && (a.window == 0 || k0 + lane > t[i] - a.window);
+      float score = seen ? weight[i] * a.scale : -INFINITY;
+      if (a.soft_cap != 0.0f && seen) score = soft_capped(score, a.soft_cap);
       const float now = fmaxf(largest[i], warp_max(score));
-      const float shrink = expf(largest[i] - now);
-      weight[i] = seen ? expf(score - now) : 0.0f;
+      const float less = now == -INFINITY ? 0.0f : now;  // the query has seen no key yet
+      const float shrink = expf(largest[i] - less);
+      weight[i] = seen ? expf(score - less) : 0.0f;
       total[i] = fmaf(total[i], shrink, warp_sum(weight[i]));
       largest[i] = now;
 #pragma unroll

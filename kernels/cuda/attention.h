@@ -38,6 +38,8 @@ struct Attention {
   std::int64_t kv_heads = 0;
   std::int64_t head_dim = 0;  ///< at most 256
   float scale = 1.0f;
+  std::int64_t window = 0;  ///< keys that a query sees, the last ones up to its own; 0: all
+  float soft_cap = 0.0f;    ///< c of c tanh(scale q.k / c); 0: none
 };
 cudaError_t attend(const Attention& attention, std::int64_t copies, cudaStream_t stream);
 

@@ -1,5 +1,6 @@
 #pragma once
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/instructions.cuh"
 
 namespace mezzo::cuda {
 
@@ -17,6 +18,12 @@ __device__ inline float apply(Curve curve, float x) {
       return x < 0.0f ? 0.0f : x;
   }
   return x;
+}
+
+/// cap tanh(x / cap), by a power of two: within 2^-22 cap.
+__device__ inline float soft_capped(float x, float cap) {
+  const float grown = power_of_two(__fdividef(2.88539008f * x, cap));  // e^(2 x / cap)
+  return cap - __fdividef(2.0f * cap, 1.0f + grown);
 }
 
 }  // namespace mezzo::cuda

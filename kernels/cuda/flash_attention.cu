@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/instructions.cuh"
 
@@ -270,14 +271,22 @@ struct Sums {
   float out[parts][dims / 8][4];  ///< as multiply_add has them: columns 8n + 2c and the next
 };
 
+/// What some models add to causal attention.
+struct Form {
+  int window;   ///< keys that a query sees; 0: all up to its own
+  float cap;    ///< c of c tanh(scale q.k / c); 0: none
+  float scale;  ///< of q.k where there is a cap
+};
+
 /// Pieces [from, to) of the warp's queries on one tile of keys, whose first is the sequence's key `k0`.
-/// masked: keys beyond a query's own token count for nothing. `tokens`: of the warp's queries. `scale` has
+/// masked: keys beyond a query's own token count for nothing. shaped: `form` is looked at, and `scale` is of
+/// what it makes of q.k. `tokens`: of the warp's queries. `scale` has
 /// log2(e) in it.
 /// query_at, key_at: this lane's addresses in the warp's first queries and in the tile of keys. Of 16 x 16
 /// elements the matrices are rows 0-7 and 8-15 at columns 0-7, then both at columns 8-15.
-template <int dims, int from, int to, bool masked>
+template <int dims, int from, int to, bool masked, bool shaped>
 __device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t query_at, std::uint32_t key_at,
-                                            int k0, const int* tokens, float scale) {
+                                            int k0, const int* tokens, float scale, const Form& form) {
   constexpr int row_bytes = Shape<dims>::stride * 2;
   const std::uint32_t value_at = key_at + tile_keys * row_bytes;
   const int lane = thread_now() % 32;
@@ -309,8 +318,9 @@ __device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t quer
     }
   }
 
-  // Online softmax (Milakov and Gimelshein 2018). Every query sees the sequence's first key: `largest` is
-  // finite from the first tile on, and where nothing more is seen `shrink` is 1 and the weights are 0.
+  // Online softmax (Milakov and Gimelshein 2018). Without a window every query sees the sequence's first key:
+  // `largest` is finite from the first tile on, and where nothing more is seen `shrink` is 1 and the weights
+  // are 0.
 #pragma unroll
   for (int m = from; m < to; ++m) {
 #pragma unroll
@@ -322,17 +332,19 @@ __device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t quer
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           float& score = s[m][n][2 * h + i];
+          if (shaped && form.cap != 0.0f) score = soft_capped(score * form.scale, form.cap);
           if (masked) {
             const int key = k0 + 8 * n + 2 * (lane % 4) + i;
-            if (key > token) score = -INFINITY;
+            if (key > token || (shaped && form.window > 0 && key <= token - form.window)) score = -INFINITY;
           }
           most = fmaxf(most, score);
         }
       }
       most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
       most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      const float shrink = power_of_two(__fmul_rn(sums.largest[m][h] - most, scale));
-      const float offset = -__fmul_rn(most, scale);
+      const float less = shaped && most == -INFINITY ? 0.0f : most;  // the query has seen no key yet
+      const float shrink = power_of_two(__fmul_rn(sums.largest[m][h] - less, scale));
+      const float offset = -__fmul_rn(less, scale);
       sums.largest[m][h] = most;
       float total = __fmul_rn(sums.total[m][h], shrink);
 #pragma unroll
@@ -376,10 +388,11 @@ __device__ __forceinline__ void attend_keys(Sums<dims>& sums, std::uint32_t quer
   }
 }
 
-/// each_keys: keys may have to be rotated tile by tile.
-template <int dims, bool each_keys>
+/// each_keys: keys may have to be rotated tile by tile. shaped: there is a window or a cap; keys are not
+/// rotated then.
+template <int dims, bool each_keys, bool shaped>
 __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
-    flash_tile(Attention a, Turn turn, std::uint32_t tiles_a_sequence, Typed<const bf16> q,
+    flash_tile(Attention a, Turn turn, Form form, std::uint32_t tiles_a_sequence, Typed<const bf16> q,
                Typed<const bf16> k, Typed<const bf16> v, Typed<bf16> out) {
   using S = Shape<dims>;
   constexpr int tile = tile_keys * S::stride;
@@ -408,6 +421,7 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
     copy_async(&block.positions[j % 2][row], turn.positions + begin + min(j * tile_keys + row, length - 1));
   };
   int key_tiles_seen;
+  int first_tile = 0;
   {
     // The last queries of a sequence, which see most keys, come first. Blocks that share keys are neighbours.
     const std::uint32_t query_block = tiles_a_sequence - 1 - blockIdx.x % tiles_a_sequence;
@@ -424,6 +438,7 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
       return static_cast<int>((a.query_rows != nullptr ? a.query_rows[q0 + query] : q0 + query) - begin);
     };
     key_tiles_seen = token(count - 1) / tile_keys + 1;
+    if (shaped && form.window > 0) first_tile = max(token(0) - form.window + 1, 0) / tile_keys;
 
     const std::int64_t key_column = head / static_cast<std::uint32_t>(a.heads / a.kv_heads) * a.head_dim;
     const bf16* const keys = k.row(copy, begin) + key_column;
@@ -443,17 +458,17 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
     // Three groups of copies: what is rotated first, the first values, the second tile.
     fetch<dims, S::queries>(query_tile, q.row(copy, q0) + std::int64_t{head} * head_dim, q.row_stride, count,
                             head_dim);
-    fetch_keys(0, keys, length);
+    fetch_keys(first_tile, keys, length);
     if (together && key_tiles_seen > 1) fetch_keys(1, keys, length);
     if (turn_keys) fetch_positions(0, begin, length);
     commit_copies();
     Table tables[S::query_turns];
     if (turn_queries) load_tables<dims>(tables, turn, count, [&](int i) { return positions[i]; });
-    fetch_values(0, values, length);
+    fetch_values(first_tile, values, length);
     commit_copies();
-    if (key_tiles_seen > 1) {
-      if (!together) fetch_keys(1, keys, length);
-      fetch_values(1, values, length);
+    if (key_tiles_seen > first_tile + 1) {
+      if (!together) fetch_keys(first_tile + 1, keys, length);
+      fetch_values(first_tile + 1, values, length);
       if (turn_keys) fetch_positions(1, begin, length);
     }
     commit_copies();
@@ -503,15 +518,15 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
   }
 
 #pragma unroll 1
-  for (int j = 0; j < key_tiles_seen; ++j) {
+  for (int j = first_tile; j < key_tiles_seen; ++j) {
     const bool turn_keys = each_keys && block.turn_keys;
-    if (j == 0) {
+    if (j == first_tile) {
       wait_copies<1>();
     } else {
       wait_copies<0>();
     }
     __syncthreads();  // tile j is there for everyone, and everyone is done with tile j - 1
-    if (j > 0 && j + 1 < key_tiles_seen) {
+    if (j > first_tile && j + 1 < key_tiles_seen) {
       fetch_keys(j + 1, block.keys, block.length);
       fetch_values(j + 1, block.values, block.length);
       if (turn_keys) fetch_positions(j + 1, block.begin, block.length);
@@ -529,26 +544,30 @@ __global__ void __launch_bounds__(Shape<dims>::threads, Shape<dims>::blocks)
     const std::uint32_t key_at = tiles_at + j % 2 * 2 * tile * 2;
     const int first_query = thread_now() / 32 * 16;
     const int* const tokens = block.token + first_query;
-    const bool whole = k0 + tile_keys - 1 <= tokens[0];  // all of the warp's queries see all of the tile
-    const bool seen = first_query < block.count && k0 <= tokens[15];
+    // All of the warp's queries see all of the tile. Of a window that is not asked.
+    const bool whole = !shaped && k0 + tile_keys - 1 <= tokens[0];
+    const auto sees = [&](int piece) {
+      const bool in_window = !shaped || form.window == 0 || k0 + tile_keys - 1 > tokens[piece] - form.window;
+      return first_query + piece < block.count && k0 <= tokens[piece + 15] && in_window;
+    };
+    const bool seen = sees(0);
     if constexpr (S::parts == 1) {
       if (!seen) continue;
       if (whole) {
-        attend_keys<dims, 0, 1, false>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 0, 1, false, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       } else {
-        attend_keys<dims, 0, 1, true>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 0, 1, true, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       }
     } else {
-      const bool seen_by_second =
-          first_query + S::part_stride < block.count && k0 <= tokens[S::part_stride + 15];
+      const bool seen_by_second = sees(S::part_stride);
       if (seen && seen_by_second && whole) {
-        attend_keys<dims, 0, 2, false>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 0, 2, false, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       } else if (seen && seen_by_second) {
-        attend_keys<dims, 0, 2, true>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 0, 2, true, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       } else if (seen) {
-        attend_keys<dims, 0, 1, true>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 0, 1, true, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       } else if (seen_by_second) {
-        attend_keys<dims, 1, 2, true>(sums, query_at, key_at, k0, tokens, a.scale);
+        attend_keys<dims, 1, 2, true, shaped>(sums, query_at, key_at, k0, tokens, a.scale, form);
       }
     }
   }
@@ -593,14 +612,19 @@ cudaError_t launch(const Attention& a, const Rotary& rotary, std::int64_t copies
   constexpr int bytes = Shape<dims>::shared_bytes;
   const bool turned = rotary.positions != nullptr && rotary.rotation.dims > 0;
   const bool first_only = rotary.queries && a.query_rows == nullptr && a.longest <= Shape<dims>::queries;
-  const auto kernel = turned && rotary.keys && !first_only ? flash_tile<dims, true> : flash_tile<dims, false>;
+  const bool shaped = a.window > 0 || a.soft_cap != 0.0f;
+  if (shaped && turned && rotary.keys) return cudaErrorInvalidValue;
+  const auto kernel = shaped                                 ? flash_tile<dims, false, true>
+                      : turned && rotary.keys && !first_only ? flash_tile<dims, true, false>
+                                                             : flash_tile<dims, false, false>;
   const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (status != cudaSuccess) return status;
   const std::int64_t most = std::min(a.longest, a.queries);
   const std::int64_t tiles = (most + Shape<dims>::queries - 1) / Shape<dims>::queries;
   const dim3 grid(blocks(a.sequences * a.heads * tiles, 1), blocks(copies, 1));
   Attention scaled = a;
-  scaled.scale *= 1.44269504f;  // log2(e)
+  const Form form = {static_cast<int>(a.window), a.soft_cap, a.scale};
+  scaled.scale = (a.soft_cap != 0.0f ? 1.0f : a.scale) * 1.44269504f;  // log2(e)
   const Rotation& r = rotary.rotation;
   const Turn turn = {rotary.positions,
                      r.cosines,
@@ -612,7 +636,7 @@ cudaError_t launch(const Attention& a, const Rotary& rotary, std::int64_t copies
                      turned && rotary.queries,
                      turned && rotary.keys,
                      rotary.fault};
-  kernel<<<grid, Shape<dims>::threads, bytes, stream>>>(scaled, turn, static_cast<std::uint32_t>(tiles),
+  kernel<<<grid, Shape<dims>::threads, bytes, stream>>>(scaled, turn, form, static_cast<std::uint32_t>(tiles),
                                                         typed<const bf16>(a.q), typed<const bf16>(a.k),
                                                         typed<const bf16>(a.v), typed<bf16>(a.out));
   return cudaGetLastError();
@@ -647,8 +671,10 @@ bool flash_attend_fits(const Attention& a, std::size_t shared_bytes) {
   const bool dims = a.head_dim > 0 && a.head_dim % 8 == 0 && a.head_dim <= 256;
   const bool grid = a.longest < std::numeric_limits<std::int32_t>::max() - tile_keys &&
                     a.sequences * a.heads * (a.longest / 128 + 1) < std::numeric_limits<std::int32_t>::max();
+  const bool form =
+      a.window >= 0 && a.window < std::numeric_limits<std::int32_t>::max() && a.soft_cap >= 0.0f;
   const bool room = dims && tile_bytes(a.head_dim) + sizeof(Block) <= shared_bytes;
-  return matrices && heads && room && grid && a.scale > 0.0f && std::isfinite(a.scale);
+  return matrices && heads && room && grid && form && a.scale > 0.0f && std::isfinite(a.scale);
 }
 
 bool flash_rotary_fits(const Rotation& r) {
@@ -658,6 +684,7 @@ bool flash_rotary_fits(const Rotation& r) {
 }
 
 bool keys_first(const Attention& a, std::int64_t copies) {
+  if (a.window > 0 || a.soft_cap != 0.0f) return true;
   // rotate() reads and writes a tile of keys once, in the time of about `tiles_a_pass` rotations inside of
   // flash_attend. There it is rotated for each query head, and in the mean by half of the tiles of queries.
   // Of a sequence of one tile that is half hidden behind its loads.

@@ -25,7 +25,8 @@ bool flash_attend_fits(const Attention& attention, std::size_t shared_bytes);
 /// Whether it can rotate by these tables: rows of 16-byte words, dims a multiple of 16.
 bool flash_rotary_fits(const Rotation& rotation);
 /// Whether rotate() on k before flash_attend is quicker than Rotary::keys, which rotates a key once for each
-/// query head and each 128 queries that see it. The bits are the same.
+/// query head and each 128 queries that see it. The bits are the same. With a window or a soft cap there is
+/// no other way.
 bool keys_first(const Attention& attention, std::int64_t copies);
 
 /// Softmax in fp32, its weights rounded to bf16 for the product with v. A query's bits depend on its sequence

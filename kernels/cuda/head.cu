@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/tile_product.cuh"
 
 namespace mezzo::cuda {
@@ -119,6 +120,10 @@ struct SumTile {
         logit[4 * (j / 2) + j % 2 + 2] += bias;
       }
     }
+    if (head.soft_cap != 0.0f) {
+#pragma unroll
+      for (int i = 0; i < 128; ++i) logit[i] = soft_capped(logit[i], head.soft_cap);
+    }
     if (column + tile_columns > rows.vocabulary) {
 #pragma unroll
       for (int j = 0; j < 64; ++j) {
@@ -141,9 +146,10 @@ struct SumTile {
 __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
     sum_tiles(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight,
               TileGrid grid, Rows rows, Head head, Targets targets, float2* sums, Typed<float> out) {
-  run_tiles(x, weight, grid, [&](std::uint32_t row, std::uint32_t column_tile) {
-    return SumTile{rows, head, targets,     sums,
-                   out,  row,  column_tile, {{rows, targets, row}, {rows, targets, row + 8}}};
+  run_tiles(TileLoader{x, weight}, grid, [&](const Spot& spot) {
+    return SumTile{
+        rows, head,     targets,          sums,
+        out,  spot.row, spot.column_tile, {{rows, targets, spot.row}, {rows, targets, spot.row + 8}}};
   });
 }
 

@@ -22,6 +22,7 @@ struct Head {
   std::int64_t vocabulary = 0;
   const void* bias = nullptr;  ///< [vocabulary], or null
   DType bias_dtype = DType::f32;
+  float soft_cap = 0.0f;  ///< c of c tanh(logit / c); 0: none
   std::int64_t first = 0;
   std::int64_t count = 0;
   std::int64_t copy_rows = 0;
@@ -39,7 +40,7 @@ struct Targets {
   std::int64_t count = 0;
 };
 
-/// logits = x weight^T + bias, fp32 and in registers alone. out[copy][j] = the logit that target j asks
+/// logits = cap(x weight^T + bias), fp32 and in registers alone. out[copy][j] = the logit that target j asks
 /// for, for the targets whose row is among these; the sums of the rows' exponentials, a tile of columns at
 /// a time, to `sums` [count, head_sums(vocabulary)]. A row's bits depend on the row and the weight alone.
 /// What a copy shares with all others is written to out's first. A logit of 2^127 or more counts as infinite.

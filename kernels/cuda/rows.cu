@@ -47,6 +47,22 @@ __global__ void gather_rows(Typed<const T> x, std::int64_t x_rows, const std::in
   for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) to[j] = from[j];
 }
 
+__global__ void scale_rows(Typed<float> h, float factor, std::int64_t cols) {
+  float* const row = h.row(blockIdx.y, blockIdx.x);
+  for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) row[j] *= factor;
+}
+
+template <typename T>
+__global__ void split_head_rows(Typed<const T> x, int heads, int head_dim, Typed<T> out) {
+  const T* const from = x.row(blockIdx.y, blockIdx.x);
+  T* const to = out.row(blockIdx.y, blockIdx.x);
+  for (int j = static_cast<int>(threadIdx.x); j < 3 * heads * head_dim; j += static_cast<int>(blockDim.x)) {
+    const int part = j / head_dim % 3;
+    const int head = j / head_dim / 3;
+    to[(part * heads + head) * head_dim + j % head_dim] = from[j];
+  }
+}
+
 __device__ inline float as_float(float x) { return x; }
 __device__ inline float as_float(double x) { return static_cast<float>(x); }
 __device__ inline float as_float(bf16 x) { return __bfloat162float(x); }
@@ -125,6 +141,24 @@ cudaError_t gather(Matrices x, std::int64_t x_rows, const std::int32_t* index, s
     const bool eights = cols % 8 == 0 && in_eights(x) && in_eights(out);
     gather_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
         typed<const T>(x), x_rows, index, eights, cols, typed<T>(out), fault);
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t scale(Matrices h, float factor, std::int64_t rows, std::int64_t cols, std::int64_t copies,
+                  cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  if (h.dtype != DType::f32) return cudaErrorInvalidValue;
+  scale_rows<<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(typed<float>(h), factor, cols);
+  return cudaGetLastError();
+}
+
+cudaError_t split_heads(Matrices x, std::int64_t heads, std::int64_t head_dim, std::int64_t rows,
+                        std::int64_t copies, Matrices out, cudaStream_t stream) {
+  if (rows == 0) return cudaSuccess;
+  return by_type(x.dtype, [&]<typename T>(T) {
+    split_head_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
+        typed<const T>(x), static_cast<int>(heads), static_cast<int>(head_dim), typed<T>(out));
     return cudaGetLastError();
   });
 }

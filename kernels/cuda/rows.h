@@ -22,6 +22,14 @@ cudaError_t gather(Matrices x, std::int64_t x_rows, const std::int32_t* index, s
                    std::int64_t cols, std::int64_t copies, Matrices out, std::uint32_t* fault,
                    cudaStream_t stream);
 
+/// h *= factor, in place; fp32.
+cudaError_t scale(Matrices h, float factor, std::int64_t rows, std::int64_t cols, std::int64_t copies,
+                  cudaStream_t stream);
+
+/// The columns [heads][q, k, v][head_dim] of x as [q, k, v][heads][head_dim].
+cudaError_t split_heads(Matrices x, std::int64_t heads, std::int64_t head_dim, std::int64_t rows,
+                        std::int64_t copies, Matrices out, cudaStream_t stream);
+
 /// Element type to element type: out [rows, cols], rounded to nearest even. `source` is dense [rows, cols],
 /// or [cols, rows] when `transposed`, of type f32, f16, bf16 or f64.
 cudaError_t convert(Matrices out, const void* source, DType source_dtype, std::int64_t rows,

@@ -1,5 +1,6 @@
 #include "kernels/cuda/score.h"
 
+#include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/device.cuh"
 
 namespace mezzo::cuda {
@@ -43,10 +44,15 @@ __global__ void __launch_bounds__(threads) log_sum_exp_row(Logits logits, double
 #pragma unroll
       for (int i = 0; i < 8; ++i) eight[i] += bias(v + i);
     }
+    if (logits.soft_cap != 0.0f) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) eight[i] = soft_capped(eight[i], logits.soft_cap);
+    }
     mine.add(eight);
   }
   for (std::int64_t v = whole + threadIdx.x; v < logits.vocabulary; v += threads) {
-    const float one[1] = {row[v] + bias(v)};
+    const float logit = row[v] + bias(v);
+    const float one[1] = {logits.soft_cap != 0.0f ? soft_capped(logit, logits.soft_cap) : logit};
     mine.add(one);
   }
   const float largest = block_max(mine.largest);
@@ -70,7 +76,8 @@ __global__ void score_targets(Logits logits, const double* totals, const std::in
   const std::int64_t row = copy * logits.copy_rows + loss_rows[j] - logits.first;
   if (row < 0 || row >= logits.count) return;
   const float bias = logits.bias != nullptr ? element(logits.bias, logits.bias_dtype, token) : 0.0f;
-  const float logit = logits.data[row * logits.stride + token] + bias;
+  float logit = logits.data[row * logits.stride + token] + bias;
+  if (logits.soft_cap != 0.0f) logit = soft_capped(logit, logits.soft_cap);
   out.row(copy, 0)[j] = static_cast<float>(logit - totals[row]);
 }
 

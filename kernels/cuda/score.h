@@ -15,6 +15,7 @@ struct Logits {
   std::int64_t vocabulary = 0;
   const void* bias = nullptr;
   DType bias_dtype = DType::f32;
+  float soft_cap = 0.0f;  ///< c of c tanh(logit / c), the bias in it; 0: none
   std::int64_t first = 0;
   std::int64_t count = 0;
   std::int64_t copy_rows = 0;

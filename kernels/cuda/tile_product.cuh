@@ -26,10 +26,14 @@ inline constexpr int band = 16;  // clusters' rows that share columns in the cac
 
 inline constexpr int group_threads = 128;
 inline constexpr int threads = (1 + multipliers) * group_threads;
-// Registers of a thread, multiples of 8; 168 each before they are shared out anew.
-inline constexpr int loader_registers = 24;
-inline constexpr int multiplier_registers = 240;
-static_assert(group_threads * (loader_registers + multipliers * multiplier_registers) <= 65536);
+/// Registers of a thread of the loading warpgroup and of the others, multiples of 8; 168 each before they are
+/// shared out anew.
+struct Registers {
+  int loader, multiplier;
+};
+__host__ __device__ constexpr bool fit(Registers r) {
+  return group_threads * (r.loader + multipliers * r.multiplier) <= 65536;
+}
 
 struct Stage {
   bf16 x[tile_rows * depth];
@@ -105,6 +109,17 @@ __device__ inline void load_for_both(void* to, const CUtensorMap& map, std::uint
       : "memory");
 }
 
+/// load_for_both() of the box at (column, row, matrix) of a map of several matrices.
+__device__ inline void load_for_both(void* to, const CUtensorMap& map, std::uint64_t& barrier,
+                                     std::uint32_t column, std::uint32_t row, std::uint32_t matrix) {
+  constexpr std::uint16_t both = (1u << cluster_blocks) - 1;
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(shared_address(&barrier)), "r"(column), "r"(row), "r"(matrix), "h"(both)
+      : "memory");
+}
+
 /// The tensor core's description of rows of `depth` elements, swizzled, 8 of them in 1024 bytes.
 __device__ inline std::uint64_t describe(const bf16* rows) {
   constexpr std::uint64_t swizzle_128 = std::uint64_t{1} << 62;
@@ -154,6 +169,13 @@ __device__ inline void multiply(float (&d)[128], std::uint64_t x, std::uint64_t 
 
 // ---- tiles
 
+/// Where a tile lies: its first row of x, its columns, the matrix of W where there are several.
+struct Spot {
+  std::uint32_t row = 0;
+  std::uint32_t column_tile = 0;
+  std::uint32_t matrix = 0;
+};
+
 /// Sizes, and where the tiles of a cluster lie. A tile's 256 rows of W are two halves of 128: tile t has
 /// those from t * step and from t * step + apart on.
 struct TileGrid {
@@ -163,12 +185,15 @@ struct TileGrid {
 
   __host__ __device__ std::uint32_t all() const { return row_tiles * column_tiles; }
   /// Bands of rows one after another, columns within a band, the band's rows within those.
-  __device__ void find(std::uint32_t tile, std::uint32_t& row, std::uint32_t& column_tile) const {
+  __device__ Spot find(std::uint32_t tile) const {
     const std::uint32_t above = tile / (band * column_tiles) * band;
     const std::uint32_t inside = tile - above * column_tiles;
     const std::uint32_t height = min(row_tiles - above, std::uint32_t{band});
-    row = (above + inside % height) * cluster_rows;
-    column_tile = inside / height;
+    return {.row = (above + inside % height) * cluster_rows, .column_tile = inside / height, .matrix = 0};
+  }
+  __device__ void load_weight(void* to, const CUtensorMap& map, std::uint64_t& barrier, std::uint32_t column,
+                              std::uint32_t row, const Spot&) const {
+    load_for_both(to, map, barrier, column, row);
   }
 };
 
@@ -185,33 +210,51 @@ struct Place {
   }
 };
 
-__device__ inline void load_tiles(Shared& shared, const CUtensorMap& x, const CUtensorMap& weight,
-                                  const TileGrid& grid, std::uint32_t rank) {
-  Place place;
-  for (std::uint32_t tile = blockIdx.x / cluster_blocks; tile < grid.all();
-       tile += gridDim.x / cluster_blocks) {
-    std::uint32_t row, column_tile;
-    grid.find(tile, row, column_tile);
-    row += rank * tile_rows;
-    const std::uint32_t weight_row = column_tile * grid.step + rank * grid.apart;
-    for (std::uint32_t i = 0; i < grid.stages; ++i) {
-      constexpr int half = tile_columns / cluster_blocks;
-      Stage& stage = shared.stage[place.stage];
-      std::uint64_t& full = shared.full[place.stage];
-      wait(shared.empty[place.stage], place.parity ^ 1);
-      expect(full, sizeof(Stage));
-      load(stage.x, x, full, i * depth, row);
-      load_for_both(stage.weight + rank * half * depth, weight, full, i * depth, weight_row);
-      place.advance();
-    }
-  }
+/// The block's half of stage i's rows of W, for both blocks.
+template <typename Grid>
+__device__ inline void load_half(Stage& stage, const CUtensorMap& weight, std::uint64_t& full,
+                                 std::uint32_t i, const Grid& grid, const Spot& spot, std::uint32_t rank) {
+  constexpr int half = tile_columns / cluster_blocks;
+  grid.load_weight(stage.weight + rank * half * depth, weight, full, i * depth,
+                   spot.column_tile * grid.step + rank * grid.apart, spot);
 }
 
+/// Loads x and W by the copy engine: one thread asks for both.
+struct TileLoader {
+  const CUtensorMap& x;
+  const CUtensorMap& weight;
+
+  static constexpr int arrivals = 1;  // at a stage's `full`
+  static constexpr Registers registers = {24, 240};
+  /// Before a stage that has been loaded is multiplied.
+  __device__ static void loaded() {}
+
+  template <typename Grid>
+  __device__ void load_tiles(Shared& shared, const Grid& grid, std::uint32_t rank) const {
+    if (threadIdx.x != 0) return;
+    Place place;
+    for (std::uint32_t tile = blockIdx.x / cluster_blocks; tile < grid.all();
+         tile += gridDim.x / cluster_blocks) {
+      const Spot spot = grid.find(tile);
+      const std::uint32_t row = spot.row + rank * tile_rows;
+      for (std::uint32_t i = 0; i < grid.stages; ++i) {
+        Stage& stage = shared.stage[place.stage];
+        std::uint64_t& full = shared.full[place.stage];
+        wait(shared.empty[place.stage], place.parity ^ 1);
+        expect(full, sizeof(Stage));
+        load(stage.x, x, full, i * depth, row);
+        load_half(stage, weight, full, i, grid, spot, rank);
+        place.advance();
+      }
+    }
+  }
+};
+
 /// `ends` is asked for a tile's end before the products, so that it can fetch what it needs, and called with
-/// the sums behind them: auto end = ends(row, column_tile), end(sum), where `row` is that of sum[0]
-/// (multiply() says which the others are).
-template <typename Ends>
-__device__ inline void multiply_tiles(Shared& shared, const TileGrid& grid, const Ends& ends,
+/// the sums behind them: auto end = ends(spot), end(sum), where spot.row is that of sum[0] (multiply() says
+/// which the others are).
+template <typename Loader, typename Grid, typename Ends>
+__device__ inline void multiply_tiles(Shared& shared, const Grid& grid, const Ends& ends,
                                       std::uint32_t rank) {
   const std::uint32_t group = threadIdx.x / group_threads - 1;
   const std::uint32_t thread = threadIdx.x % group_threads;
@@ -221,15 +264,15 @@ __device__ inline void multiply_tiles(Shared& shared, const TileGrid& grid, cons
   Place place;
   for (std::uint32_t tile = blockIdx.x / cluster_blocks; tile < grid.all();
        tile += gridDim.x / cluster_blocks) {
-    std::uint32_t row, column_tile;
-    grid.find(tile, row, column_tile);
-    row += rank * tile_rows + group * group_rows + thread / 32 * 16 + thread % 32 / 4;
-    const auto end = ends(row, column_tile);
+    Spot spot = grid.find(tile);
+    spot.row += rank * tile_rows + group * group_rows + thread / 32 * 16 + thread % 32 / 4;
+    const auto end = ends(spot);
     float sum[128];
     std::uint32_t last = 0;
     for (std::uint32_t i = 0; i < grid.stages; ++i) {
       const Stage& stage = shared.stage[place.stage];
       wait(shared.full[place.stage], place.parity);
+      Loader::loaded();
       const std::uint64_t x = describe(stage.x + group * group_rows * depth);
       const std::uint64_t w = describe(stage.weight);
       begin_multiplying();
@@ -252,40 +295,43 @@ __device__ inline void multiply_tiles(Shared& shared, const TileGrid& grid, cons
   }
 }
 
-/// The whole of a kernel of clusters, launched by launch_tiles().
-template <typename Ends>
-__device__ inline void run_tiles(const CUtensorMap& x, const CUtensorMap& weight, const TileGrid& grid,
-                                 const Ends& ends) {
+/// The whole of a kernel of clusters, launched by launch_clusters().
+template <typename Loader, typename Grid, typename Ends>
+__device__ inline void run_tiles(const Loader& loader, const Grid& grid, const Ends& ends) {
+  static_assert(fit(Loader::registers));
   extern __shared__ __align__(alignment) unsigned char memory[];
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   const std::uint32_t rank = rank_in_cluster();
   if (threadIdx.x == 0) {
     for (int i = 0; i < stages; ++i) {
-      initialize(shared.full[i], 1);
+      initialize(shared.full[i], Loader::arrivals);
       initialize(shared.empty[i], cluster_blocks * multipliers);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   cluster_barrier();
   if (threadIdx.x < group_threads) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(loader_registers));
-    if (threadIdx.x == 0) load_tiles(shared, x, weight, grid, rank);
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Loader::registers.loader));
+    loader.load_tiles(shared, grid, rank);
     __syncwarp();
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(multiplier_registers));
-    multiply_tiles(shared, grid, ends, rank);
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Loader::registers.multiplier));
+    multiply_tiles<Loader>(shared, grid, ends, rank);
   }
   cluster_barrier();  // a block's memory and barriers stay until the other one is done with them
 }
 
 // ---- launches
 
-/// bf16 [rows, columns] in device memory; every row begins on a multiple of 16 bytes.
+/// bf16 [rows, columns] in device memory; every row begins on a multiple of 16 bytes. Or several of them,
+/// each `matrix_stride` elements behind the last.
 struct TileMatrix {
   const void* data = nullptr;
   std::int64_t rows = 0;
   std::int64_t columns = 0;
   std::int64_t stride = 0;
+  std::int64_t matrices = 0;  ///< 0: one, whose map has two dimensions
+  std::int64_t matrix_stride = 0;
 };
 
 /// Boxes of 128 rows and one stage's columns; 0 beyond the matrix.
@@ -299,25 +345,23 @@ inline cudaError_t map_of(CUtensorMap& map, const TileMatrix& m) {
     return status;
   }
   if (result != cudaDriverEntryPointSuccess) return cudaErrorSymbolNotFound;
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(m.columns), static_cast<cuuint64_t>(m.rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(m.stride) * sizeof(bf16)};
-  const cuuint32_t box[2] = {depth, tile_rows};
-  const cuuint32_t steps[2] = {1, 1};
+  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(m.columns), static_cast<cuuint64_t>(m.rows),
+                               static_cast<cuuint64_t>(m.matrices)};
+  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(m.stride) * sizeof(bf16),
+                                 static_cast<cuuint64_t>(m.matrix_stride) * sizeof(bf16)};
+  const cuuint32_t box[3] = {depth, tile_rows, 1};
+  const cuuint32_t steps[3] = {1, 1, 1};
   const CUresult made = reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(found)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(m.data), sizes, strides, box, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, m.matrices > 0 ? 3 : 2, const_cast<void*>(m.data), sizes,
+      strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return made == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-/// Launches a kernel(map of x, map of weight, grid, arguments...) that calls run_tiles().
+/// Launches a kernel that calls run_tiles() on as many clusters as the card has room for, at most `most`.
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, TileGrid, Parameters...),
-                         const TileMatrix& x, const TileMatrix& weight, const TileGrid& grid,
-                         cudaStream_t stream, const Arguments&... arguments) {
-  CUtensorMap x_map, weight_map;
-  if (const cudaError_t status = map_of(x_map, x); status != cudaSuccess) return status;
-  if (const cudaError_t status = map_of(weight_map, weight); status != cudaSuccess) return status;
+cudaError_t launch_clusters(void (*kernel)(Parameters...), std::uint32_t most, cudaStream_t stream,
+                            const Arguments&... arguments) {
   int device = 0;
   int processors = 0;
   if (const cudaError_t status = cudaGetDevice(&device); status != cudaSuccess) return status;
@@ -330,11 +374,20 @@ cudaError_t launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, TileGrid, Para
       status != cudaSuccess) {
     return status;
   }
-  const std::uint32_t clusters =
-      std::min(grid.all(), static_cast<std::uint32_t>(std::max(processors / cluster_blocks, 1)));
-  kernel<<<clusters * cluster_blocks, threads, sizeof(Shared), stream>>>(x_map, weight_map, grid,
-                                                                         arguments...);
+  const auto room = static_cast<std::uint32_t>(std::max(processors / cluster_blocks, 1));
+  kernel<<<std::min(most, room) * cluster_blocks, threads, sizeof(Shared), stream>>>(arguments...);
   return cudaGetLastError();
+}
+
+/// Launches a kernel(map of x, map of weight, grid, arguments...) over a grid that the host knows.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_tiles(void (*kernel)(CUtensorMap, CUtensorMap, TileGrid, Parameters...),
+                         const TileMatrix& x, const TileMatrix& weight, const TileGrid& grid,
+                         cudaStream_t stream, const Arguments&... arguments) {
+  CUtensorMap x_map, weight_map;
+  if (const cudaError_t status = map_of(x_map, x); status != cudaSuccess) return status;
+  if (const cudaError_t status = map_of(weight_map, weight); status != cudaSuccess) return status;
+  return launch_clusters(kernel, grid.all(), stream, x_map, weight_map, grid, arguments...);
 }
 
 }  // namespace mezzo::cuda::tiles

@@ -18,6 +18,9 @@ namespace {
 void Backend::split_heads(const ProbeTable&, const AttentionShape&, View, View) {
   throw DeviceError("device {}: queries, keys and values that lie head by head are not served", name());
 }
+void Backend::norm_heads(const ProbeTable&, const Norm&, std::int64_t, View) {
+  refuse(*this, "norms of heads");
+}
 void Backend::scale(const ProbeTable&, float, View) { refuse(*this, "scaled rows"); }
 void Backend::soft_cap(const ProbeTable&, float, View) { refuse(*this, "soft caps"); }
 void Backend::gate(const ProbeTable&, Activation, View, View) { refuse(*this, "gates of one module"); }
@@ -27,6 +30,10 @@ void Backend::expert_product(const ProbeTable&, std::span<const Product* const>,
                              Epilogue) {
   refuse_mixtures(*this);
 }
+void Backend::dispatch_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,
+                               Epilogue) {
+  refuse(*this, "products of experts over rows where they are");
+}
 void Backend::combine(const ProbeTable&, const Routing&, View, View) { refuse_mixtures(*this); }
 
 void check_served(const DevicePlan& plan, const Workload& workload) {
@@ -35,6 +42,11 @@ void check_served(const DevicePlan& plan, const Workload& workload) {
     if (!plan.serves(weight)) {
       throw DeviceError("device {}: the weight of {} is {} on {}, which this device does not serve",
                         plan.name(), planned.product->name, name_of(weight.type), name_of(weight.residence));
+    }
+    if (planned.routing && !plan.serves(*planned.routing)) {
+      throw DeviceError(
+          "device {}: {} is one of {} experts of which {} are chosen, more than this device serves",
+          plan.name(), planned.product->name, planned.routing->experts, planned.routing->chosen);
     }
     for (const ProductPart& part : planned.product->parts) {
       if (!plan.serves(part.perturbation)) {

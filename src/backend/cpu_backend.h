@@ -34,6 +34,7 @@ class CpuBackend final : public HostBackend {
   void product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
                std::span<const View> y, Epilogue epilogue) override;
   void scale(const ProbeTable& table, float factor, View h) override;
+  void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) override;
   void soft_cap(const ProbeTable& table, float cap, View x) override;
   void gate(const ProbeTable& table, Activation activation, View gate_up,
             View y) override;  // cpu_products.cc

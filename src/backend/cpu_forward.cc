@@ -66,6 +66,15 @@ void CpuBackend::residual_norm(const ProbeTable& table, View h_in, std::span<con
   });
 }
 
+void CpuBackend::norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) {
+  check_norm_heads(norm, head_dim, x);
+  // In place: a head's sum has been read before the head is written to.
+  for (std::int64_t column = 0; column < x.cols; column += head_dim) {
+    const View head = x.columns(column, head_dim);
+    residual_norm(table, head, {}, View{}, norm, head);
+  }
+}
+
 void CpuBackend::rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                         std::int64_t head_dim, View x) {
   const std::int64_t heads = x.cols / head_dim;

@@ -21,7 +21,9 @@
 #include "host_backend.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/experts.h"
 #include "kernels/cuda/low_rank.h"
+#include "kernels/cuda/routing.h"
 #include "kernels/cuda/tail.h"
 #include "kernels/cuda/update.h"
 #include "mezzo/backend/devices.h"
@@ -37,6 +39,10 @@ class CudaBackend final : public Backend {
   DType residual_dtype() const override { return plan_.residual_dtype(); }
   bool serves(const Perturbation& perturbation) const override { return plan_.serves(perturbation); }
   bool serves(const Weight& weight) const override { return plan_.serves(weight); }
+  bool serves(const RoutingRule& rule) const override { return plan_.serves(rule); }
+  bool gathers_rows(const Product& expert, const Epilogue& epilogue) const override {
+    return plan_.gathers_rows(expert, epilogue);
+  }
   std::int64_t input_stride(const Product& product) const override { return plan_.input_stride(product); }
   Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const override {
     return plan_.place_weight(out, in, tail_ranks);
@@ -71,8 +77,22 @@ class CudaBackend final : public Backend {
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
+  void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) override;
+  void scale(const ProbeTable& table, float factor, View h) override;
+  void soft_cap(const ProbeTable& table, float cap, View x) override;
+  void gate(const ProbeTable& table, Activation activation, View gate_up, View y) override;
+  void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override;
+
+  // ---- mixtures of experts: cuda_mixture.cc
+  void route(const ProbeTable& table, View logits, const Routing& routing) override;
+  void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
+  void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
+                      const Routing& routing, View x, View y, Epilogue epilogue) override;
+  void dispatch_product(const ProbeTable& table, std::span<const Product* const> experts,
+                        const Routing& routing, View x, View y, Epilogue epilogue) override;
+  void combine(const ProbeTable& table, const Routing& routing, View x, View out) override;
 
   /// What comes a third time is captured as a graph: launches of small kernels take longer than they do.
   void repeat(std::span<const std::uint64_t> key, const std::function<void()>& enqueue) override;
@@ -131,6 +151,24 @@ class CudaBackend final : public Backend {
   bool prepare_tails(const ProbeTable& table, const Product& product, const ProductRange& range,
                      const View& x);
   cuda::Column column_of(const Product& product, const ProductRange& range, std::size_t part) const;
+
+  // ---- mixtures: cuda_mixture.cc
+  /// The experts of a mixture in flight.
+  struct ExpertsInFlight {
+    std::span<const Product* const> experts;
+    cuda::ExpertWeights weights;
+    cuda::Routes routes;
+    std::int64_t ranks = 0;  ///< of an expert's tails, where they are most
+    Epilogue epilogue;
+  };
+  /// By tiles straight into y.
+  void expert_tiles(const ProbeTable& table, const ExpertsInFlight& flight, const View& x, const View& y);
+  /// W x of a range of places into fp32 scratch, then everything else.
+  void expert_rows(const ProbeTable& table, const ExpertsInFlight& flight, const View& x, const View& y);
+  void multiply_range(const ExpertsInFlight& flight, const cuda::ExpertRows& rows, std::int64_t y_stride);
+  /// Calls `use` for the tails of all experts, as many at a time as a launch takes.
+  static void each_tails(const ExpertsInFlight& flight,
+                         const std::function<void(const cuda::ExpertTails& tails)>& use);
 
   // ---- attention and the head: cuda_forward.cc
   static cuda::Rotation rotation_of(const char* operation, const Rope& rope, std::int64_t head_dim);

@@ -27,7 +27,8 @@ void CudaBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View 
 void CudaBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                                 const Norm& norm, View x) {
   constexpr const char* operation = "residual_norm";
-  check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, plan_.residual_dtype());
+  const bool of_activations = deltas.empty() && !h_out && h_in.dtype == dtype_;
+  check_view(operation, "h_in", h_in, h_in.rows, h_in.cols, of_activations ? dtype_ : plan_.residual_dtype());
   check_view(operation, "x", x, h_in.rows, h_in.cols, dtype_);
   check_sharing(operation, x, h_in);
   if (deltas.size() > 2) throw DeviceError("{}: {} deltas, expected 0 to 2", operation, deltas.size());
@@ -56,6 +57,49 @@ void CudaBackend::residual_norm(const ProbeTable& table, View h_in, std::span<co
   MEZZO_CUDA(cuda::residual_norm(operands, x.rows, x.cols, copies_on(x, table), stream()));
 }
 
+void CudaBackend::norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) {
+  const std::int64_t heads = x.cols / head_dim;
+  check_view("norm_heads", "x", x, x.rows, heads * head_dim, dtype_);
+  check_view("norm_heads", "the weight", norm.weight, 1, head_dim, DType::f32);
+  MEZZO_CUDA(cuda::norm_heads({.x = matrices(x),
+                               .heads = heads,
+                               .head_dim = head_dim,
+                               .layer = norm.kind == NormKind::layer,
+                               .weight = norm.weight.as<float>(),
+                               .bias = norm.bias.as<float>(),
+                               .epsilon = norm.epsilon},
+                              x.rows, copies_on(x, table), stream()));
+}
+
+void CudaBackend::scale(const ProbeTable& table, float factor, View h) {
+  check_view("scale", "h", h, h.rows, h.cols, plan_.residual_dtype());
+  MEZZO_CUDA(cuda::scale(matrices(h), factor, h.rows, h.cols, copies_on(h, table), stream()));
+}
+
+void CudaBackend::soft_cap(const ProbeTable& table, float cap, View x) {
+  check_view("soft_cap", "x", x, x.rows, x.cols, x.dtype);
+  MEZZO_CUDA(cuda::soft_cap(matrices(x), cap, x.rows, x.cols, copies_on(x, table), stream()));
+}
+
+void CudaBackend::gate(const ProbeTable& table, Activation activation, View gate_up, View y) {
+  check_view("gate", "y", y, y.rows, y.cols, dtype_);
+  check_view("gate", "gate_up", gate_up, y.rows, 2 * y.cols, dtype_);
+  check_sharing("gate", y, gate_up);
+  MEZZO_CUDA(cuda::gate(matrices(gate_up), static_cast<cuda::Curve>(activation), y.rows, y.cols,
+                        copies_on(y, table), matrices(y), stream()));
+}
+
+void CudaBackend::split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) {
+  const std::int64_t width = 3 * shape.heads * shape.head_dim;
+  if (shape.kv_heads != shape.heads)
+    throw DeviceError("split_heads: {} heads of keys, expected {}", shape.kv_heads, shape.heads);
+  check_view("split_heads", "x", x, x.rows, width, dtype_);
+  check_view("split_heads", "out", out, x.rows, width, dtype_);
+  check_sharing("split_heads", out, x);
+  MEZZO_CUDA(cuda::split_heads(matrices(x), shape.heads, shape.head_dim, x.rows, copies_on(out, table),
+                               matrices(out), stream()));
+}
+
 void CudaBackend::rotate(const ProbeTable& table, const DeviceBatch& batch, const Rope& rope, View row_index,
                          std::int64_t head_dim, View x) {
   const std::int64_t heads = x.cols / head_dim;
@@ -76,10 +120,7 @@ void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, c
   check_view("attention", "out", out, queries, shape.heads * shape.head_dim, dtype_);
   for (const View& input : {q, k, v}) check_sharing("attention", out, input);
   if (shape.head_dim > 256) throw DeviceError("attention: heads of {}, expected up to 256", shape.head_dim);
-  if (shape.window != 0 && shape.window < batch.shape.longest)
-    throw DeviceError("attention: a window of {} tokens, less than the longest sequence's {}, is not served",
-                      shape.window, batch.shape.longest);
-  if (shape.soft_cap != 0.0f) throw DeviceError("attention: capped scores are not served");
+  const std::int64_t window = shape.window < batch.shape.longest ? shape.window : 0;  // else it hides nothing
   const cuda::Attention operands{.q = matrices(q),
                                  .k = matrices(k),
                                  .v = matrices(v),
@@ -92,7 +133,9 @@ void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, c
                                  .heads = shape.heads,
                                  .kv_heads = shape.kv_heads,
                                  .head_dim = shape.head_dim,
-                                 .scale = shape.scale};
+                                 .scale = shape.scale,
+                                 .window = window,
+                                 .soft_cap = shape.soft_cap};
   const bool flash = cuda::flash_attend_fits(operands, card_.sharedMemPerBlockOptin);
   cuda::Rotary rotary;
   if (rope != nullptr) {
@@ -126,7 +169,6 @@ void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
 void CudaBackend::score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
                         View out) {
   check_input("score", head, x);
-  if (head.score_cap != 0.0f) throw DeviceError("score: capped logits are not served");
   if (!batch.target_tokens.shared()) {
     throw DeviceError(
         "device {}: score: each probe has target tokens of its own, which this device does not serve",
@@ -178,6 +220,7 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
         .vocabulary = head.out(),
         .bias = head.bias.data,
         .bias_dtype = head.bias.dtype,
+        .soft_cap = head.score_cap,
         .first = first,
         .count = count,
         .copy_rows = x.shared() ? 0 : x.rows,
@@ -206,6 +249,7 @@ void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& ba
                               .vocabulary = head.out(),
                               .bias = head.bias.data,
                               .bias_dtype = head.bias.dtype,
+                              .soft_cap = head.score_cap,
                               .first = first,
                               .count = count,
                               .copy_rows = x.shared() ? 0 : x.rows,

@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "kernels/cuda/mixture_limits.h"
 #include "kernels/cuda/tiles.h"
+#include "mezzo/backend/mixture.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -13,6 +15,7 @@ namespace {
 constexpr std::int64_t most_accumulators = std::int64_t{64} << 20;
 constexpr std::int64_t most_gated = std::int64_t{1} << 30;
 constexpr std::int64_t most_scored = std::int64_t{1} << 30;
+constexpr std::int64_t most_expert_accumulators = std::int64_t{256} << 20;
 constexpr std::int64_t scored_bytes_a_row = 32 << 10;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of direction
 /// blocks should have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two
@@ -91,6 +94,16 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
 std::int64_t CudaPlan::tail_columns(std::int64_t in, std::int64_t tail_ranks) const {
   if (dtype_ != DType::bf16 || tail_ranks == 0 || in % cuda::inner_step != 0) return 0;
   return cuda::tail_columns(tail_ranks, most_direction_blocks(in, tail_ranks)).width();
+}
+
+bool CudaPlan::serves(const RoutingRule& rule) const {
+  return rule.experts <= cuda::most_experts && rule.chosen <= cuda::most_chosen;
+}
+
+bool CudaPlan::tiles_experts(const Product& expert, const Epilogue& epilogue) const {
+  if (!runs_tiles_ || expert.bias || expert.in() % unit_columns != 0) return false;
+  if (epilogue.gated) return expert.parts.size() == 2 && expert.parts[0].rows % unit_columns == 0;
+  return epilogue.activation == Activation::none && expert.out() % unit_columns == 0;
 }
 
 std::int64_t CudaPlan::aligned(std::int64_t in) const {
@@ -176,6 +189,7 @@ GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange
 }
 
 std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t direction_rows) const {
+  if (planned.routing) return {};  // by kernels of our own
   const Product& product = *planned.product;
   std::vector<GemmShape> shapes;
   const auto add = [&](Way way, const ProductRange& range) {
@@ -190,8 +204,8 @@ std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::i
     if (planned.epilogue.gated && count < product.parts.size()) continue;  // asked for in one go
     const ProductRange range = range_of(product, first, count);
     add(way_of(product, range, planned.epilogue, true), range);
-    // x may be shared by the probes, and y not.
-    if (product.perturbed()) add(way_of(product, range, planned.epilogue, false), range);
+    // x may be shared by the probes, and y not; or y is wider.
+    if (product.perturbed() || planned.to_fp32) add(way_of(product, range, planned.epilogue, false), range);
   }
   return shapes;
 }
@@ -222,6 +236,16 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
   const std::int64_t loss_rows = workload.probes * workload.largest.loss_rows;
   for (const PlannedProduct& planned : workload.products) {
     const Product& product = *planned.product;
+    if (planned.routing) {
+      const bool apart = product.perturbed() || !tiles_experts(product, planned.epilogue);
+      if (!apart) continue;
+      const std::int64_t places = rows * planned.routing->chosen;
+      const std::int64_t floats = aligned_floats(product.out());
+      const std::int64_t most = std::max(fewest_rows, most_expert_accumulators / 4 / floats);
+      sizes.accumulators = std::max(sizes.accumulators, std::min(places, most) * floats);
+      sizes.s = std::max(sizes.s, places * product.tail_ranks());
+      continue;
+    }
     if (planned.scored && runs_tiles_) {
       const std::int64_t floats = cuda::head_sums(product.out());
       const std::int64_t most = std::max(fewest_rows, most_accumulators / 4 / floats);

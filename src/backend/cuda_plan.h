@@ -123,6 +123,10 @@ class CudaPlan final : public DevicePlan {
   bool serves(const Weight& weight) const override {
     return weight.type == weight_type() && weight.residence == Residence::device;
   }
+  bool serves(const RoutingRule& rule) const override;
+  bool gathers_rows(const Product& expert, const Epilogue& epilogue) const override {
+    return epilogue.gated && !expert.perturbed() && tiles_experts(expert, epilogue);
+  }
   std::int64_t input_stride(const Product& product) const override;
   Weight place_weight(std::int64_t out, std::int64_t in, std::int64_t tail_ranks) const override;
   std::size_t scratch_bytes(const Workload& workload) const override;
@@ -143,6 +147,8 @@ class CudaPlan final : public DevicePlan {
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits (head.h), and gate
   /// and up are multiplied where they arise (gated.h).
   bool runs_tiles() const { return runs_tiles_; }
+  /// Whether the products of a mixture's experts, which are as this one, run by tiles (experts.h).
+  bool tiles_experts(const Product& expert, const Epilogue& epilogue) const;
   /// Whether the product's tails go as columns of x and W (kernels/cuda/low_rank.h): W's rows have room for
   /// them, and they may be there at all.
   bool takes_columns(const Product& product) const {

@@ -209,6 +209,11 @@ void check_residual_norm(const View& h_in, std::span<const View> deltas, const V
   }
 }
 
+void check_norm_heads(const Norm& norm, std::int64_t head_dim, const View& x) {
+  check_shape("norm_heads", "the weight", norm.weight, 1, head_dim);
+  check_shape("norm_heads", "x", x, x.rows, x.cols / head_dim * head_dim);
+}
+
 void check_gate(const View& gate_up, const View& y) {
   check_shape("gate", "gate_up", gate_up, y.rows, 2 * y.cols);
   if (gate_up.shared() != y.shared()) {

@@ -101,6 +101,7 @@ void check_score(const ProbeTable& table, const DeviceBatch& batch, const Produc
 /// What residual_norm was given: every shape h_in's; h_out, where stored, shared exactly if x is.
 void check_residual_norm(const View& h_in, std::span<const View> deltas, const View& h_out, const View& x);
 void check_gate(const View& gate_up, const View& y);
+void check_norm_heads(const Norm& norm, std::int64_t head_dim, const View& x);
 /// What attention was given: a row of q and out for each query row (each token where there are none).
 void check_attention(const DeviceBatch& batch, const AttentionShape& shape, const View& q, const View& k,
                      const View& v, const View& query_rows, const View& out);

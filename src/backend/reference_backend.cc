@@ -98,6 +98,14 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
+  void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) override {
+    check_norm_heads(norm, head_dim, x);
+    for (std::int64_t column = 0; column < x.cols; column += head_dim) {
+      const View head = x.columns(column, head_dim);
+      residual_norm(table, head, {}, View{}, norm, head);
+    }
+  }
+
   void scale(const ProbeTable& table, float factor, View h) override {
     for (std::int64_t p = 0; p < copies_of(h, table); ++p) {
       for (std::int64_t t = 0; t < h.rows; ++t) {

@@ -41,6 +41,24 @@ constexpr TableModel table_models[] = {
     {"llama7b",
      R"({"model_type": "llama", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008,
          "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 4096})"},
+    {"llama3-8b",
+     R"({"model_type": "llama", "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "rope_theta": 500000.0,
+         "rms_norm_eps": 1e-5, "max_position_embeddings": 8192})"},
+    {"mistral-7b",
+     R"({"model_type": "mistral", "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336,
+         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "sliding_window": 4096,
+         "rms_norm_eps": 1e-5, "max_position_embeddings": 32768})"},
+    {"qwen3-8b",
+     R"({"model_type": "qwen3", "vocab_size": 151936, "hidden_size": 4096, "intermediate_size": 12288,
+         "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+         "rope_theta": 1000000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960})"},
+    {"qwen3-30b-a3b",
+     R"({"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "intermediate_size": 6144,
+         "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8, "norm_topk_prob": true,
+         "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+         "rope_theta": 1000000.0, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960,
+         "decoder_sparse_step": 1, "mlp_only_layers": []})"},
 };
 
 /// A table's model on a device of its own, so that each measurement finds the memory as a run would.
@@ -150,9 +168,9 @@ void BenchmarkStep::update() {
 std::vector<PlainProduct> BenchmarkStep::gemm_bound() const {
   std::vector<PlainProduct> products;
   for (const PlannedProduct& planned : model_.decoder.workload(shape_, group_).products) {
-    products.push_back({.rows = step_.probe_count() * (planned.scored ? shape_.loss_rows : shape_.tokens),
-                        .out = planned.product->out(),
-                        .in = planned.product->in()});
+    std::int64_t rows = step_.probe_count() * (planned.scored ? shape_.loss_rows : shape_.tokens);
+    if (planned.routing) rows = rows * planned.routing->chosen / planned.routing->experts;  // in the mean
+    products.push_back({.rows = rows, .out = planned.product->out(), .in = planned.product->in()});
   }
   return products;
 }

@@ -41,6 +41,7 @@ class DryRunBackend : public BackendOver {
                  View, View) override {}
   void gather(const ProbeTable&, View, View, View) override {}
   void split_heads(const ProbeTable&, const AttentionShape&, View, View) override {}
+  void norm_heads(const ProbeTable&, const Norm&, std::int64_t, View) override {}
   void scale(const ProbeTable&, float, View) override {}
   void soft_cap(const ProbeTable&, float, View) override {}
   void gate(const ProbeTable&, Activation, View, View) override {}
@@ -48,6 +49,8 @@ class DryRunBackend : public BackendOver {
   void dispatch(const ProbeTable&, const Routing&, View, View) override {}
   void expert_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,
                       Epilogue) override {}
+  void dispatch_product(const ProbeTable&, std::span<const Product* const>, const Routing&, View, View,
+                        Epilogue) override {}
   void combine(const ProbeTable&, const Routing&, View, View) override {}
   void score(const ProbeTable&, const DeviceBatch&, const Product&, View, View) override {}
 

@@ -160,6 +160,11 @@ void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View ou
   run(Work::rows, [&] { inner_.gather(table, x, rows, out); });
 }
 
+void ProfiledBackend::norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) {
+  count_bytes(Work::norm, table, {{x, x}});
+  run(Work::norm, [&] { inner_.norm_heads(table, norm, head_dim, x); });
+}
+
 void ProfiledBackend::scale(const ProbeTable& table, float factor, View h) {
   count_bytes(Work::rows, table, {{h, h}});
   run(Work::rows, [&] { inner_.scale(table, factor, h); });
@@ -189,12 +194,23 @@ void ProfiledBackend::dispatch(const ProbeTable& table, const Routing& routing, 
   run(Work::rows, [&] { inner_.dispatch(table, routing, x, out); });
 }
 
+void ProfiledBackend::count_experts(const ProbeTable& table, std::span<const Product* const> experts,
+                                    const View& x, std::int64_t places) {
+  // Every place is one expert's. Where they differ in their low-rank terms, the mean stands for them.
+  const double rows = static_cast<double>(places) / static_cast<double>(experts.size());
+  for (const Product* const expert : experts) count_product(table, *expert, 0, expert->parts.size(), x, rows);
+}
+
 void ProfiledBackend::expert_product(const ProbeTable& table, std::span<const Product* const> experts,
                                      const Routing& routing, View x, View y, Epilogue epilogue) {
-  // Every place is one expert's. Where they differ in their low-rank terms, the mean stands for them.
-  const double rows = static_cast<double>(x.rows) / static_cast<double>(experts.size());
-  for (const Product* const expert : experts) count_product(table, *expert, 0, expert->parts.size(), x, rows);
+  count_experts(table, experts, x, x.rows);
   run(work_of(*experts.front()), [&] { inner_.expert_product(table, experts, routing, x, y, epilogue); });
+}
+
+void ProfiledBackend::dispatch_product(const ProbeTable& table, std::span<const Product* const> experts,
+                                       const Routing& routing, View x, View y, Epilogue epilogue) {
+  count_experts(table, experts, y, y.rows);
+  run(work_of(*experts.front()), [&] { inner_.dispatch_product(table, experts, routing, x, y, epilogue); });
 }
 
 void ProfiledBackend::combine(const ProbeTable& table, const Routing& routing, View x, View out) {

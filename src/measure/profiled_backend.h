@@ -60,6 +60,7 @@ class ProfiledBackend final : public BackendOver {
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
   void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
+  void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) override;
   void scale(const ProbeTable& table, float factor, View h) override;
   void soft_cap(const ProbeTable& table, float cap, View x) override;
   void gate(const ProbeTable& table, Activation activation, View gate_up, View y) override;
@@ -67,6 +68,8 @@ class ProfiledBackend final : public BackendOver {
   void dispatch(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
                       const Routing& routing, View x, View y, Epilogue epilogue) override;
+  void dispatch_product(const ProbeTable& table, std::span<const Product* const> experts,
+                        const Routing& routing, View x, View y, Epilogue epilogue) override;
   void combine(const ProbeTable& table, const Routing& routing, View x, View out) override;
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
              View out) override;
@@ -88,6 +91,10 @@ class ProfiledBackend final : public BackendOver {
   /// Counts parts [first, first + count) over `rows` rows of x.
   void count_product(const ProbeTable& table, const Product& product, std::size_t first, std::size_t count,
                      const View& x, double rows);
+
+  /// Counts a product of experts over `places` rows in all.
+  void count_experts(const ProbeTable& table, std::span<const Product* const> experts, const View& x,
+                     std::int64_t places);
 
   Backend& inner_;
   std::map<std::string, Work> works_;  ///< of each product, by its name

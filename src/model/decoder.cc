@@ -48,17 +48,27 @@ std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t pr
 }
 
 Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
-  check_served(spec_, plan_, largest.longest);
   Workload workload{.largest = largest, .probes = probes, .products = {}, .attention = {}};
   for (PartIndex part = 0; part < spec_.parts.size(); ++part) {
     if (const auto* product = std::get_if<ProductSpec>(&spec_.parts[part])) {
+      const bool expert =
+          product->role == ProductRole::expert_input || product->role == ProductRole::expert_output;
+      if (expert) continue;
       workload.products.emplace_back(&weights_->product(part), product->epilogue,
                                      product->role == ProductRole::head);
+      workload.products.back().to_fp32 = product->role == ProductRole::router;
     }
   }
   for (const BlockSpec& block : spec_.blocks) {  // all of one size: check_served()
     if (const auto* attention = std::get_if<AttentionSpec>(&block.core))
       workload.attention = attention->shape;
+    const auto* const mixture = std::get_if<MixtureSpec>(&block.core);
+    if (mixture == nullptr) continue;
+    for (const auto* const parts : {&mixture->inputs, &mixture->outputs}) {
+      for (const PartIndex part : *parts)
+        workload.products.emplace_back(&weights_->product(part), spec_.at<ProductSpec>(part).epilogue,
+                                       mixture->rule);
+    }
   }
   return workload;
 }
@@ -68,7 +78,6 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
     throw InputError("a sequence has {} tokens, but the model has {}", largest.longest,
                      description_.positions_text());
   }
-  check_served(spec_, plan_, largest.longest);
   for (const Reservation& before : reserved_) {
     if (before.covers({largest, probes})) return;
   }

@@ -199,7 +199,6 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
       in.deltas.push_back(mlp_delta(block, in.x, place_of_delta(own), table));
     }
     if (block.post_norm && backend_ != nullptr) {
-      // In place, as in norm_heads().
       const View& delta = in.deltas.back();
       backend_->residual_norm(table, delta, {}, View{}, weights_.norm(*block.post_norm), delta);
     }
@@ -310,8 +309,12 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
     if (backend_ != nullptr) backend_->gather(table, all, batch_->loss_rows, q);
   }
 
-  norm_heads(attention.q_norm, attention.shape.head_dim, table, q);
-  norm_heads(attention.k_norm, attention.shape.head_dim, table, k);
+  const auto norm_heads = [&](const std::optional<PartIndex>& norm, const View& heads) {
+    if (norm && backend_ != nullptr)
+      backend_->norm_heads(table, weights_.norm(*norm), attention.shape.head_dim, heads);
+  };
+  norm_heads(attention.q_norm, q);
+  norm_heads(attention.k_norm, k);
 
   const View out = take_input(out_probes, queries, output);
   if (backend_ != nullptr) {
@@ -323,16 +326,6 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
   if (takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
   if (backend_ != nullptr) backend_->product(table, output, 0, out, {{delta}}, epilogue_of(block.output));
   return delta;
-}
-
-void Forward::norm_heads(std::optional<PartIndex> norm, std::int64_t head_dim, const ProbeTable& table,
-                         const View& rows) {
-  if (!norm || backend_ == nullptr) return;
-  for (std::int64_t column = 0; column < rows.cols; column += head_dim) {
-    // In place: the host backends have read a row's sum before they write to the row.
-    const View head = rows.columns(column, head_dim);
-    backend_->residual_norm(table, head, {}, View{}, weights_.norm(*norm), head);
-  }
 }
 
 View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table) {

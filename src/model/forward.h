@@ -21,8 +21,6 @@ inline const AttentionSpec* attention_of(const BlockSpec& block) {
 void check_served(const DecoderSpec& spec);
 /// DeviceError unless the device, too, does it.
 void check_served(const DecoderSpec& spec, const DevicePlan& plan);
-/// DeviceError unless the device does it for sequences of up to `longest` tokens.
-void check_served(const DecoderSpec& spec, const DevicePlan& plan, std::int64_t longest);
 
 /// One forward over an arena: the code that runs it and, without a backend, the code that measures it.
 ///
@@ -101,9 +99,6 @@ class Forward {
   /// rows with a loss go on, those.
   View attention_delta(const BlockSpec& block, const AttentionSpec& attention, const View& x,
                        const View& x_read, bool loss_rows_only, const ProbeTable& table);
-  /// Norms each head of `rows`, queries or keys, in place.
-  void norm_heads(std::optional<PartIndex> norm, std::int64_t head_dim, const ProbeTable& table,
-                  const View& rows);
   /// What the MLP adds, in `place` if that is the probes' own or shared as it is. `place` may be x.
   View mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table);
   /// The same of a mixture of experts.

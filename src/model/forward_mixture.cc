@@ -2,11 +2,12 @@
 //
 //     | back         [N, H]  | the delta is there    (1)
 //     | middle       [N, I]  | back is there
-//     | sent         [N, H]  | the middle is there
+//     | sent         [N, H]  | the middle is there  (2)
 //     | routing, logits      | the delta is there
 //     | delta        [., H]  | its sum with h is stored; lies in `place` if that is shared alike
 //
 //   (1) lies where sent was if that is shared alike
+//   (2) not where the device takes the rows from where they are
 #include <algorithm>
 
 #include "forward.h"
@@ -47,14 +48,22 @@ View Forward::mixture_delta(const BlockSpec& block, const MixtureSpec& mixture, 
   const View logits =
       arena_.take(DType::f32, routed_probes, x.rows, mixture.rule.experts, mixture.rule.experts);
   const Routing routing = take_routing(mixture.rule, routed_probes, x.rows);
-  const View sent = take_input(routed_probes, places, *inputs.front());
+  const Epilogue& into_middle = epilogue_of(mixture.inputs.front());
+  const bool gathers =
+      std::ranges::none_of(inputs, perturbed) && sizes_.gathers_rows(*inputs.front(), into_middle);
+  const View sent = gathers ? View{} : take_input(routed_probes, places, *inputs.front());
   const View middle = take_input(middle_probes, places, *outputs.front());
-  const View back = delta_probes == routed_probes ? sent : take(delta_probes, places, spec_.hidden);
+  const View back =
+      !gathers && delta_probes == routed_probes ? sent : take(delta_probes, places, spec_.hidden);
   if (backend_ == nullptr) return delta;
   backend_->product(table, router, 0, x, {{logits}}, epilogue_of(block.input));
   backend_->route(table, logits, routing);
-  backend_->dispatch(table, routing, x, sent);
-  backend_->expert_product(table, inputs, routing, sent, middle, epilogue_of(mixture.inputs.front()));
+  if (gathers) {
+    backend_->dispatch_product(table, inputs, routing, x, middle, into_middle);
+  } else {
+    backend_->dispatch(table, routing, x, sent);
+    backend_->expert_product(table, inputs, routing, sent, middle, into_middle);
+  }
   backend_->expert_product(table, outputs, routing, middle, back, epilogue_of(mixture.outputs.front()));
   backend_->combine(table, routing, back, delta);
   return delta;

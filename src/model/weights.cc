@@ -74,6 +74,12 @@ class WeightLoader {
   std::size_t total_ = 0;
 };
 
+/// Bytes up to the next place where a weight may begin.
+std::size_t padded(std::size_t bytes) {
+  constexpr std::size_t alignment = 256;
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
 /// Makes the operands of a device without their data.
 class PartPlanner {
  public:
@@ -102,7 +108,9 @@ class PartPlanner {
       out += part.rows;
       product.parts.push_back(std::move(part));
     }
-    product.weight = device_.place_weight(out, spec.in(), product.tail_ranks());
+    // Experts lie alike, whichever of them are perturbed: tails have no columns there.
+    const bool expert = spec.role == ProductRole::expert_input || spec.role == ProductRole::expert_output;
+    product.weight = device_.place_weight(out, spec.in(), expert ? 0 : product.tail_ranks());
     if (spec.bias) product.bias = vector(out, device_.activation_dtype());
     return product;
   }
@@ -139,10 +147,10 @@ DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
                 planner.perturbed());
   }
   for (PartIndex part = 0; part < parts_.size(); ++part) {
-    const auto own = [&](Weight& weight) { stored_.push_back({&weight.codes, weight.bytes()}); };
+    const auto own = [&](Weight& weight) { stored_.push_back({&weight.codes, padded(weight.bytes())}); };
     const auto own_vector = [&](View& view) {
       if (view.rows > 0)
-        stored_.push_back({&view, static_cast<std::size_t>(view.cols) * size_of(view.dtype)});
+        stored_.push_back({&view, padded(static_cast<std::size_t>(view.cols) * size_of(view.dtype))});
     };
     const auto own_norm = [&](Norm& norm) {
       own_vector(norm.weight);
@@ -164,9 +172,11 @@ std::size_t DecoderWeights::bytes() const {
 
 void DecoderWeights::allocate(Backend& backend) {
   if (loaded()) throw Error("a decoder's weights were to be loaded twice");
+  storage_ = backend.allocate(bytes());
+  auto* next = static_cast<std::byte*>(storage_->data());
   for (const Stored& stored : stored_) {
-    buffers_.push_back(backend.allocate(stored.bytes));
-    stored.view->data = buffers_.back().data();
+    stored.view->data = next;
+    if (next != nullptr) next += stored.bytes;  // null: a backend that only counts
   }
   for (PartIndex part = 0; part < parts_.size(); ++part) {
     const auto* spec = std::get_if<ProductSpec>(&spec_.parts[part]);

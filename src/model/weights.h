@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -24,7 +25,7 @@ class DecoderWeights {
   void randomize(Backend& backend, std::uint64_t seed, float scale);
 
   std::size_t bytes() const;  ///< of the backend's memory, once loaded
-  bool loaded() const { return !buffers_.empty(); }
+  bool loaded() const { return storage_.has_value(); }
 
   const Weight& embedding(PartIndex part) const {
     return std::get<Weight>(parts_.at(part));
@@ -38,13 +39,14 @@ class DecoderWeights {
   /// A view of parts_ that owns memory: all do but those of tied products.
   struct Stored {
     View* view;
-    std::size_t bytes;
+    std::size_t bytes;  ///< up to where the next one begins
   };
 
   const DecoderSpec& spec_;
   std::vector<std::variant<Weight, Norm, Product>> parts_;  ///< of spec_.parts; an embedding is its table
   std::vector<Stored> stored_;
-  std::vector<Buffer> buffers_;  ///< of stored_, in its order
+  /// Of stored_, one behind the other: what is planned alike lies equally far apart, as experts do.
+  std::optional<Buffer> storage_;
 };
 
 }  // namespace mezzo

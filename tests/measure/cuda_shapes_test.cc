@@ -115,8 +115,10 @@ std::vector<AdapterConfig> adapters_for(const Description& description) {
   last_layer.all_linear = true;
   last_layer.r = 3;
   last_layer.layers_to_transform = {{description.layers - 1}};
-  gate.target_modules = {description.names.mlp_input.front()};
-  up.target_modules = {description.names.mlp_input.back()};
+  const std::vector<std::string>& mlp_input =
+      description.mixture ? description.mixture->input : description.names.mlp_input;
+  gate.target_modules = {mlp_input.front()};
+  up.target_modules = {mlp_input.back()};
   up.r = 16;
   return {query_value, all, last_layer, gate, up};
 }

@@ -5,7 +5,6 @@
 #include <deque>
 #include <limits>
 #include <random>
-#include <set>
 
 #include "golden.h"
 
@@ -33,20 +32,21 @@ class CudaGoldens : public ::testing::TestWithParam<Case> {
 
   // Relative to the largest logit or log-probability.
   //
-  // fp32: sums of up to 150 terms through two or three layers; 1.7e-6 was the worst seen of the first five
-  // families. The promise for all is 1e-4.
+  // fp32: sums of up to 150 terms through two or three layers; 3.9e-6 was the worst seen. The promise is
+  // 1e-4.
   //
   // bf16 has 8 significant bits: a rounding moves a value by at most u = 2^-8 of itself. A layer has some 18
   // roundings in a row: of weights and of results of each of its four products, and of the norms, the
   // rotation, the softmax, the sum of values, the activation and the residual sums. How a model passes them
   // on is its own (softmax and caps): it is measured as the error, in fp32 on the CPU, of weights that are
   // each off by up to u. That is four of the 18. They add up as independent ones do, to sqrt(18 / 4) = 2.1
-  // times that, and what one draw of errors gives may be twice what another does: 4 times in all.
+  // times that, and what one draw of errors gives may be twice what another does: 4 times, and 5 with the
+  // roundings of low-rank terms, which that error does not know (on an H100 opt was off by 4.1 times it).
   // PyTorch's bf16 on a CPU, which rounds scores and capped logits too, is off by 0.6 to 1.8 times that
   // error, and by 3.7 times in gemma2.
   double tolerance() const {
-    if (GetParam().fp32) return measured_in_fp32() ? 3e-6 : 1e-4;
-    return 4.0 * error_of_weights_off_by(0x1p-8f);
+    if (GetParam().fp32) return 6e-6;
+    return 5.0 * error_of_weights_off_by(0x1p-8f);
   }
 
   /// The median of several draws.
@@ -73,12 +73,6 @@ class CudaGoldens : public ::testing::TestWithParam<Case> {
     }
     std::ranges::nth_element(errors, errors.begin() + 2);
     return errors[2];
-  }
-
-  /// What a card has been measured with (docs/numerics.md).
-  bool measured_in_fp32() const {
-    static const std::set<std::string> models = {"llama", "llama_grouped", "llama_tied", "gpt2", "gptj"};
-    return models.contains(GetParam().model);
   }
 
   static double worst_error(const std::vector<float>& got, const std::vector<float>& want) {

@@ -137,7 +137,9 @@ TEST_P(DecoderGoldens, NothingIsAllocatedBeforeLoad) {
     elements += static_cast<std::size_t>(
         std::accumulate(spec.shape.begin(), spec.shape.end(), std::int64_t{1}, std::multiplies<>()));
   }
-  EXPECT_EQ(decoder.weight_bytes(), elements * sizeof(float));  // fp32, and a tied head counts once
+  // fp32, each in whole 256 bytes, and a tied head counts once.
+  EXPECT_GE(decoder.weight_bytes(), elements * sizeof(float));
+  EXPECT_LT(decoder.weight_bytes(), elements * sizeof(float) + 256 * weight_specs(description).size());
   EXPECT_EQ(decoder.first_perturbed_layer(), description.layers);
   DeviceBatch batch;
   EXPECT_THROW(decoder.begin(batch), Error);

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -81,10 +82,14 @@ struct AttentionShape {
 struct PlannedProduct {
   PlannedProduct(const Product* planned, Epilogue with = {}, bool by_score = false)
       : product(planned), epilogue(with), scored(by_score) {}
+  PlannedProduct(const Product* expert, Epilogue with, const RoutingRule& rule)
+      : product(expert), epilogue(with), routing(rule) {}
 
   const Product* product;
   Epilogue epilogue;
-  bool scored;  ///< by score(), not by product()
+  bool scored = false;                      ///< by score(), not by product()
+  bool to_fp32 = false;                     ///< y is fp32, whatever activations are
+  std::optional<RoutingRule> routing = {};  ///< of an expert: by expert_product()
 };
 
 /// What a backend must make room for before a run.
@@ -106,6 +111,10 @@ class DevicePlan {
   /// Whether products may have parts with this perturbation, and such a weight.
   virtual bool serves(const Perturbation& perturbation) const = 0;
   virtual bool serves(const Weight& weight) const = 0;
+  /// Whether mixtures may have so many experts, and choose so many.
+  virtual bool serves(const RoutingRule&) const { return true; }
+  /// Whether the products of such experts take their rows from where they are: dispatch_product().
+  virtual bool gathers_rows(const Product&, const Epilogue&) const { return false; }
   /// Elements between the rows of an activation that feeds `product`: room for its tail behind `in` columns,
   /// where the weight's rows have that, too.
   virtual std::int64_t input_stride(const Product& product) const = 0;
@@ -159,7 +168,7 @@ class Backend : public DevicePlan {
                      std::int64_t position_offset, View h) = 0;
   /// h_out = h_in + sum of deltas in order (0 to 2, each shared or per-probe); x = norm(h_out). h_out may be
   /// h_in; an h_out without data is not stored; with one that is, x may be the last delta. x's dtype is the
-  /// activations'.
+  /// activations'. h_in may be an activation, and x, where there are neither deltas nor an h_out.
   virtual void residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
                              const Norm& norm, View x) = 0;
   /// Parts [first_part, first_part + y.size()) of `product`, each into its own y [rows, part.rows], tails
@@ -183,7 +192,9 @@ class Backend : public DevicePlan {
   /// refuses: DeviceError.
   virtual void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out);
 
-  // ---- elementwise operations of some families. A backend without them refuses: DeviceError.
+  // ---- operations of some families. A backend without them refuses: DeviceError.
+  /// x = norm of each head's columns, in place. x [T, heads * head_dim].
+  virtual void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x);
   /// h *= factor, in place.
   virtual void scale(const ProbeTable& table, float factor, View h);
   /// x = cap tanh(x / cap), in place.
@@ -201,6 +212,9 @@ class Backend : public DevicePlan {
   /// experts[e]. The experts are of one shape.
   virtual void expert_product(const ProbeTable& table, std::span<const Product* const> experts,
                               const Routing& routing, View x, View y, Epilogue epilogue);
+  /// dispatch() and expert_product() in one: x [T, .]. Where the device gathers_rows().
+  virtual void dispatch_product(const ProbeTable& table, std::span<const Product* const> experts,
+                                const Routing& routing, View x, View y, Epilogue epilogue);
   /// out[t] = sum over j of routing.weights[t, j] * x[routing.places[t, j]], in ascending order of j.
   virtual void combine(const ProbeTable& table, const Routing& routing, View x, View out);
 

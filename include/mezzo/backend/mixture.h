@@ -21,6 +21,9 @@ struct RoutingRule {
 /// the order of rows, and experts stand in ascending order. T rows so take T * chosen places whatever the
 /// router says: no row is dropped, and no size depends on the routing. All views are dense, and either all
 /// are shared or each probe has its own.
+///
+/// What the views hold is read by the backend that filled them alone: one may count the places, and with them
+/// the rows, through the matrices of all probes, so that an expert's places of all probes stand together.
 struct Routing {
   RoutingRule rule;
   View weights;  ///< [T, chosen] fp32: of a row's experts, in ascending order of experts
