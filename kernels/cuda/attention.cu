@@ -112,21 +112,6 @@ struct Tiles {
   __host__ __device__ int floats() const { return values_begin() + tile_keys * value_stride; }
 };
 
-__device__ inline std::int64_t lower_bound(const std::int32_t* values, std::int64_t count,
-                                           std::int64_t wanted) {
-  std::int64_t first = 0;
-  while (count > 0) {
-    const std::int64_t half = count / 2;
-    if (values[first + half] < wanted) {
-      first += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return first;
-}
-
 /// tile[row][d] = from row `first + row`, column `column + d`; zero from row `rows` and column `width` on.
 template <typename T>
 __device__ void load_tile(float* tile, int tile_rows, int stride, Typed<const T> from, std::int64_t copy,

@@ -137,6 +137,28 @@ __device__ inline float block_max(float x) {
   return total;
 }
 
+/// How many of `count` ascending values are below `wanted`.
+template <typename T>
+__device__ inline std::int64_t lower_bound(const T* values, std::int64_t count, std::int64_t wanted) {
+  std::int64_t first = 0;
+  while (count > 0) {
+    const std::int64_t half = count / 2;
+    if (values[first + half] < wanted) {
+      first += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return first;
+}
+/// Which of `count` ranges, each up to where the next begins, holds `place`: the last that begins at or
+/// before it.
+template <typename T>
+__device__ inline std::int64_t range_at(const T* begins, std::int64_t count, std::int64_t place) {
+  return lower_bound(begins + 1, count, place + 1);
+}
+
 __device__ inline void report(std::uint32_t* fault, Fault what) { *fault = static_cast<std::uint32_t>(what); }
 
 }  // namespace mezzo::cuda

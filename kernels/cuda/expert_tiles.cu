@@ -25,16 +25,7 @@ struct ExpertGrid {
 
   __device__ std::uint32_t all() const { return table.tile[experts]; }
   __device__ Spot find(std::uint32_t tile) const {
-    std::uint32_t first = 0;
-    for (std::uint32_t count = experts; count > 0;) {  // the first whose tiles end behind this one
-      const std::uint32_t half = count / 2;
-      if (table.tile[first + half + 1] <= tile) {
-        first += half + 1;
-        count -= half + 1;
-      } else {
-        count = half;
-      }
-    }
+    const auto first = static_cast<std::uint32_t>(range_at(table.tile, experts, tile));
     const std::uint32_t rows = table.begin[first + 1] - table.begin[first];
     const TileGrid grid = {step, apart, (rows + cluster_rows - 1) / cluster_rows, column_tiles, stages};
     Spot spot = grid.find(tile - table.tile[first]);
@@ -218,30 +209,24 @@ __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
       });
 }
 
+/// run_experts() that ends in gate times up.
+template <typename LoaderOf>
+__device__ inline void run_gated_experts(const Sizes& sizes, const Output& out, const LoaderOf& loader_of) {
+  run_experts(sizes, loader_of, [&](const Spot& spot, std::uint32_t rows) {
+    return GateTile{out, spot.row, rows, spot.column_tile * gate_columns};
+  });
+}
+
 __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
     gated_expert_tiles(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap weight,
                        Sizes sizes, Output out) {
-  run_experts(
-      sizes,
-      [&](const ExpertTable&) {
-        return TileLoader{x, weight};
-      },
-      [&](const Spot& spot, std::uint32_t rows) {
-        return GateTile{out, spot.row, rows, spot.column_tile * gate_columns};
-      });
+  run_gated_experts(sizes, out, [&](const ExpertTable&) { return TileLoader{x, weight}; });
 }
 
 __global__ void __cluster_dims__(cluster_blocks) __launch_bounds__(threads, 1)
     gathered_expert_tiles(GatheredRows x, const __grid_constant__ CUtensorMap weight, Sizes sizes,
                           Output out) {
-  run_experts(
-      sizes,
-      [&](const ExpertTable& table) {
-        return GatherLoader{x, weight, table};
-      },
-      [&](const Spot& spot, std::uint32_t rows) {
-        return GateTile{out, spot.row, rows, spot.column_tile * gate_columns};
-      });
+  run_gated_experts(sizes, out, [&](const ExpertTable& table) { return GatherLoader{x, weight, table}; });
 }
 
 /// Launches a kernel(rows of x, map of weights, sizes, output), `cols` columns of y to a tile of `step`.

@@ -14,21 +14,6 @@ constexpr int threads = 256;
 constexpr int tile = 64;
 constexpr int step = 16;
 
-/// The expert whose place `place` is.
-__device__ inline int expert_of(const std::int32_t* begins, int experts, std::int64_t place) {
-  int first = 0;
-  for (int count = experts; count > 0;) {  // the first that begins behind the place
-    const int half = count / 2;
-    if (begins[first + half + 1] <= place) {
-      first += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return first;
-}
-
 template <typename T>
 __global__ void __launch_bounds__(threads) multiply_tile(ExpertRows r, ExpertWeights w, const T* x,
                                                          const T* weight, float* y, std::int64_t y_stride) {
@@ -40,8 +25,8 @@ __global__ void __launch_bounds__(threads) multiply_tile(ExpertRows r, ExpertWei
   const int i0 = static_cast<int>(threadIdx.x) / 16 * 4;
   const int j0 = static_cast<int>(threadIdx.x) % 16 * 4;
   const int experts = static_cast<int>(r.experts);
-  for (int e = expert_of(r.begins, experts, r.first + row0); e < experts && r.begins[e] - r.first < end;
-       ++e) {
+  for (auto e = static_cast<int>(range_at(r.begins, experts, r.first + row0));
+       e < experts && r.begins[e] - r.first < end; ++e) {
     const T* const own = weight + e * w.expert_stride;
     float sum[4][4] = {};
     for (std::int64_t k0 = 0; k0 < w.in; k0 += step) {

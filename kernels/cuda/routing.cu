@@ -190,14 +190,14 @@ __global__ void dispatch_rows(Typed<const T> x, std::int64_t a_copy, const std::
   }
 }
 
-/// `a_copy`: places of a copy; 0: each copy of x has all of them. A thread has `unit` columns.
+/// `a_copy`: places of a copy; 0: the copies share their routes, and each copy of x has all places. A thread
+/// has `unit` columns.
 template <typename T, int unit>
 __global__ void combine_rows(Typed<const T> x, std::int64_t a_copy, const float* weights,
-                             const std::int32_t* places, std::int64_t route_stride, int chosen,
-                             std::int64_t cols, Typed<T> out) {
+                             const std::int32_t* places, int chosen, std::int64_t cols, Typed<T> out) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t copy = blockIdx.y;
-  const std::int64_t route = copy * route_stride + row * chosen;
+  const std::int64_t route = copy * a_copy + row * chosen;
   for (std::int64_t j = unit * threadIdx.x; j < cols; j += unit * blockDim.x) {
     float sum[unit] = {};
     for (int i = 0; i < chosen; ++i) {
@@ -279,12 +279,11 @@ cudaError_t combine(Matrices x, const Routes& r, std::int64_t cols, std::int64_t
                     cudaStream_t stream) {
   if (r.rows == 0) return cudaSuccess;
   const std::int64_t a_copy = r.copies > 1 ? r.places_a_copy() : 0;
-  const std::int64_t route_stride = r.copies > 1 ? r.places_a_copy() : 0;
   return by_type(x.dtype, [&]<typename T>(T) {
     const auto launch = [&]<int unit>(std::integral_constant<int, unit>) {
       combine_rows<T, unit>
           <<<dim3(blocks(r.rows, 1), blocks(copies, 1)), threads_for(cols / unit), 0, stream>>>(
-              typed<const T>(x), a_copy, r.weights, r.places, route_stride, static_cast<int>(r.chosen), cols,
+              typed<const T>(x), a_copy, r.weights, r.places, static_cast<int>(r.chosen), cols,
               typed<T>(out));
       return cudaGetLastError();
     };

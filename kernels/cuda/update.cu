@@ -8,21 +8,6 @@ namespace {
 
 constexpr int threads = 128;
 
-/// The tensor whose range holds `place`: the last one that begins at or before it and is not empty.
-__device__ inline std::int64_t tensor_at(const std::int64_t* begin, std::int64_t count, std::int64_t place) {
-  std::int64_t low = 0;
-  std::int64_t high = count;  // begin[low] <= place < begin[high]
-  while (high - low > 1) {
-    const std::int64_t middle = (low + high) / 2;
-    if (begin[middle] <= place) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 /// The sums over directions of a tensor's four elements from 4 `quad` on.
 __device__ inline void sum_quad(float (&acc)[4], const Step& step, std::int64_t tensor, std::int64_t quad) {
   for (std::int64_t k = 0; k < step.directions; ++k) {
@@ -38,7 +23,7 @@ template <UpdateRule rule>
 __global__ void update_quads(float* values, UpdateState state, TensorTable tensors, Step step) {
   const std::int64_t place = std::int64_t{blockIdx.x} * threads + threadIdx.x;
   if (place >= tensors.quads) return;
-  const std::int64_t tensor = tensor_at(tensors.quad_begin, tensors.count, place);
+  const std::int64_t tensor = range_at(tensors.quad_begin, tensors.count, place);
   const std::int64_t quad = place - tensors.quad_begin[tensor];
   const std::int64_t first = tensors.begin[tensor] + 4 * quad;
   const std::int64_t count = min(std::int64_t{4}, tensors.begin[tensor + 1] - first);
@@ -91,7 +76,7 @@ __global__ void hash_elements(const float* values, TensorTable tensors, unsigned
   const std::int64_t e = std::int64_t{blockIdx.x} * threads + threadIdx.x;
   unsigned long long share = 0;
   if (e < tensors.elements) {
-    const std::int64_t tensor = tensor_at(tensors.begin, tensors.count, e);
+    const std::int64_t tensor = range_at(tensors.begin, tensors.count, e);
     share = element_hash(static_cast<std::uint32_t>(tensor),
                          static_cast<std::uint64_t>(e - tensors.begin[tensor]), values[e]);
   }

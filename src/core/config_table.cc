@@ -217,8 +217,7 @@ std::vector<Key> make_table() {
           .before_records("full"),
       key("optimizer.clip", MEMBER(optimizer.clip), Optional<Number>{"null", {}}, fixed,
           "The largest size of a direction's projected gradient, behind zo.normalize and before the mean "
-          "over "
-          "directions; a larger one is cut to it.")
+          "over directions; a larger one is cut to it.")
           .defaults_to("null, none")
           .before_records("null")
           .also_called({"max_grad_norm", "clip_grad_norm", "gradient_clipping"}),

@@ -112,16 +112,8 @@ TEST_P(CudaFamilies, AttentionWithWindowAndCap) {
     std::int64_t window;
     float cap;
   };
-  const PackedBatch packed_batch = packed({1, 31, 257, 33, 200}, 50);
-  DeviceBatch batch, host_batch;
-  cuda->upload(packed_batch, batch);
-  reference->upload(packed_batch, host_batch);
-  const auto tokens = std::ssize(packed_batch.tokens);
-  std::vector<std::int32_t> rows;
-  for (std::int32_t t = 0; t < tokens; ++t) {
-    if (t % 7 == 0 || t + 1 == tokens) rows.push_back(t);
-  }
-  const Indices index(*cuda, rows);
+  Sequences batch(*cuda, *reference, {1, 31, 257, 33, 200}, 7);
+  const std::int64_t tokens = batch.tokens;
   for (const std::int64_t head_dim : {7, 64, 80, 96, 128, 256}) {
     const std::int64_t dims = head_dim == 7 ? 4 : head_dim / 32 * 16;
     const Operand cosines(0, 257, dims / 2, 7, 0), sines(0, 257, dims / 2, 8, 0);
@@ -134,7 +126,7 @@ TEST_P(CudaFamilies, AttentionWithWindowAndCap) {
         for (const bool some_rows : {false, true}) {
           SCOPED_TRACE(fmt::format("head_dim {}, window {}, cap {}, rotary {}, some rows {}", head_dim,
                                    form.window, form.cap, rotary, some_rows));
-          const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+          const std::int64_t queries = some_rows ? std::ssize(batch.rows) : tokens;
           const AttentionShape shape{.heads = 4,
                                      .kv_heads = 2,
                                      .head_dim = head_dim,
@@ -147,11 +139,10 @@ TEST_P(CudaFamilies, AttentionWithWindowAndCap) {
           Operand expected(2, queries, 4 * head_dim, 0);
           const Placed out = room(expected, 2);
           const ProbeTable probes = table(2);
-          reference->attention(probes, host_batch, shape, rotary ? &rope : nullptr, q.view, k.view, v.view,
-                               some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
-                               expected.view);
-          cuda->attention(probes, batch, shape, rotary ? &device_rope : nullptr, device_q.view, device_k.view,
-                          device_v.view, some_rows ? index.view() : View{}, out.view);
+          reference->attention(probes, batch.on_reference, shape, rotary ? &rope : nullptr, q.view, k.view,
+                               v.view, some_rows ? batch.host_rows() : View{}, expected.view);
+          cuda->attention(probes, batch.on_card, shape, rotary ? &device_rope : nullptr, device_q.view,
+                          device_k.view, device_v.view, some_rows ? batch.index.view() : View{}, out.view);
           // As in Attention and AttentionWithRope; a cap's own error is 2^-22 of it.
           expect_near(out.host(), expected, 2,
                       tolerance(64 * u * std::sqrt(double(head_dim)) + 0x1p-20, rotary ? 4.0 : 2.0));

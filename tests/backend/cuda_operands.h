@@ -76,6 +76,34 @@ struct Indices {
   DeviceBatch batch;
 };
 
+/// Sequences on a card and on the reference, and some of their rows: every `step`-th and the last.
+struct Sequences {
+  Sequences(Backend& cuda, Backend& reference, const std::vector<std::int32_t>& lengths, std::int32_t step)
+      : packed_batch(packed(lengths, 50)),
+        tokens(std::ssize(packed_batch.tokens)),
+        rows(some(tokens, step)),
+        index(cuda, rows) {
+    cuda.upload(packed_batch, on_card);
+    reference.upload(packed_batch, on_reference);
+  }
+  View host_rows() { return dense(rows.data(), DType::i32, 1, std::ssize(rows)); }
+
+  PackedBatch packed_batch;
+  DeviceBatch on_card, on_reference;
+  std::int64_t tokens;
+  std::vector<std::int32_t> rows;
+  Indices index;
+
+ private:
+  static std::vector<std::int32_t> some(std::int64_t tokens, std::int32_t step) {
+    std::vector<std::int32_t> rows;
+    for (std::int32_t t = 0; t < tokens; ++t) {
+      if (t % step == 0 || t + 1 == tokens) rows.push_back(t);
+    }
+    return rows;
+  }
+};
+
 class CudaTest : public ::testing::TestWithParam<bool> {
  protected:
   void SetUp() override {

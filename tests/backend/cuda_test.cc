@@ -11,6 +11,7 @@
 
 #include "cuda_operands.h"
 #include "product_error.h"
+#include "update_rules.h"
 
 namespace mezzo::test {
 namespace {
@@ -339,30 +340,21 @@ TEST_P(Cuda, Attention) {
           SCOPED_TRACE(fmt::format("heads {}, {}, {}; {} sequences from {}; sharing {}; some rows {}",
                                    h.heads, h.kv_heads, h.head_dim, lengths.size(), lengths[0], sharing,
                                    some_rows));
-          const PackedBatch packed_batch = packed(lengths, 50);
-          DeviceBatch batch, host_batch;
-          cuda->upload(packed_batch, batch);
-          reference->upload(packed_batch, host_batch);
-          const auto tokens = std::ssize(packed_batch.tokens);
-          std::vector<std::int32_t> rows;
-          for (std::int32_t t = 0; t < tokens; ++t) {
-            if (t % 5 == 0 || t + 1 == tokens) rows.push_back(t);
-          }
-          const Indices index(*cuda, rows);
-          const std::int64_t queries = some_rows ? std::ssize(rows) : tokens;
+          Sequences batch(*cuda, *reference, lengths, 5);
+          const std::int64_t tokens = batch.tokens;
+          const std::int64_t queries = some_rows ? std::ssize(batch.rows) : tokens;
           const AttentionShape shape{h.heads, h.kv_heads, h.head_dim, 1.0f / std::sqrt(float(h.head_dim))};
           const Operand q = operand(sharing == 2 ? 0 : 2, queries, h.heads * h.head_dim, 1);
           const Operand k = operand(sharing == 1 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 2);
           const Operand v = operand(sharing == 2 ? 0 : 2, tokens, h.kv_heads * h.head_dim, 3);
           Operand expected(2, queries, h.heads * h.head_dim, 0);
           const ProbeTable probes = table(2);
-          reference->attention(probes, host_batch, shape, nullptr, q.view, k.view, v.view,
-                               some_rows ? dense(rows.data(), DType::i32, 1, std::ssize(rows)) : View{},
-                               expected.view);
+          reference->attention(probes, batch.on_reference, shape, nullptr, q.view, k.view, v.view,
+                               some_rows ? batch.host_rows() : View{}, expected.view);
           const Placed device_q = place(q, 2), device_k = place(k, 2), device_v = place(v, 2),
                        out = room(expected, 2);
-          cuda->attention(probes, batch, shape, nullptr, device_q.view, device_k.view, device_v.view,
-                          some_rows ? index.view() : View{}, out.view);
+          cuda->attention(probes, batch.on_card, shape, nullptr, device_q.view, device_k.view, device_v.view,
+                          some_rows ? batch.index.view() : View{}, out.view);
           // Averages of values below 1; a weight's relative error is that of a score and of exp, and of its
           // own rounding to bf16.
           expect_near(out.host(), expected, 2, tolerance(32 * u * std::sqrt(double(h.head_dim)), 2.0));
@@ -696,24 +688,7 @@ TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
       ASSERT_EQ(std::bit_cast<std::uint32_t>(states[0][i]), std::bit_cast<std::uint32_t>(states[1][i])) << i;
   };
   for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
-    for (const UpdateRule rule :
-         {UpdateRule::sgd, UpdateRule::momentum, UpdateRule::nesterov, UpdateRule::sign, UpdateRule::adam}) {
-      for (const bool anchored : {false, true}) {
-        UpdateFactors factors = sgd_factors(1e-2f, 0.1f);
-        factors.rule = rule;
-        factors.anchored = anchored;
-        factors.anchor = 7e-4f;
-        factors.momentum = 0.9f;
-        factors.gain = 0.1f;
-        factors.second_momentum = 0.99f;
-        factors.second_gain = 0.01f;
-        factors.root_factor = 3.3f;
-        factors.epsilon = 1e-8f;
-        compare(factors, noise);
-        factors.scalar_second = true;
-        if (rule == UpdateRule::adam) compare(factors, noise);
-      }
-    }
+    for (const UpdateFactors& factors : all_update_rules(1e-2f, 0.1f)) compare(factors, noise);
   }
 }
 

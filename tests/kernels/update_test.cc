@@ -7,6 +7,7 @@
 #include "kernels/cpu/update.h"
 #include "kernels/reference/noise.h"
 #include "kernels/reference/update.h"
+#include "update_rules.h"
 
 namespace mezzo {
 namespace {
@@ -46,34 +47,10 @@ struct Kept {
   }
 };
 
-/// Every rule, with a start that pulls and without, and constants that round.
-std::vector<UpdateFactors> all_rules() {
-  std::vector<UpdateFactors> all;
-  for (const UpdateRule rule :
-       {UpdateRule::sgd, UpdateRule::momentum, UpdateRule::nesterov, UpdateRule::sign, UpdateRule::adam}) {
-    for (const bool anchored : {false, true}) {
-      UpdateFactors f = sgd_factors(5e-3f, 0.02f);
-      f.rule = rule;
-      f.anchored = anchored;
-      f.anchor = anchored ? 7e-4f : 0.0f;
-      f.momentum = 0.9f;
-      f.gain = 0.1f;
-      f.second_momentum = 0.99f;
-      f.second_gain = 0.01f;
-      f.root_factor = 3.3f;
-      f.epsilon = 1e-8f;
-      all.push_back(f);
-      f.scalar_second = true;
-      if (rule == UpdateRule::adam) all.push_back(f);
-    }
-  }
-  return all;
-}
-
 TEST(Update, EveryRuleHasTheReferencesBitsOnTheCpu) {
   const std::vector<std::uint64_t> seeds = {11, 13, 14};
   const std::vector<float> coefficients = {0.7f, -1.25f, 3.1e-3f};
-  for (const UpdateFactors& factors : all_rules()) {
+  for (const UpdateFactors& factors : test::all_update_rules(5e-3f, 0.02f)) {
     for (const std::int64_t count : {0, 1, 33, 2050, 9001}) {
       std::vector<float> expected = trainables(count), found = expected;
       Kept of_reference(factors, count), of_cpu(factors, count);
