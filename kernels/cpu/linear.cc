@@ -30,7 +30,7 @@ void add_linear(Rows<const float> x, std::int64_t rows, std::int64_t in, Rows<co
 }
 
 void perturb(const float* factor, std::int64_t first, std::int64_t count, NoiseKind kind, std::uint64_t seed,
-             std::uint32_t tensor, std::span<const PerturbedCopy> copies) {
+             NoiseTensor tensor, std::span<const PerturbedCopy> copies) {
   constexpr std::int64_t tile = 4096;  // floats of noise in the first-level cache
   alignas(64) float z[tile];
   const bool any =
@@ -39,12 +39,19 @@ void perturb(const float* factor, std::int64_t first, std::int64_t count, NoiseK
     const std::int64_t size = std::min(tile, first + count - begin);
     if (any) fill_noise(z, size, kind, seed, tensor, static_cast<std::uint64_t>(begin));
     for (const PerturbedCopy& copy : copies) {
-      const float* from = factor + begin;
       float* to = copy.to + begin;
-      if (copy.epsilon == 0.0f) {
+      const float epsilon = copy.epsilon;
+      if (factor == nullptr) {
+        std::fill_n(to, size, 0.0f);
+        if (epsilon == 0.0f) continue;
+#pragma omp simd
+        for (std::int64_t i = 0; i < size; ++i) to[i] = epsilon * z[i];
+        continue;
+      }
+      const float* from = factor + begin;
+      if (epsilon == 0.0f) {
         std::copy(from, from + size, to);
       } else {
-        const float epsilon = copy.epsilon;
 #pragma omp simd
         for (std::int64_t i = 0; i < size; ++i) to[i] = std::fma(epsilon, z[i], from[i]);
       }

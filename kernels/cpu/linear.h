@@ -4,7 +4,7 @@
 #include <span>
 
 #include "kernels/rows.h"
-#include "mezzo/core/noise_kind.h"
+#include "mezzo/core/noise.h"
 
 namespace mezzo::cpu {
 
@@ -23,10 +23,10 @@ struct PerturbedCopy {
   float* to = nullptr;   ///< element 0 of the copy
 };
 
-/// Elements [first, first + count) of the copies of one dense factor under one direction's noise, made once
-/// for all.
+/// Elements [first, first + count) of the copies of one dense factor, or of zeros where it is null, under one
+/// direction's noise, made once for all.
 void perturb(const float* factor, std::int64_t first, std::int64_t count, NoiseKind kind, std::uint64_t seed,
-             std::uint32_t tensor, std::span<const PerturbedCopy> copies);
+             NoiseTensor tensor, std::span<const PerturbedCopy> copies);
 
 /// y[t] += bias, in place.
 void add_bias(const float* bias, std::int64_t rows, std::int64_t cols, Rows<float> y);

@@ -18,13 +18,13 @@ constexpr int sign_blocks = 8;     // 1024 elements
 
 /// Random words of `blocks` blocks from `first_block` on; words[w][j] is word w of block first_block + j.
 template <int blocks>
-void random_words(std::uint32_t (&words)[4][blocks], std::uint64_t seed, std::uint32_t tensor,
+void random_words(std::uint32_t (&words)[4][blocks], std::uint64_t seed, NoiseTensor tensor,
                   std::uint64_t first_block) {
   const PhiloxKey key = philox_key(seed);
 #pragma omp simd
   for (int j = 0; j < blocks; ++j) {
     const PhiloxWords block = philox4x32_10(
-        philox_counter(first_block + static_cast<std::uint64_t>(j), tensor, Purpose::noise), key);
+        philox_counter(first_block + static_cast<std::uint64_t>(j), tensor.id, tensor.purpose), key);
     words[0][j] = block.word[0];
     words[1][j] = block.word[1];
     words[2][j] = block.word[2];
@@ -33,7 +33,7 @@ void random_words(std::uint32_t (&words)[4][blocks], std::uint64_t seed, std::ui
 }
 
 /// The elements of `normal_blocks` blocks.
-void normal_tile(float* out, std::uint64_t seed, std::uint32_t tensor, std::uint64_t first_block) {
+void normal_tile(float* out, std::uint64_t seed, NoiseTensor tensor, std::uint64_t first_block) {
   alignas(32) std::uint32_t words[4][normal_blocks];
   random_words(words, seed, tensor, first_block);
 #pragma omp simd
@@ -48,7 +48,7 @@ void normal_tile(float* out, std::uint64_t seed, std::uint32_t tensor, std::uint
 }
 
 /// The elements of `sign_blocks` blocks.
-void sign_tile(float* out, std::uint64_t seed, std::uint32_t tensor, std::uint64_t first_block) {
+void sign_tile(float* out, std::uint64_t seed, NoiseTensor tensor, std::uint64_t first_block) {
   alignas(32) std::uint32_t words[4][sign_blocks];
   random_words(words, seed, tensor, first_block);
   for (int j = 0; j < sign_blocks; ++j) {
@@ -84,7 +84,7 @@ void fill(float* out, std::uint64_t count, std::uint64_t first_element, Tile til
 
 }  // namespace
 
-void fill_noise(float* out, std::int64_t count, NoiseKind kind, std::uint64_t seed, std::uint32_t tensor,
+void fill_noise(float* out, std::int64_t count, NoiseKind kind, std::uint64_t seed, NoiseTensor tensor,
                 std::uint64_t first_element) {
   const auto n = static_cast<std::uint64_t>(count);
   if (kind == NoiseKind::gaussian) {

@@ -1,6 +1,7 @@
 #include "kernels/cpu/update.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/cpu/noise.h"
 #include "mezzo/core/update.h"
@@ -14,21 +15,78 @@ int useful_threads(std::int64_t tiles, int threads) {
   return static_cast<int>(std::clamp<std::int64_t>(tiles, 1, threads));
 }
 
-/// The sums over directions of the `n` elements of a tensor from `first` on, which begins a quad.
-void sum_tile(float* acc, std::int64_t first, std::int64_t n, std::uint32_t tensor,
-              std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind) {
-  alignas(64) float z[tile];
-  std::fill_n(acc, n, 0.0f);
-  for (std::size_t k = 0; k < seeds.size(); ++k) {
-    fill_noise(z, n, kind, seeds[k], tensor, static_cast<std::uint64_t>(first));
-    for (std::int64_t i = 0; i < n; ++i) acc[i] = update_accumulate(acc[i], coefficients[k], z[i]);
+/// The sums over directions at a tensor's elements, a tile at a time.
+class Sums {
+ public:
+  /// `seeds` and `coefficients` must outlive it.
+  Sums(const TensorNoise& of, std::int64_t count, std::span<const std::uint64_t> seeds,
+       std::span<const float> coefficients, NoiseKind kind, int threads)
+      : of_(of), seeds_(seeds), coefficients_(coefficients), kind_(kind) {
+    if (of.rank == 0) return;
+    rows_ = count / of.cols;
+    const std::int64_t u = rows_ * of.rank;
+    const std::int64_t v = of.rank * of.cols;
+    const std::int64_t directions = std::ssize(seeds);
+    factors_.resize(static_cast<std::size_t>(directions * (u + v)));
+#pragma omp parallel for schedule(static) num_threads(useful_threads(directions, threads))
+    for (std::int64_t k = 0; k < directions; ++k) {
+      float* const to = factors_.data() + k * (u + v);
+      const std::uint64_t seed = seeds[static_cast<std::size_t>(k)];
+      fill_noise(to, u, kind, seed, outer_rows(of.tensor), 0);
+      fill_noise(to + u, v, kind, seed, outer_columns(of.tensor), 0);
+    }
   }
-}
+
+  /// Of the `n` elements from `first` on, which begins a quad.
+  void fill(float* acc, std::int64_t first, std::int64_t n) const {
+    std::fill_n(acc, n, 0.0f);
+    if (of_.rank > 0) return add_outer(acc, first, n);
+    alignas(64) float z[tile];
+    for (std::size_t k = 0; k < seeds_.size(); ++k) {
+      fill_noise(z, n, kind_, seeds_[k], of_.tensor, static_cast<std::uint64_t>(first));
+      for (std::int64_t i = 0; i < n; ++i) acc[i] = update_accumulate(acc[i], coefficients_[k], z[i]);
+    }
+  }
+
+ private:
+  void add_outer(float* acc, std::int64_t first, std::int64_t n) const {
+    const std::int64_t rank = of_.rank;
+    const float scale = outer_scale(rank);
+    for (std::size_t k = 0; k < seeds_.size(); ++k) {
+      const float* const u = factors_.data() + static_cast<std::int64_t>(k) * rank * (rows_ + of_.cols);
+      const float* const v = u + rows_ * rank;
+      const float coefficient = coefficients_[k];
+      for (std::int64_t i = 0; i < n;) {  // the part of the tile that is in one row
+        const std::int64_t row = (first + i) / of_.cols;
+        const std::int64_t col = (first + i) % of_.cols;
+        const std::int64_t past = std::min(n, i + of_.cols - col);
+        const float* const u_row = u + row * rank;
+        const float* const v_col = v + col - i;
+        if (rank == 1) {
+          for (; i < past; ++i)
+            acc[i] = update_accumulate(acc[i], coefficient, outer_element(u_row, v_col + i, 0, 1, scale));
+        } else {
+          for (; i < past; ++i) {
+            const float z = outer_element(u_row, v_col + i, of_.cols, rank, scale);
+            acc[i] = update_accumulate(acc[i], coefficient, z);
+          }
+        }
+      }
+    }
+  }
+
+  const TensorNoise of_;
+  const std::span<const std::uint64_t> seeds_;
+  const std::span<const float> coefficients_;
+  const NoiseKind kind_;
+  std::int64_t rows_ = 0;
+  std::vector<float>
+      factors_;  ///< of noise of low rank, for each direction U [rows, rank] and V^T [rank, cols]
+};
 
 /// Adam with one second moment of the tensor. A thread takes every fourth tile, whose quads have lanes that
 /// no other thread's have.
-void update_scalar(float* theta, const UpdateState& state, std::int64_t count, std::uint32_t tensor,
-                   std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
+void update_scalar(float* theta, const UpdateState& state, std::int64_t count, const Sums& sums,
                    const UpdateFactors& factors, int threads) {
   constexpr std::int64_t groups = 4 * std::int64_t{moment_lanes} / tile;
   static_assert(groups * tile == 4 * std::int64_t{moment_lanes});
@@ -40,7 +98,7 @@ void update_scalar(float* theta, const UpdateState& state, std::int64_t count, s
     for (std::int64_t t = group; t < tiles; t += groups) {
       const std::int64_t first = t * tile;
       const std::int64_t n = std::min(tile, count - first);
-      sum_tile(acc, first, n, tensor, seeds, coefficients, kind);
+      sums.fill(acc, first, n);
       for (std::int64_t i = 0; i < n; ++i)
         state.first[first + i] = adam_first(factors, state.first[first + i], acc[i]);
       for (std::int64_t i = 0; i < n; i += 4) {
@@ -58,12 +116,13 @@ void update_scalar(float* theta, const UpdateState& state, std::int64_t count, s
 
 }  // namespace
 
-void update(float* theta, const UpdateState& state, std::int64_t count, std::uint32_t tensor,
+void update(float* theta, const UpdateState& state, std::int64_t count, const TensorNoise& of,
             std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
             const UpdateFactors& factors, int threads) {
   if (count == 0) return;
+  const Sums sums(of, count, seeds, coefficients, kind, threads);
   if (factors.scalar_second) {
-    update_scalar(theta, state, count, tensor, seeds, coefficients, kind, factors, threads);
+    update_scalar(theta, state, count, sums, factors, threads);
     return;
   }
   const std::int64_t tiles = (count + tile - 1) / tile;
@@ -72,7 +131,7 @@ void update(float* theta, const UpdateState& state, std::int64_t count, std::uin
     alignas(64) float acc[tile];
     const std::int64_t first = t * tile;
     const std::int64_t n = std::min(tile, count - first);
-    sum_tile(acc, first, n, tensor, seeds, coefficients, kind);
+    sums.fill(acc, first, n);
     with_rule(factors.rule, [&](auto known) {
       for (std::int64_t i = 0; i < n; ++i)
         update_at<decltype(known)::rule>(factors, theta, state, first + i, acc[i]);

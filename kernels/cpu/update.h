@@ -11,7 +11,7 @@ namespace mezzo::cpu {
 /// mezzo/core/update.h spells and rounds it. `seeds` and `coefficients` hold one entry a direction,
 /// ascending. Noise is made again from its seeds, a tile of a few KiB a thread at a time. The result does not
 /// depend on `threads` (>= 1).
-void update(float* theta, const UpdateState& state, std::int64_t count, std::uint32_t tensor,
+void update(float* theta, const UpdateState& state, std::int64_t count, const TensorNoise& of,
             std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
             const UpdateFactors& factors, int threads);
 

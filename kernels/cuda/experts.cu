@@ -114,14 +114,15 @@ __global__ void __launch_bounds__(threads)
             const std::int64_t element = rank * in + k;
             NoiseQuad z = {};
             if (rank < tail.rank && k < in && in % 4 == 0)
-              z = noise4(noise, probe.seed, tail.a_tensor, static_cast<std::uint64_t>(element / 4));
+              z = noise4(noise, probe.seed, tail.a_noise, static_cast<std::uint64_t>(element / 4));
             for (int j = 0; j < 4; ++j) {
               float value = 0.0f;
               if (rank < tail.rank && k + j < in) {
                 const float normal = in % 4 == 0 ? z.value[j]
-                                                 : noise_at(noise, probe.seed, tail.a_tensor,
+                                                 : noise_at(noise, probe.seed, tail.a_noise,
                                                             static_cast<std::uint64_t>(element + j));
-                value = ieee::fma(probe.epsilon, normal, tail.a[element + j]);
+                value = ieee::fma(probe.factor_epsilon(tail.a == nullptr), normal,
+                                  tail.a != nullptr ? tail.a[element + j] : 0.0f);
               }
               factor[i / (project_cols / 4)][i % (project_cols / 4) * 4 + j] = value;
             }
@@ -175,12 +176,12 @@ __global__ void __launch_bounds__(threads)
     const ExpertTail& t = tail[part];
     for (int i = static_cast<int>(threadIdx.x); i < t.rank * finish_cols / 4; i += threads) {
       const std::int64_t element = column0 * t.rank + 4 * i;
-      const NoiseQuad z = noise4(noise, probe.seed, t.b_tensor, static_cast<std::uint64_t>(element / 4));
+      const NoiseQuad z = noise4(noise, probe.seed, t.b_noise, static_cast<std::uint64_t>(element / 4));
       for (int j = 0; j < 4; ++j) {
         const int column = (4 * i + j) / t.rank;
         const bool there = column0 + column < o.cols;
         part_factor[part][(4 * i + j) % t.rank * finish_cols + column] =
-            there ? ieee::fma(probe.epsilon, z.value[j], t.b[element + j]) : 0.0f;
+            there ? ieee::fma(probe.epsilon, z.value[j], t.b != nullptr ? t.b[element + j] : 0.0f) : 0.0f;
       }
     }
   }

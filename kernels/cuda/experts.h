@@ -54,10 +54,10 @@ cudaError_t multiply_gated_experts(const ExpertRows& rows, const ExpertWeights& 
 
 /// Of one expert and one part of its product; rank 0: none.
 struct ExpertTail {
-  const float* a = nullptr;  ///< [rank, in]
-  const float* b = nullptr;  ///< [rows of the part, rank]
-  std::uint32_t a_tensor = 0;
-  std::uint32_t b_tensor = 0;
+  const float* a = nullptr;  ///< [rank, in]; null: W's own noise, A_p = Z_A and B_p = epsilon Z_B
+  const float* b = nullptr;  ///< [rows of the part, rank]; null where a is
+  NoiseTensor a_noise = {};
+  NoiseTensor b_noise = {};
   std::int32_t rank = 0;
   std::int32_t rank_begin = 0;  ///< its columns of s
   float scaling = 1.0f;

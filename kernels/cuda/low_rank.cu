@@ -33,13 +33,13 @@ __global__ void __launch_bounds__(128)
     const std::int64_t element = (rank - tail.rank_begin) * in + j;
     if (base) {
       for (int i = 0; i < 4; ++i) {
-        const float a = tail.a[element + i];
+        const float a = tail.a != nullptr ? tail.a[element + i] : 0.0f;
         value[i] = a;
         rest[i] = a - __bfloat162float(__float2bfloat16_rn(a));
       }
     } else {
       const Perturbation p = perturbations[first_probe[blockIdx.z - 1]];
-      const NoiseQuad z = noise4(noise, p.seed, tail.a_tensor, static_cast<std::uint64_t>(element / 4));
+      const NoiseQuad z = noise4(noise, p.seed, tail.a_noise, static_cast<std::uint64_t>(element / 4));
       for (int i = 0; i < 4; ++i) value[i] = z.value[i];
     }
   }
@@ -78,7 +78,8 @@ __global__ void __launch_bounds__(128)
       for (int i = 0; i < 8; ++i) {
         const std::int64_t k = column + i < columns.ranks ? column + i : column + i - columns.ranks;
         const std::int64_t rank = k - tail.rank_begin;
-        if (k < columns.ranks && rank >= 0 && rank < tail.rank) value[i] = tail.b[first + rank];
+        if (k < columns.ranks && rank >= 0 && rank < tail.rank && tail.b != nullptr)
+          value[i] = tail.b[first + rank];
       }
     } else {
       const std::uint64_t seed = perturbations[first_probe[direction_block]].seed;
@@ -90,7 +91,7 @@ __global__ void __launch_bounds__(128)
         if (rank < 0 || rank >= tail.rank) continue;
         if ((first + rank) / 4 != quad) {
           quad = (first + rank) / 4;
-          z = noise4(noise, seed, tail.b_tensor, static_cast<std::uint64_t>(quad));
+          z = noise4(noise, seed, tail.b_noise, static_cast<std::uint64_t>(quad));
         }
         const std::int64_t lane = (first + rank) % 4;
         value[i] = lane == 0 ? z.value[0] : lane == 1 ? z.value[1] : lane == 2 ? z.value[2] : z.value[3];
@@ -247,16 +248,19 @@ __global__ void __launch_bounds__(warps * 32)
       const int owner = tail_of(tails, rank);
       if (row >= rows || owner < 0) continue;
       const float a = sum[0][tile][i] + sum[1][tile][i];
-      const float value = epsilon != 0.0f ? fmaf(epsilon, sum[2][tile][i], a) : a;
+      const bool outer = tails.tail[owner].a == nullptr;
+      const float value = epsilon != 0.0f ? fmaf(outer ? 1.0f : epsilon, sum[2][tile][i], a) : a;
       if (to.s != nullptr) {
         to.s[(copy * rows + row) * columns.ranks + rank] = value;
         continue;
       }
       const float s = tails.tail[owner].scaling * value;
-      const bf16 high = __float2bfloat16_rn(s);
       bf16* const tail = x.row(copy, row) + in;
-      tail[rank] = high;
-      tail[columns.ranks + rank] = __float2bfloat16_rn(s - __bfloat162float(high));
+      if (columns.base > 0) {
+        const bf16 high = __float2bfloat16_rn(s);
+        tail[rank] = high;
+        tail[columns.ranks + rank] = __float2bfloat16_rn(s - __bfloat162float(high));
+      }
       tail[own_block + rank] = __float2bfloat16_rn(epsilon * s);
     }
   }

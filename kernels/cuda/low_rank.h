@@ -5,6 +5,7 @@
 // of its direction's block; a row of W holds B twice and in each direction's block Z_B:
 //   x: | x | high(s) | low(s) |  0   ...  e s  ...  0  |      s with the scaling in it
 //   W: | W |    B    |   B    | Z_B of direction block 0, 1, ...  |
+// Where W's own noise is what perturbs there is no B, and the first two blocks are left out.
 // No perturbation is rounded into a weight. Zeros add nothing: a row's y does not depend on how many
 // direction blocks there are, nor on which is its own, as long as each starts on a multiple of 16 columns.
 //
@@ -23,10 +24,10 @@ namespace mezzo::cuda {
 
 /// One tail: its ranks are [rank_begin, rank_begin + rank).
 struct LowRank {
-  const float* a = nullptr;  ///< [rank, in]
-  const float* b = nullptr;  ///< [rows, rank]
-  std::uint32_t a_tensor = 0;
-  std::uint32_t b_tensor = 0;
+  const float* a = nullptr;  ///< [rank, in]; null: W's own noise, A_p = Z_A and B_p = e Z_B
+  const float* b = nullptr;  ///< [rows, rank]; null where a is
+  NoiseTensor a_noise = {};
+  NoiseTensor b_noise = {};
   std::int64_t rank_begin = 0;
   std::int64_t rank = 0;
   float scaling = 1.0f;

@@ -68,6 +68,25 @@ __device__ inline float as_float(double x) { return static_cast<float>(x); }
 __device__ inline float as_float(bf16 x) { return __bfloat162float(x); }
 __device__ inline float as_float(__half x) { return __half2float(x); }
 
+/// A thread rounds four columns of a row. `quads`: all rows of both begin on whole vectors.
+template <typename T>
+__global__ void round_rows(Typed<T> out, const float* source, std::int64_t cols, bool quads) {
+  const std::int64_t j = 4 * (std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x);
+  if (j >= cols) return;
+  const float* const from = source + std::int64_t{blockIdx.x} * cols + j;
+  T* const to = out.row(0, blockIdx.x) + j;
+  if (quads) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    struct alignas(4 * sizeof(T)) Quad {
+      T x[4];
+    };
+    *reinterpret_cast<Quad*>(to) = {
+        {from_float<T>(four.x), from_float<T>(four.y), from_float<T>(four.z), from_float<T>(four.w)}};
+    return;
+  }
+  for (std::int64_t i = 0; i < 4 && j + i < cols; ++i) to[i] = from_float<T>(from[i]);
+}
+
 template <typename T, typename S>
 __global__ void convert_elements(Typed<T> out, const S* source, std::int64_t rows, std::int64_t cols,
                                  bool transposed) {
@@ -159,6 +178,19 @@ cudaError_t split_heads(Matrices x, std::int64_t heads, std::int64_t head_dim, s
   return by_type(x.dtype, [&]<typename T>(T) {
     split_head_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
         typed<const T>(x), static_cast<int>(heads), static_cast<int>(head_dim), typed<T>(out));
+    return cudaGetLastError();
+  });
+}
+
+cudaError_t assign(Matrices out, const float* source, std::int64_t rows, std::int64_t cols,
+                   cudaStream_t stream) {
+  if (rows * cols == 0) return cudaSuccess;
+  return by_type(out.dtype, [&]<typename T>(T) {
+    const bool quads = cols % 4 == 0 && out.row_stride % 4 == 0 &&
+                       reinterpret_cast<std::uintptr_t>(source) % sizeof(float4) == 0 &&
+                       reinterpret_cast<std::uintptr_t>(out.data) % (4 * sizeof(T)) == 0;
+    round_rows<<<dim3(blocks(rows, 1), blocks(cols, 4 * threads)), threads, 0, stream>>>(typed<T>(out),
+                                                                                         source, cols, quads);
     return cudaGetLastError();
   });
 }

@@ -30,6 +30,10 @@ cudaError_t scale(Matrices h, float factor, std::int64_t rows, std::int64_t cols
 cudaError_t split_heads(Matrices x, std::int64_t heads, std::int64_t head_dim, std::int64_t rows,
                         std::int64_t copies, Matrices out, cudaStream_t stream);
 
+/// out [rows, cols] = source, dense fp32, rounded to nearest even.
+cudaError_t assign(Matrices out, const float* source, std::int64_t rows, std::int64_t cols,
+                   cudaStream_t stream);
+
 /// Element type to element type: out [rows, cols], rounded to nearest even. `source` is dense [rows, cols],
 /// or [cols, rows] when `transposed`, of type f32, f16, bf16 or f64.
 cudaError_t convert(Matrices out, const void* source, DType source_dtype, std::int64_t rows,

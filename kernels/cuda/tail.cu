@@ -16,9 +16,10 @@ __global__ void perturb_quads(Factors factors, NoiseKind noise, const Perturbati
   float* to = out + blockIdx.z * copy_stride + f.begin;
   NoiseQuad z = {};
   if (p.epsilon != 0.0f) z = noise4(noise, p.seed, f.tensor, static_cast<std::uint64_t>(quad));
+  const float epsilon = p.factor_epsilon(f.unscaled);
   for (int i = 0; i < 4 && 4 * quad + i < f.count; ++i) {
-    const float value = f.value[4 * quad + i];
-    to[4 * quad + i] = p.epsilon != 0.0f ? ieee::fma(p.epsilon, z.value[i], value) : value;
+    const float value = f.value != nullptr ? f.value[4 * quad + i] : 0.0f;
+    to[4 * quad + i] = epsilon != 0.0f ? ieee::fma(epsilon, z.value[i], value) : value;
   }
 }
 

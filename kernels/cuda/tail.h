@@ -8,7 +8,7 @@
 
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/matrices.h"
-#include "mezzo/core/noise_kind.h"
+#include "mezzo/core/noise.h"
 
 namespace mezzo::cuda {
 
@@ -17,13 +17,19 @@ struct Perturbation {
   std::uint64_t seed;
   std::uint32_t direction;
   float epsilon;  ///< signed; 0: the factors as they are
+
+  /// What the noise of a factor is multiplied by.
+  MEZZO_HOST_DEVICE float factor_epsilon(bool unscaled) const {
+    return unscaled && epsilon != 0.0f ? 1.0f : epsilon;
+  }
 };
 
 /// One factor of a tail and where its perturbed copies go: floats [begin, begin + count) of each copy's
 /// share.
 struct Factor {
-  const float* value = nullptr;  ///< dense
-  std::uint32_t tensor = 0;
+  const float* value = nullptr;  ///< dense; null: zeros
+  NoiseTensor tensor = {};
+  bool unscaled = false;  ///< its noise is not multiplied by epsilon, where that is not 0
   std::int64_t count = 0;
   std::int64_t begin = 0;
 };
@@ -33,7 +39,7 @@ struct Factors {
   int count = 0;
 };
 
-/// out[copy * copy_stride + begin + i] = fma(epsilon of the copy, z, value[i]) for every factor.
+/// out[copy * copy_stride + begin + i] = fma(epsilon of the copy or 1, z, value[i]) for every factor.
 cudaError_t perturb(const Factors& factors, NoiseKind noise, const Perturbation* perturbations,
                     std::int64_t copies, float* out, std::int64_t copy_stride, cudaStream_t stream);
 

@@ -8,7 +8,7 @@ namespace mezzo::cuda {
 
 struct TailColumns {
   std::int64_t ranks = 0;  ///< of all tails
-  std::int64_t base = 0;   ///< columns of the two copies of s
+  std::int64_t base = 0;   ///< columns of the two copies of s; 0 where there is no B to multiply them
   std::int64_t block = 0;  ///< columns a direction block
   std::int64_t direction_blocks = 0;
 

@@ -8,15 +8,42 @@ namespace {
 
 constexpr int threads = 128;
 
-/// The sums over directions of a tensor's four elements from 4 `quad` on.
-__device__ inline void sum_quad(float (&acc)[4], const Step& step, std::int64_t tensor, std::int64_t quad) {
-  for (std::int64_t k = 0; k < step.directions; ++k) {
-    const NoiseQuad z = noise4(step.noise, step.seeds[k], static_cast<std::uint32_t>(tensor),
-                               static_cast<std::uint64_t>(quad));
+/// The sums over directions of a tensor's four elements from 4 `quad` on, its noise that of its elements.
+struct ElementSums {
+  Step step;
+  std::int64_t tensor;
+
+  __device__ void add(float (&acc)[4], std::int64_t quad, std::int64_t) const {
+    for (std::int64_t k = 0; k < step.directions; ++k) {
+      const NoiseQuad z = noise4(step.noise, step.seeds[k], static_cast<std::uint32_t>(tensor),
+                                 static_cast<std::uint64_t>(quad));
 #pragma unroll
-    for (int i = 0; i < 4; ++i) acc[i] = update_accumulate(acc[i], step.coefficients[k], z.value[i]);
+      for (int i = 0; i < 4; ++i) acc[i] = update_accumulate(acc[i], step.coefficients[k], z.value[i]);
+    }
   }
-}
+};
+
+/// The same of a tensor with noise of low rank, from its factors.
+struct OuterSums {
+  Step step;
+  OuterTensor tensor;
+  const float* factors;
+
+  __device__ void add(float (&acc)[4], std::int64_t quad, std::int64_t count) const {
+    const std::int64_t rank = tensor.noise.rank;
+    const std::int64_t cols = tensor.noise.cols;
+    const float scale = outer_scale(rank);
+    for (std::int64_t k = 0; k < step.directions; ++k) {
+      const float* const u = factors + k * rank * (tensor.rows + cols);
+      const float* const v = u + rank * tensor.rows;
+      for (int i = 0; i < 4 && 4 * quad + i < count; ++i) {
+        const std::int64_t element = 4 * quad + i;
+        const float z = outer_element(u + element / cols * rank, v + element % cols, cols, rank, scale);
+        acc[i] = update_accumulate(acc[i], step.coefficients[k], z);
+      }
+    }
+  }
+};
 
 /// A thread updates the elements that share a block of normals.
 template <UpdateRule rule>
@@ -28,32 +55,30 @@ __global__ void update_quads(float* values, UpdateState state, TensorTable tenso
   const std::int64_t first = tensors.begin[tensor] + 4 * quad;
   const std::int64_t count = min(std::int64_t{4}, tensors.begin[tensor + 1] - first);
   float acc[4] = {};
-  sum_quad(acc, step, tensor, quad);
+  ElementSums{step, tensor}.add(acc, quad, count);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if (i < count) update_at<rule>(step.factors, values, state, first + i, acc[i]);
   }
 }
 
-/// Adam with one second moment a tensor: a block updates a tensor, a thread is a lane of its sum of squares.
-__global__ void __launch_bounds__(moment_lanes)
-    update_tensor(float* values, UpdateState state, TensorTable tensors, Step step) {
+/// Adam with one second moment a tensor: a block updates a tensor of `count` elements, a thread is a lane of
+/// its sum of squares.
+template <typename Sums>
+__device__ void update_by_block(float* theta, const UpdateState& state, std::int64_t count,
+                                const UpdateFactors& factors, const Sums& sums) {
   __shared__ double lanes[moment_lanes];
-  const std::int64_t tensor = blockIdx.x;
-  const std::int64_t first = tensors.begin[tensor];
-  const std::int64_t count = tensors.begin[tensor + 1] - first;
-  if (count == 0) return;
   const int lane = static_cast<int>(threadIdx.x);
   double sum = 0.0;
   for (std::int64_t quad = lane; 4 * quad < count; quad += moment_lanes) {
     float acc[4] = {};
-    sum_quad(acc, step, tensor, quad);
+    sums.add(acc, quad, count);
     double squares = 0.0;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const std::int64_t e = 4 * quad + i;
       if (e >= count) break;
-      state.first[first + e] = adam_first(step.factors, state.first[first + e], acc[i]);
+      state.first[e] = adam_first(factors, state.first[e], acc[i]);
       squares = add_square(squares, acc[i]);
     }
     sum += squares;
@@ -65,11 +90,121 @@ __global__ void __launch_bounds__(moment_lanes)
   }
   __syncthreads();
   // Every thread computes the same moment from the old one before the first thread stores it.
-  const float second = scalar_second(step.factors, state.second[tensor], lanes[0], count);
+  const float second = scalar_second(factors, *state.second, lanes[0], count);
   __syncthreads();
-  if (lane == 0) state.second[tensor] = second;
+  if (lane == 0) *state.second = second;
   for (std::int64_t e = lane; e < count; e += moment_lanes)
-    update_by_scalar(step.factors, values, state, first + e, second);
+    update_by_scalar(factors, theta, state, e, second);
+}
+
+/// A block for each tensor.
+__global__ void __launch_bounds__(moment_lanes)
+    update_tensors(float* values, UpdateState state, TensorTable tensors, Step step) {
+  const std::int64_t tensor = blockIdx.x;
+  if (tensors.quad_begin[tensor] == tensors.quad_begin[tensor + 1]) return;
+  const std::int64_t first = tensors.begin[tensor];
+  const UpdateState own = {.drift = state.drift != nullptr ? state.drift + first : nullptr,
+                           .first = state.first + first,
+                           .second = state.second + tensor};
+  update_by_block(values + first, own, tensors.begin[tensor + 1] - first, step.factors,
+                  ElementSums{step, tensor});
+}
+
+__global__ void __launch_bounds__(moment_lanes)
+    update_outer_tensor(float* values, UpdateState state, OuterTensor tensor, Step step,
+                        const float* factors) {
+  update_by_block(values, state, tensor.rows * tensor.noise.cols, step.factors,
+                  OuterSums{step, tensor, factors});
+}
+
+/// The factors of all directions; a thread makes four elements of one.
+__global__ void write_outer_factors(OuterTensor tensor, Step step, float* factors) {
+  const std::int64_t u = tensor.rows * tensor.noise.rank;
+  const std::int64_t v = tensor.noise.cols * tensor.noise.rank;
+  const std::int64_t u_quads = (u + 3) / 4;
+  std::int64_t quad = std::int64_t{blockIdx.x} * threads + threadIdx.x;
+  const bool in_v = quad >= u_quads;
+  if (in_v) quad -= u_quads;
+  const std::int64_t count = in_v ? v : u;
+  if (4 * quad >= count) return;
+  const std::int64_t k = blockIdx.y;
+  const NoiseTensor noise = in_v ? outer_columns(tensor.noise.tensor) : outer_rows(tensor.noise.tensor);
+  const NoiseQuad z = noise4(step.noise, step.seeds[k], noise, static_cast<std::uint64_t>(quad));
+  float* const to = factors + k * (u + v) + (in_v ? u : 0);
+  for (int i = 0; i < 4 && 4 * quad + i < count; ++i) to[4 * quad + i] = z.value[i];
+}
+
+constexpr int outer_rows_a_thread = 16;
+constexpr int outer_cols_a_thread = 2;
+constexpr int outer_factors_a_pass = 256;  // pairs of a direction and a rank whose rows of U a block holds
+
+/// A thread updates two columns of 16 rows: outer_element() of each, with every number of U and V read once
+/// for all of them.
+template <UpdateRule rule>
+__global__ void __launch_bounds__(threads)
+    update_outer_columns(float* values, UpdateState state, OuterTensor tensor, Step step,
+                         const float* factors) {
+  __shared__ float u[outer_factors_a_pass][outer_rows_a_thread];
+  const int rank = static_cast<int>(tensor.noise.rank);
+  const int pairs = static_cast<int>(step.directions) * rank;
+  const std::int64_t cols = tensor.noise.cols;
+  const std::int64_t row0 = std::int64_t{blockIdx.y} * outer_rows_a_thread;
+  const std::int64_t col = std::int64_t{blockIdx.x} * threads * outer_cols_a_thread + threadIdx.x;
+  const std::int64_t stride = rank * (tensor.rows + cols);  // of a direction's factors
+  // Columns behind the last one are computed as the last one, and left.
+  const std::int64_t at = min(col, cols - 1);
+  const std::int64_t to_second = min(col + threads, cols - 1) - at;
+  const float* const first_v = factors + rank * tensor.rows + at;
+  const float scale = outer_scale(rank);
+  const int rows = static_cast<int>(min(std::int64_t{outer_rows_a_thread}, tensor.rows - row0));
+  float acc[outer_cols_a_thread][outer_rows_a_thread] = {};
+  float z[outer_cols_a_thread][outer_rows_a_thread] = {};
+  const float* v = first_v;
+  int k = 0, q = 0;  // the pair's direction and rank
+  for (int first = 0; first < pairs; first += outer_factors_a_pass) {
+    const int count = min(outer_factors_a_pass, pairs - first);
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < count * outer_rows_a_thread; i += threads) {
+      const auto pair = static_cast<std::uint32_t>(first + i / outer_rows_a_thread);
+      const int row = i % outer_rows_a_thread;
+      const std::uint32_t direction = pair / static_cast<std::uint32_t>(rank);
+      const std::uint32_t of_rank = pair % static_cast<std::uint32_t>(rank);
+      if (row < rows)
+        u[i / outer_rows_a_thread][row] = factors[direction * stride + (row0 + row) * rank + of_rank];
+    }
+    __syncthreads();
+#pragma unroll 4
+    for (int pair = 0; pair < count; ++pair) {
+      const float each[outer_cols_a_thread] = {v[0], v[to_second]};
+#pragma unroll
+      for (int i = 0; i < outer_rows_a_thread; ++i) {
+#pragma unroll
+        for (int j = 0; j < outer_cols_a_thread; ++j) z[j][i] = ieee::fma(u[pair][i], each[j], z[j][i]);
+      }
+      v += cols;
+      if (++q < rank) continue;
+      const float coefficient = step.coefficients[k];
+#pragma unroll
+      for (int i = 0; i < outer_rows_a_thread; ++i) {
+#pragma unroll
+        for (int j = 0; j < outer_cols_a_thread; ++j) {
+          acc[j][i] = update_accumulate(acc[j][i], coefficient, ieee::mul(z[j][i], scale));
+          z[j][i] = 0.0f;
+        }
+      }
+      q = 0;
+      v = first_v + ++k * stride;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < outer_cols_a_thread; ++j) {
+    const std::int64_t column = col + j * threads;
+    if (column >= cols) return;
+#pragma unroll
+    for (int i = 0; i < outer_rows_a_thread; ++i) {
+      if (i < rows) update_at<rule>(step.factors, values, state, (row0 + i) * cols + column, acc[j][i]);
+    }
+  }
 }
 
 __global__ void hash_elements(const float* values, TensorTable tensors, unsigned long long* sum) {
@@ -91,13 +226,34 @@ cudaError_t update(float* values, const UpdateState& state, const TensorTable& t
                    cudaStream_t stream) {
   if (tensors.quads == 0) return cudaSuccess;
   if (step.factors.scalar_second) {
-    update_tensor<<<static_cast<unsigned>(tensors.count), moment_lanes, 0, stream>>>(values, state, tensors,
-                                                                                     step);
+    update_tensors<<<static_cast<unsigned>(tensors.count), moment_lanes, 0, stream>>>(values, state, tensors,
+                                                                                      step);
     return cudaGetLastError();
   }
   with_rule(step.factors.rule, [&](auto known) {
     update_quads<decltype(known)::rule>
         <<<blocks(tensors.quads, threads), threads, 0, stream>>>(values, state, tensors, step);
+  });
+  return cudaGetLastError();
+}
+
+cudaError_t update_outer(float* values, const UpdateState& state, const OuterTensor& tensor, const Step& step,
+                         float* factors, cudaStream_t stream) {
+  const std::int64_t cols = tensor.noise.cols;
+  if (tensor.rows * cols == 0 || step.directions == 0) return cudaSuccess;
+  const std::int64_t rank = tensor.noise.rank;
+  const std::int64_t quads = (tensor.rows * rank + 3) / 4 + (cols * rank + 3) / 4;
+  write_outer_factors<<<dim3(blocks(quads, threads), blocks(step.directions, 1)), threads, 0, stream>>>(
+      tensor, step, factors);
+  if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) return status;
+  if (step.factors.scalar_second) {
+    update_outer_tensor<<<1, moment_lanes, 0, stream>>>(values, state, tensor, step, factors);
+    return cudaGetLastError();
+  }
+  const dim3 grid(blocks(cols, threads * outer_cols_a_thread), blocks(tensor.rows, outer_rows_a_thread));
+  with_rule(step.factors.rule, [&](auto known) {
+    update_outer_columns<decltype(known)::rule>
+        <<<grid, threads, 0, stream>>>(values, state, tensor, step, factors);
   });
   return cudaGetLastError();
 }

@@ -16,7 +16,7 @@ struct TensorTable {
   std::int64_t quads = 0;               ///< of all
   const std::int64_t* begin = nullptr;  ///< [count + 1]
   /// [count + 1] where each tensor's quads begin: groups of four elements from its own first one on, the last
-  /// maybe short.
+  /// maybe short; none of a tensor with noise of low rank.
   const std::int64_t* quad_begin = nullptr;
 };
 
@@ -28,9 +28,24 @@ struct Step {
   NoiseKind noise = NoiseKind::gaussian;
 };
 
-/// `state` keeps an element for each of `values`, in their order.
+/// Of the tensors that have quads. `state` keeps an element for each of `values`, in their order.
 cudaError_t update(float* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
                    cudaStream_t stream);
+
+/// A matrix [rows, cols] with noise of low rank, at `values`.
+struct OuterTensor {
+  TensorNoise noise;
+  std::int64_t rows = 0;
+
+  /// Floats of all directions' factors: for each U [rows, rank], then V^T [rank, cols].
+  std::int64_t factor_floats(std::int64_t directions) const {
+    return directions * noise.rank * (rows + noise.cols);
+  }
+};
+
+/// The update of one such tensor; `state` is its part. Writes the factors into `factors` first.
+cudaError_t update_outer(float* values, const UpdateState& state, const OuterTensor& tensor, const Step& step,
+                         float* factors, cudaStream_t stream);
 
 /// *sum += every element's share of the hash.
 cudaError_t hash(const float* values, const TensorTable& tensors, unsigned long long* sum,

@@ -18,10 +18,11 @@ struct Tail {
   const float* z_b = nullptr;  ///< [out, rank]; not read where epsilon = 0
   std::int64_t rank = 0;
   float scaling = 1.0f;
-  float epsilon = 0.0f;  ///< signed
+  float a_epsilon = 0.0f;
+  float epsilon = 0.0f;  ///< signed; 0 where a_epsilon is
 };
 
-/// y[t] += scaling (B s + epsilon Z_B s), s = A x[t] + epsilon Z_A x[t].
+/// y[t] += scaling (B s + epsilon Z_B s), s = A x[t] + a_epsilon Z_A x[t].
 void add_tail(Rows<const float> x, std::int64_t rows, std::int64_t in, const Tail& tail, std::int64_t out,
               Rows<float> y);
 

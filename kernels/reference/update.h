@@ -10,7 +10,7 @@ namespace mezzo::reference {
 /// One optimizer step on a tensor of `count` fp32 elements and on what `state` keeps of it, in place, as
 /// mezzo/core/update.h spells and rounds it. `seeds` and `coefficients` hold one entry a direction,
 /// ascending.
-void update(float* theta, const UpdateState& state, std::int64_t count, std::uint32_t tensor,
+void update(float* theta, const UpdateState& state, std::int64_t count, const TensorNoise& of,
             std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
             const UpdateFactors& factors);
 

@@ -65,7 +65,7 @@ void CpuBackend::update(Trainables& trainables, Trainables& state, const UpdateS
   for (std::size_t id = 0; id < trainables.list.size(); ++id) {
     const Trainable& tensor = trainables.list[id];
     cpu::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id), tensor.count(),
-                static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise, step.factors, threads_);
+                tensor.noise(id), step.seeds, step.coefficients, noise, step.factors, threads_);
   }
 }
 

@@ -143,8 +143,10 @@ CpuBackend::Tails CpuBackend::make_tails(const ProbeTable& table, const Product&
         throw DeviceError("product {}: the probes share the output of a perturbed part ({})", product.name,
                           part.name);
       }
-      check_factor(part, "A", tail->a, tail->a.rows, product.in());
-      check_factor(part, "B", tail->b, part.rows, tail->a.rows);
+      if (!tail->outer) {
+        check_factor(part, "A", tail->a, tail->a.rows, product.in());
+        check_factor(part, "B", tail->b, part.rows, tail->a.rows);
+      }
       tails.parts.push_back({.tail = tail,
                              .row_begin = part.row_begin,
                              .rows = part.rows,
@@ -185,8 +187,9 @@ void CpuBackend::check_factor(const ProductPart& part, const char* factor, const
 void CpuBackend::perturb_factors(const ProbeTable& table, const Product& product, const Tails& tails) {
   struct Piece {
     std::int64_t leader;  // first probe of the direction
-    const float* factor;
-    std::uint32_t tensor;
+    const float* factor;  // null: zero
+    NoiseTensor noise;
+    bool unscaled;  // epsilon multiplies the other factor alone
     std::int64_t begin, count;
     std::int64_t place;  // of the factor among a probe's factors
   };
@@ -197,16 +200,17 @@ void CpuBackend::perturb_factors(const ProbeTable& table, const Product& product
     const bool leads = std::none_of(table.probes.begin(), table.probes.begin() + p,
                                     [&](const Probe& earlier) { return same(earlier, probe); });
     if (!leads) continue;
-    const auto cut = [&](const float* factor, std::uint32_t tensor, std::int64_t count, std::int64_t place) {
+    const auto cut = [&](const float* factor, NoiseTensor noise, bool unscaled, std::int64_t count,
+                         std::int64_t place) {
       const Partition parts(count, noise_elements);
       for (std::int64_t i = 0; i < parts.parts(); ++i) {
-        pieces.push_back({p, factor, tensor, parts.begin(i), parts.size(i), place});
+        pieces.push_back({p, factor, noise, unscaled, parts.begin(i), parts.size(i), place});
       }
     };
     for (const PerturbedPart& part : tails.parts) {
-      cut(part.tail->a.as<float>(), part.tail->a_id, part.rank * product.in(),
+      cut(part.tail->a.as<float>(), part.tail->a_noise, part.tail->outer, part.rank * product.in(),
           part.rank_begin * product.in());
-      cut(part.tail->b.as<float>(), part.tail->b_id, part.rows * part.rank, part.b_begin);
+      cut(part.tail->b.as<float>(), part.tail->b_noise, false, part.rows * part.rank, part.b_begin);
     }
   }
   parallel(std::ssize(pieces), [&](std::int64_t item, int) {
@@ -215,9 +219,11 @@ void CpuBackend::perturb_factors(const ProbeTable& table, const Product& product
     std::vector<cpu::PerturbedCopy> copies;
     for (std::int64_t p = piece.leader; p < table.count(); ++p) {
       const Probe& probe = table.probes[static_cast<std::size_t>(p)];
-      if (same(probe, leader)) copies.push_back({probe.epsilon, factors(tails, p) + piece.place});
+      if (same(probe, leader))
+        copies.push_back({piece.unscaled && probe.epsilon != 0.0f ? 1.0f : probe.epsilon,
+                          factors(tails, p) + piece.place});
     }
-    cpu::perturb(piece.factor, piece.begin, piece.count, table.noise, leader.seed, piece.tensor, copies);
+    cpu::perturb(piece.factor, piece.begin, piece.count, table.noise, leader.seed, piece.noise, copies);
   });
 }
 

@@ -128,6 +128,12 @@ void CudaBackend::fill_normal(View destination, std::uint64_t seed, float scale)
       cuda::fill_normal(matrices(destination), destination.rows, destination.cols, seed, scale, stream()));
 }
 
+void CudaBackend::assign(View destination, View source) {
+  check_view("assign", "the source", source, destination.rows, destination.cols, DType::f32);
+  if (source.row_stride != source.cols) throw DeviceError("assign: the source is not dense");
+  MEZZO_CUDA(cuda::assign(matrices(destination), source.as<float>(), source.rows, source.cols, stream()));
+}
+
 void CudaBackend::read(std::span<float> destination, View source, std::int64_t probes) {
   const std::int64_t copies = source.shared() ? 1 : probes;
   const auto expected = static_cast<std::size_t>(copies * source.rows * source.cols);
@@ -234,13 +240,22 @@ void CudaBackend::update(Trainables& trainables, Trainables& state, const Update
   const cuda::TensorTable tensors = upload_tables(
       trainables, {std::as_bytes(std::span(step.seeds)), std::as_bytes(std::span(step.coefficients))});
   const auto* seeds = reinterpret_cast<const std::uint64_t*>(tensors.quad_begin + tensors.count + 1);
-  MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), kept, tensors,
-                          {.seeds = seeds,
-                           .coefficients = reinterpret_cast<const float*>(seeds + directions),
-                           .directions = static_cast<std::int64_t>(directions),
-                           .factors = step.factors,
-                           .noise = noise},
-                          stream()));
+  const cuda::Step on_device{.seeds = seeds,
+                             .coefficients = reinterpret_cast<const float*>(seeds + directions),
+                             .directions = static_cast<std::int64_t>(directions),
+                             .factors = step.factors,
+                             .noise = noise};
+  MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), kept, tensors, on_device, stream()));
+  for (std::size_t id = 0; id < trainables.list.size(); ++id) {
+    const Trainable& trainable = trainables.list[id];
+    if (trainable.noise_rank == 0) continue;
+    const cuda::OuterTensor tensor{.noise = trainable.noise(id), .rows = trainable.rows};
+    grow(outer_factors_,
+         static_cast<std::size_t>(tensor.factor_floats(on_device.directions)) * sizeof(float));
+    MEZZO_CUDA(cuda::update_outer(trainables.view(id).as<float>(),
+                                  state_of(kept, step.factors, trainables, id), tensor, on_device,
+                                  static_cast<float*>(outer_factors_.data()), stream()));
+  }
 }
 
 std::uint64_t CudaBackend::hash(const Trainables& trainables) {
@@ -271,7 +286,8 @@ cuda::TensorTable CudaBackend::upload_tables(const Trainables& trainables,
   std::vector<std::int64_t> quad_begins{0};
   for (const Trainable& trainable : trainables.list) {
     begins.push_back(trainable.offset);
-    quad_begins.push_back(quad_begins.back() + (trainable.count() + 3) / 4);
+    const std::int64_t quads = trainable.noise_rank > 0 ? 0 : (trainable.count() + 3) / 4;
+    quad_begins.push_back(quad_begins.back() + quads);
   }
   begins.push_back(trainables.count());
   const auto first = std::as_bytes(std::span(begins));

@@ -58,6 +58,7 @@ class CudaBackend final : public Backend {
   // ---- memory
   Buffer allocate(std::size_t bytes) override;
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
+  void assign(View destination, View source) override;
   void fill_normal(View destination, std::uint64_t seed, float scale) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
@@ -188,9 +189,10 @@ class CudaBackend final : public Backend {
   cudaDeviceProp card_{};
   Stream stream_;
   std::optional<Staging> host_staging_;
-  Buffer fault_;    // one word of cuda::Fault
-  Buffer staging_;  // of load and read
-  Buffer tables_;   // of update and hash
+  Buffer fault_;          // one word of cuda::Fault
+  Buffer staging_;        // of load and read
+  Buffer tables_;         // of update and hash
+  Buffer outer_factors_;  // of update
   std::optional<Gemm> gemm_;
   Repeated repeated_;
   std::int64_t direction_rows_ = 0;  // of a two-sided direction, in the first workload or in the record kept

@@ -261,8 +261,8 @@ void CudaBackend::each_tails(const ExpertsInFlight& flight,
         if (tail == nullptr) continue;
         tails.tail[(e - first) * parts + part] = {.a = tail->a.as<float>(),
                                                   .b = tail->b.as<float>(),
-                                                  .a_tensor = tail->a_id,
-                                                  .b_tensor = tail->b_id,
+                                                  .a_noise = tail->a_noise,
+                                                  .b_noise = tail->b_noise,
                                                   .rank = static_cast<std::int32_t>(tail->a.rows),
                                                   .rank_begin = ranks,
                                                   .scaling = tail->scaling};

@@ -133,7 +133,13 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows
       static_cast<double>(rows) * static_cast<double>(product.out() * cuda::tail_columns(ranks, 0).block);
   const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
   const std::int64_t wanted = std::max((wanted_rows + rows - 1) / rows, cheapest);
-  return cuda::tail_columns(ranks, std::min(wanted, most_direction_blocks(product.in(), ranks)));
+  const cuda::TailColumns room = cuda::tail_columns(ranks, most_direction_blocks(product.in(), ranks));
+  if (!product.outer()) return cuda::tail_columns(ranks, std::min(wanted, room.direction_blocks));
+  // Without B its columns make room for more directions.
+  cuda::TailColumns columns = room;
+  columns.base = 0;
+  columns.direction_blocks = std::min(wanted, room.width() / room.block);
+  return columns;
 }
 
 std::optional<View> CudaPlan::whole_output(const Product& product, const ProductRange& range, const View& x,

@@ -213,8 +213,8 @@ cuda::LowRanks CudaBackend::low_ranks(const Product& product, std::size_t first,
     const LowRankTail& tail = *part.tail();
     tails.tail[tails.count++] = {.a = tail.a.as<float>(),
                                  .b = tail.b.as<float>(),
-                                 .a_tensor = tail.a_id,
-                                 .b_tensor = tail.b_id,
+                                 .a_noise = tail.a_noise,
+                                 .b_noise = tail.b_noise,
                                  .rank_begin = ranks,
                                  .rank = tail.a.rows,
                                  .scaling = tail.scaling,
@@ -284,12 +284,13 @@ bool CudaBackend::prepare_tails(const ProbeTable& table, const Product& product,
     const LowRankTail& tail = *place.tail;
     if (!apart) {
       some.factor[some.count++] = {.value = tail.a.as<float>(),
-                                   .tensor = tail.a_id,
+                                   .tensor = tail.a_noise,
+                                   .unscaled = tail.outer,
                                    .count = tail.a.rows * tail.a.cols,
                                    .begin = place.rank_begin * product.in()};
     }
     some.factor[some.count++] = {.value = tail.b.as<float>(),
-                                 .tensor = tail.b_id,
+                                 .tensor = tail.b_noise,
                                  .count = tail.b.rows * tail.b.cols,
                                  .begin = place.b_begin};
     if (some.count + 2 > cuda::most_factors) launch();

@@ -81,6 +81,15 @@ void HostBackend::read(std::span<float> destination, View source, std::int64_t p
   }
 }
 
+void HostBackend::assign(View destination, View source) {
+  check_shape("assign", "the destination", destination, destination.rows, destination.cols);
+  check_shape("assign", "the source", source, destination.rows, destination.cols);
+  for (std::int64_t i = 0; i < source.rows; ++i) {
+    std::memcpy(rows_of(destination, 0).row(i), rows_of(source, 0).row(i),
+                static_cast<std::size_t>(source.cols) * sizeof(float));
+  }
+}
+
 View BatchRow::at(void* data) const {
   View row = dense(data, DType::i32, 1, std::ssize(*values) / std::max<std::int64_t>(probes, 1));
   if (probes > 0) row.probe_stride = row.cols;

@@ -35,6 +35,7 @@ class HostBackend : public Backend {
   void choose(const Workload& workload) override { check_served(*this, workload); }
   void keep(const std::map<std::string, std::string>&) override {}
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
+  void assign(View destination, View source) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   /// Host code reads ProbeTable::probes: there is no device copy.

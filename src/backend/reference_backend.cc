@@ -273,8 +273,7 @@ class ReferenceBackend final : public HostBackend {
     for (std::size_t id = 0; id < trainables.list.size(); ++id) {
       const Trainable& tensor = trainables.list[id];
       reference::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id),
-                        tensor.count(), static_cast<std::uint32_t>(id), step.seeds, step.coefficients, noise,
-                        step.factors);
+                        tensor.count(), tensor.noise(id), step.seeds, step.coefficients, noise, step.factors);
     }
   }
 
@@ -325,21 +324,27 @@ class ReferenceBackend final : public HostBackend {
     const LowRankTail& factors = *part.tail();
     const Probe unperturbed{};
     const Probe& probe = table.probes.empty() ? unperturbed : table.probes[static_cast<std::size_t>(p)];
-    std::vector<float> z_a(static_cast<std::size_t>(factors.a.rows * in));
-    std::vector<float> z_b(static_cast<std::size_t>(part.rows * factors.b.cols));
+    const std::int64_t rank = factors.a.rows;
+    std::vector<float> z_a(static_cast<std::size_t>(rank * in));
+    std::vector<float> z_b(static_cast<std::size_t>(part.rows * rank));
     if (probe.epsilon != 0.0f) {
-      reference::fill_noise(z_a.data(), std::ssize(z_a), table.noise, probe.seed, factors.a_id, 0);
-      reference::fill_noise(z_b.data(), std::ssize(z_b), table.noise, probe.seed, factors.b_id, 0);
+      reference::fill_noise(z_a.data(), std::ssize(z_a), table.noise, probe.seed, factors.a_noise, 0);
+      reference::fill_noise(z_b.data(), std::ssize(z_b), table.noise, probe.seed, factors.b_noise, 0);
     }
-    reference::add_tail(rows_of(x, p), x.rows, in,
-                        {.a = rows_of(factors.a, 0),
-                         .b = rows_of(factors.b, 0),
-                         .z_a = z_a.data(),
-                         .z_b = z_b.data(),
-                         .rank = factors.a.rows,
-                         .scaling = factors.scaling,
-                         .epsilon = probe.epsilon},
-                        part.rows, y);
+    // Of W's own noise A and B are zero.
+    std::vector<float> zeros(factors.outer ? static_cast<std::size_t>(rank * std::max(in, part.rows)) : 0);
+    reference::add_tail(
+        rows_of(x, p), x.rows, in,
+        {.a = factors.outer ? Rows<const float>{zeros.data(), in} : Rows<const float>(rows_of(factors.a, 0)),
+         .b =
+             factors.outer ? Rows<const float>{zeros.data(), rank} : Rows<const float>(rows_of(factors.b, 0)),
+         .z_a = z_a.data(),
+         .z_b = z_b.data(),
+         .rank = rank,
+         .scaling = factors.scaling,
+         .a_epsilon = factors.a_epsilon(probe.epsilon),
+         .epsilon = probe.epsilon},
+        part.rows, y);
   }
 };
 

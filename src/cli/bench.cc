@@ -37,7 +37,8 @@ Json to_json(const BenchmarkCase& benchmark, const BenchmarkOptions& options) {
           {"shape", fmt::format("{}x{}", benchmark.sequences, benchmark.tokens)},
           {"directions", options.directions},
           {"lora_r", options.adapter.r},
-          {"lora_alpha", options.adapter.lora_alpha}};
+          {"lora_alpha", options.adapter.lora_alpha},
+          {"low_rank", options.low_rank}};
 }
 
 void add_result(Json& json, const BenchmarkResult& result) {
@@ -169,6 +170,9 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_option("--target-modules", arguments->targets,
                   "modules that they are on, separated by commas, or all-linear (default: query and value)")
       ->delimiter(',');
+  verb.add_option("--low-rank", options.low_rank,
+                  "not LoRA, but all linear layers' weights along noise of this rank")
+      ->check(CLI::PositiveNumber);
   add_device_options(verb, arguments->device);
   verb.add_flag("--one-by-one", options.one_by_one, "also steps of one probe a forward");
   verb.add_flag("--upper-half", options.upper_half, "also steps with the upper half of the layers perturbed");
@@ -189,6 +193,9 @@ VerbAction add_bench(CLI::App& verb) {
       throw UsageError(
           "--one-by-one, --upper-half, --base-forward and --gemm-bound measure one rank, but {} were started",
           exchange.size());
+    }
+    if (chosen.low_rank > 0 && chosen.upper_half) {
+      throw UsageError("--upper-half: is of LoRA alone, found --low-rank");
     }
     const Placement placement = place_together(arguments->device.runtime(), exchange, starting_patience);
     chosen.backend = placement.backend_options();

@@ -115,6 +115,12 @@ void check_target(const std::string& path, bool overwrite) {
   throw UsageError("{}: exists already; give --overwrite to replace it", path);
 }
 
+void check_other_than_base(const std::string& target, const std::string& base) {
+  std::error_code missing;
+  if (!std::filesystem::equivalent(base, target, missing)) return;
+  throw UsageError("--merged: {} is the base model itself; expected another folder", target);
+}
+
 RuntimeConfig DeviceOptions::runtime() const {
   RuntimeConfig config;
   for (const Device value : {Device::automatic, Device::cpu, Device::cuda, Device::reference}) {

@@ -1,6 +1,4 @@
-#include <filesystem>
 #include <memory>
-#include <system_error>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
@@ -68,10 +66,7 @@ VerbAction add_export(CLI::App& verb) {
       if (source->step) write_trainer_state(target, *source->step, note_of(*source));
       else remove_trainer_state(target);  // of what was here before
     } else {
-      std::error_code missing;
-      if (std::filesystem::equivalent(base, target, missing)) {
-        throw UsageError("--merged: {} is the base model itself; expected another folder", target);
-      }
+      check_other_than_base(target, base);
       const ModelFiles files(base);
       warn_of_another_base(*source, files, context.log);
       source->space->write_merged(files, source->state.values, dtype_from(arguments->dtype), target,

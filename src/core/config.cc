@@ -25,6 +25,28 @@ using yaml::Node;
 
 // ---- from tree to config --------------------------------------------------------------------------------
 
+// Defaults that depend on other keys; docs/learning.md has the measurements behind them.
+
+Normalization default_normalization(const ZoConfig& zo) {
+  if (zo.directions < 2) return Normalization::none;
+  return zo.paired() ? Normalization::zscore : Normalization::std;
+}
+
+/// With normalized steps about twice the best rate without a step limit, for the limit to cut.
+double default_learning_rate(OptimizerType type, Normalization normalize) {
+  if (normalize == Normalization::none) return 1e-4;  // as MeZO's authors use it
+  switch (type) {
+    case OptimizerType::momentum:
+    case OptimizerType::sign:
+      return 4e-3;
+    case OptimizerType::adam:
+      return 2e-2;
+    case OptimizerType::sgd:
+      break;
+  }
+  return 3e-2;
+}
+
 using Given = std::map<std::string, yaml::Place>;  // keys that have a value other than null, and where
 
 void read_section(const Node& map, const std::string& section, Config& config, Given& given) {
@@ -112,7 +134,7 @@ void check_task(const Given& given, Config& config) {
 }
 
 void check_normalization(const Given& given, const ZoConfig& zo) {
-  if (zo.normalize == Normalization::none) return;
+  if (zo.normalize == Normalization::none || !given.contains("zo.normalize")) return;
   const auto refuse = [&](std::string_view expected, std::string_view found) {
     throw UsageError("{}: zo.normalize: {} needs {}, found {}", given.at("zo.normalize").text(),
                      name_of(zo.normalize), expected, found);
@@ -143,6 +165,25 @@ void check_rule(const Given& given, const OptimizerConfig& optimizer) {
   }
 }
 
+/// A key of another space than the config's.
+void check_space(const Given& given, const Config& config) {
+  const Config fresh;
+  const bool lora = config.zo.space == SpaceType::lora;
+  const std::tuple<const char*, bool, bool> keys[] = {
+      {"zo.rank", config.zo.rank != fresh.zo.rank, !lora},
+      {"zo.target_modules", !config.zo.target_modules.unset(), !lora},
+      {"lora.r", config.lora.r != fresh.lora.r, lora},
+      {"lora.lora_alpha", config.lora.lora_alpha != fresh.lora.lora_alpha, lora},
+      {"lora.target_modules", !config.lora.target_modules.unset(), lora},
+      {"lora.layers_to_transform", config.lora.layers_to_transform.has_value(), lora},
+      {"lora.adapter", config.lora.adapter.has_value(), lora}};
+  for (const auto& [key, changed, used] : keys) {
+    if (!changed || used || !given.contains(key)) continue;
+    throw UsageError("{}: {}: is of zo.space {}, found zo.space {}", given.at(key).text(), key,
+                     name_of(lora ? SpaceType::low_rank : SpaceType::lora), name_of(config.zo.space));
+  }
+}
+
 void check_together(const Given& given, const Config& config) {
   const TrainConfig& train = config.train;
   if (train.batch_slices > train.batch_size) {
@@ -163,7 +204,12 @@ void check_together(const Given& given, const Config& config) {
         "{}: data.validation_fraction: expected it or data.validation, found both; null stands for none",
         given.at("data.validation_fraction").text());
   }
+  check_space(given, config);
   check_normalization(given, config.zo);
+  if (config.zo.step_limit && !config.zo.paired() && given.contains("zo.step_limit")) {
+    throw UsageError("{}: zo.step_limit: needs zo.estimator two_sided, found {}",
+                     given.at("zo.step_limit").text(), name_of(config.zo.estimator));
+  }
   const OptimizerConfig& optimizer = config.optimizer;
   check_rule(given, optimizer);
   if (optimizer.warmup_steps > 0 && optimizer.lr_scheduler_type == LrScheduler::constant) {
@@ -175,6 +221,13 @@ void check_together(const Given& given, const Config& config) {
 }
 
 void fill_in(const Given& given, Config& config) {
+  ZoConfig& zo = config.zo;
+  if (!config.written.contains("zo.normalize")) zo.normalize = default_normalization(zo);
+  if (!config.written.contains("zo.step_limit") && (!zo.paired() || zo.normalize == Normalization::none)) {
+    zo.step_limit = {};  // plain steps are as the learning rate says
+  }
+  if (!config.written.contains("optimizer.learning_rate"))
+    config.optimizer.learning_rate = default_learning_rate(config.optimizer.type, zo.normalize);
   if (!given.contains("train.data_seed")) config.train.data_seed = config.train.seed;
   LoraConfig& lora = config.lora;
   const LoraConfig fresh;
@@ -293,11 +346,17 @@ std::vector<IdentityEntry> changed_from_defaults(const Config& config) {
 
 namespace {
 
+/// Whether the number of steps decides what a step does.
+bool depends_on_steps(const Config& config) {
+  return config.optimizer.lr_scheduler_type != LrScheduler::constant || config.zo.step_limit;
+}
+
 /// The keys of one kind, with their values in `config`.
 template <typename Belongs>
 std::vector<IdentityEntry> entries_of(const Config& config, Belongs belongs) {
   Config canonical = config;
   std::sort(canonical.lora.target_modules.names.begin(), canonical.lora.target_modules.names.end());
+  std::sort(canonical.zo.target_modules.names.begin(), canonical.zo.target_modules.names.end());
   if (auto& layers = canonical.lora.layers_to_transform) std::sort(layers->begin(), layers->end());
   std::vector<IdentityEntry> entries;
   for (const Key& row : config::table()) {
@@ -311,16 +370,16 @@ std::vector<IdentityEntry> entries_of(const Config& config, Belongs belongs) {
 }  // namespace
 
 std::vector<IdentityEntry> identity(const Config& config) {
-  const bool scheduled = config.optimizer.lr_scheduler_type != LrScheduler::constant;
   return entries_of(config, [&](Resumption resumption) {
-    return resumption == Resumption::fixed || (resumption == Resumption::schedule && scheduled);
+    return resumption == Resumption::fixed ||
+           (resumption == Resumption::schedule && depends_on_steps(config));
   });
 }
 
 std::vector<IdentityEntry> settings(const Config& config) {
-  const bool scheduled = config.optimizer.lr_scheduler_type != LrScheduler::constant;
   return entries_of(config, [&](Resumption resumption) {
-    return resumption == Resumption::free || (resumption == Resumption::schedule && !scheduled);
+    return resumption == Resumption::free ||
+           (resumption == Resumption::schedule && !depends_on_steps(config));
   });
 }
 

@@ -26,11 +26,17 @@ std::string nearest_known(const std::string& section, const std::string& leaf) {
   std::vector<std::string> names = section_names();
   for (const Key& row : table()) names.push_back(row.info.name);
 
+  const auto has_synonym = [&](const Key& row) {
+    return std::find(row.synonyms.begin(), row.synonyms.end(), leaf) != row.synonyms.end();
+  };
+  for (const Key& row : table()) {
+    if (split_leaf(row.info.name).first == section && has_synonym(row)) return row.info.name;
+  }
   for (const std::string& name : names) {  // the right name in the wrong section, or written out with dots
     if (split_leaf(name).second == leaf || name == leaf) return name;
   }
   for (const Key& row : table()) {
-    if (std::find(row.synonyms.begin(), row.synonyms.end(), leaf) != row.synonyms.end()) return row.info.name;
+    if (has_synonym(row)) return row.info.name;
   }
   std::vector<std::string> here, elsewhere;
   for (const std::string& name : names) {

@@ -21,7 +21,7 @@ std::string_view resumption_text(Resumption resumption) {
     case Resumption::fixed:
       return "no";
     case Resumption::schedule:
-      return "with a constant schedule";
+      return "with a constant schedule and no step limit";
     case Resumption::fixed_outcome:
       return "where the outcome is the same";
   }

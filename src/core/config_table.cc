@@ -163,6 +163,17 @@ std::vector<Key> make_table() {
           .defaults_to("null, a fresh one")
           .also_called({"adapter_name_or_path", "init_adapter"}),
 
+      key("zo.space", MEMBER(zo.space), Choice<decltype(space_types)>{space_types}, fixed,
+          "What is trained: LoRA adapters, or the weights of linear layers themselves, along directions of "
+          "low "
+          "rank (EGGROLL).")
+          .before_records("lora"),
+      key("zo.rank", MEMBER(zo.rank), count, fixed, "The rank of a direction in each weight; of low_rank.")
+          .before_records("4"),
+      key("zo.target_modules", MEMBER(zo.target_modules), TargetModulesType{}, fixed,
+          "The linear layers whose weights are trained, as in PEFT; of low_rank.")
+          .defaults_to("null, all linear layers")
+          .before_records("null"),
       key("zo.directions", MEMBER(zo.directions), count, fixed, "Random directions a step.")
           .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
       key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
@@ -178,8 +189,16 @@ std::vector<Key> make_table() {
           "What makes a step's size independent of epsilon and of how far losses spread: differences over "
           "the standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, "
           "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
+          .defaults_to("zscore, for one_sided std, for one direction none")
           .before_records("none")
           .also_called({"normalization", "normalise", "fitness_shaping"}),
+      key("zo.step_limit", MEMBER(zo.step_limit), Optional<Number>{"null", {}}, fixed,
+          "Holds the learning rate where the noise of all steps together raises the loss by this share of it "
+          "at most, as the curvature along the directions tells; costs one unperturbed probe a step. Of "
+          "two_sided.")
+          .defaults_to("0.15 for two_sided with zo.normalize, else null, no limit")
+          .before_records("null")
+          .also_called({"trust_region"}),
       key("zo.probes_per_forward", MEMBER(zo.probes_per_forward),
           Optional<Whole<std::int64_t>>{"auto", count}, free,
           "The most probes that one forward evaluates together; it changes speed and memory, never results."),
@@ -189,6 +208,7 @@ std::vector<Key> make_table() {
           .also_called({"optim"}),
       key("optimizer.learning_rate", MEMBER(optimizer.learning_rate), Number{}, fixed,
           "The peak learning rate.")
+          .defaults_to("sgd 3e-2, momentum and sign 4e-3, adam 2e-2; without zo.normalize 1e-4")
           .also_called({"lr"}),
       key("optimizer.weight_decay", MEMBER(optimizer.weight_decay), Number{Lowest::zero}, fixed,
           "Decoupled weight decay: each step also takes learning rate x weight_decay of the trainables away.")

@@ -339,6 +339,7 @@ std::string_view name_of(DataFormat value) { return find_name(config::data_forma
 std::string_view name_of(CompletionFormat value) { return find_name(config::completion_formats, value); }
 std::string_view name_of(Overlong value) { return find_name(config::overlong_words, value); }
 std::string_view name_of(EstimatorKind value) { return find_name(config::estimators, value); }
+std::string_view name_of(SpaceType value) { return find_name(config::space_types, value); }
 std::string_view name_of(Normalization value) { return find_name(config::normalizations, value); }
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }
 std::string_view name_of(OptimizerType value) { return find_name(config::optimizer_types, value); }

@@ -61,16 +61,29 @@ constexpr TableModel table_models[] = {
          "decoder_sparse_step": 1, "mlp_only_layers": []})"},
 };
 
+using Space = std::shared_ptr<const ParameterSpace>;
+
+/// What a space trains, before the first step; of weights that are trained themselves without values, which
+/// Decoder::randomize() makes.
+TrainedState begin_random(Backend& backend, const ParameterSpace& space) {
+  const std::shared_ptr<const Optimizer> optimizer = StepRule().optimizer;
+  if (space.has_adapter()) {
+    const std::vector<float> values = space.initial_values(run_seed, "");
+    return begin_state(backend, space.trainables(), values, *optimizer);
+  }
+  Trainables trainables = list_trainables(space.trainables());
+  trainables.values = backend.allocate(static_cast<std::size_t>(trainables.count()) * sizeof(float));
+  const std::vector<TrainableSpec> kept = optimizer->state(space.trainables());
+  const std::vector<float> zeros(static_cast<std::size_t>(element_count(kept)), 0.0f);
+  return {.trainables = std::move(trainables), .optimizer = make_trainables(backend, kept, zeros)};
+}
+
 /// A table's model on a device of its own, so that each measurement finds the memory as a run would.
 struct RandomModel {
-  RandomModel(const BackendOptions& options, const Description& description,
-              const std::optional<AdapterConfig>& adapter)
+  RandomModel(const BackendOptions& options, const Description& description, const Space& space)
       : backend(make_backend(options)) {
-    if (adapter) {
-      const auto space = lora_space(description, *adapter);
-      model = std::make_unique<LoadedModel>(
-          *backend, description, *space,
-          begin_state(*backend, space->trainables(), space->initial_values(run_seed), *StepRule().optimizer));
+    if (space) {
+      model = std::make_unique<LoadedModel>(*backend, description, *space, begin_random(*backend, *space));
     } else {
       model = std::make_unique<LoadedModel>(*backend, description);
     }
@@ -88,7 +101,7 @@ void repeat(int times, const std::function<void()>& work) {
 /// Median seconds of a forward of the base model alone over `work`'s batch, `copies` times.
 double base_forward(const BackendOptions& options, const Description& description, const BenchmarkWork& work,
                     std::int64_t copies, int repetitions) {
-  const RandomModel model(options, description, std::nullopt);
+  const RandomModel model(options, description, nullptr);
   std::vector<const Example*> examples;
   for (std::int64_t i = 0; i < copies; ++i) {
     examples.insert(examples.end(), work.examples.begin(), work.examples.end());
@@ -225,6 +238,8 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   const std::int64_t probes = 2 * options.directions;
   ScratchTrajectory trajectory;
 
+  const Space space = options.low_rank > 0 ? low_rank_space(description, options.low_rank)
+                                           : lora_space(description, options.adapter);
   const auto plan = [&](const RandomModel& model) {
     return plan_group(model.model->decoder, *model.backend, shape,
                       {.probes = probes,
@@ -241,7 +256,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
 
   BenchmarkResult result;
   {
-    RandomModel model(options.backend, description, options.adapter);
+    RandomModel model(options.backend, description, space);
     choose_together(exchange, *model.backend, model.model->decoder.workload(shape, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
@@ -249,7 +264,8 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .layers = description.layers,
               .probes = probes,
               .group = planned.group,
-              .target_modules = options.adapter.all_linear ? std::vector<std::string>{"all-linear"}
+              .target_modules = options.adapter.all_linear || options.low_rank > 0
+                                    ? std::vector<std::string>{"all-linear"}
                                 : options.adapter.target_modules.empty() ? description.names.query_value
                                                                          : options.adapter.target_modules,
               .trainables = model.model->state.trainables.count(),
@@ -296,8 +312,9 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
     }
   }
   if (options.upper_half) {
-    RandomModel model(options.backend, description,
-                      from_layer(options.adapter, description, description.layers / 2));
+    const Space upper =
+        lora_space(description, from_layer(options.adapter, description, description.layers / 2));
+    RandomModel model(options.backend, description, upper);
     BenchmarkStep step = step_of(model, plan(model).group);
     repeat(warm_up, [&] { step.run(); });
     result.upper_half = median_seconds(options.repetitions, [&] { step.run(); });

@@ -20,6 +20,7 @@ class DryRunBackend : public BackendOver {
 
   Buffer allocate(std::size_t bytes) override { return Buffer(nullptr, bytes, nullptr); }
   void load(View, DType, const void*, bool) override {}
+  void assign(View, View) override {}
   void fill_normal(View, std::uint64_t, float) override {}
   void read(std::span<float> destination, View, std::int64_t) override {
     std::ranges::fill(destination, 0.0f);

@@ -86,7 +86,8 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
   backend.watch(ProfiledBackend::Watch::counts);
   run.counted_steps = std::min(config.train.max_steps, most_counted_steps);
   const bool paired = config.zo.paired();
-  const std::unique_ptr<Estimator> estimator = make_estimator(config.zo.estimator, config.zo.epsilon);
+  const std::unique_ptr<Estimator> estimator = make_estimator(
+      config.zo.estimator, config.zo.epsilon, config.zo.normalize, config.zo.step_limit.has_value());
   const SlotSink nowhere = [](std::int64_t, std::int64_t, SlotValue) {};
   double forwards = 0.0;
   WorkTally all;

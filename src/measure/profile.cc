@@ -49,9 +49,9 @@ ProfiledRun::ProfiledRun(const Config& of, const Inputs& with, const BackendOpti
       device(make_backend(options)),
       backend(*device, inputs.files.description),
       rule(step_rule(config)),
-      model(backend, inputs.files.description, *inputs.space,
-            begin_state(backend, inputs.space->trainables(), inputs.initial_values(config.train.seed),
-                        *rule.optimizer)) {
+      model(
+          backend, inputs.files.description, *inputs.space,
+          begin_state(backend, inputs.space->trainables(), inputs.initial_values(config), *rule.optimizer)) {
   model.decoder.load(inputs.files, {});
   const BatchShape largest = largest_slice(config.train, *inputs.train, objective);
   plan = plan_group(model.decoder, backend, largest,

@@ -35,6 +35,7 @@ class ProfiledBackend final : public BackendOver {
   void load(View destination, DType source_dtype, const void* source, bool transposed) override {
     inner_.load(destination, source_dtype, source, transposed);
   }
+  void assign(View destination, View source) override { inner_.assign(destination, source); }
   void fill_normal(View destination, std::uint64_t seed, float scale) override {
     inner_.fill_normal(destination, seed, scale);
   }

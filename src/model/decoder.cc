@@ -37,9 +37,15 @@ Backend& Decoder::backend() const {
 
 void Decoder::load(const ModelFiles& files, const LoadProgress& progress) {
   weights_->load(backend(), files, progress);
+  refresh();
 }
 
-void Decoder::randomize(std::uint64_t seed, float scale) { weights_->randomize(backend(), seed, scale); }
+void Decoder::randomize(std::uint64_t seed, float scale) {
+  weights_->randomize(backend(), seed, scale);
+  refresh();
+}
+
+void Decoder::refresh() { weights_->refresh(backend()); }
 
 std::size_t Decoder::weight_bytes() const { return weights_->bytes(); }
 

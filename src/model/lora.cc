@@ -45,34 +45,43 @@ bool is_targeted(const std::string& module, const std::string& target) {
   return module.size() == target.size() || module[module.size() - target.size() - 1] == '.';
 }
 
-std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config) {
-  check_layers(description, config);
+std::vector<LinearModule> targeted_modules(const Description& description,
+                                           const std::vector<std::string>& targets, const std::string& key) {
   const std::vector<LinearModule> all = linear_modules(description);
-  const std::vector<std::string>& targets =
-      config.target_modules.empty() ? description.names.query_value : config.target_modules;
-  // PEFT takes an empty list of layers for none given.
-  const bool some_layers = config.layers_to_transform && !config.layers_to_transform->empty();
-  const auto in_layers = [&](const LinearModule& module) {
-    return !some_layers || std::ranges::count(*config.layers_to_transform, module.layer) > 0;
-  };
-
-  std::vector<LinearModule> adapted;
+  std::vector<LinearModule> found;
   std::set<std::string> matched;
   for (const LinearModule& module : all) {
-    bool wanted = config.all_linear && in_layers(module);
+    bool wanted = false;
     for (const std::string& target : targets) {
-      if (config.all_linear) break;
       if (!is_targeted(module.name, target)) continue;
       matched.insert(target);
-      wanted = wanted || module.name == target || in_layers(module);  // a whole name is taken in any layer
+      wanted = true;
     }
-    if (wanted) adapted.push_back(module);
+    if (wanted) found.push_back(module);
   }
   for (const std::string& target : targets) {
-    if (config.all_linear || matched.contains(target)) continue;
-    throw UsageError(
-        "lora.target_modules: {} matches no module of this {} model, expected some of {}, or all-linear",
-        quote(target), description.family, fmt::join(short_names(all), ", "));
+    if (matched.contains(target)) continue;
+    throw UsageError("{}: {} matches no module of this {} model, expected some of {}, or all-linear", key,
+                     quote(target), description.family, fmt::join(short_names(all), ", "));
+  }
+  return found;
+}
+
+std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config) {
+  check_layers(description, config);
+  const std::vector<std::string>& targets =
+      config.target_modules.empty() ? description.names.query_value : config.target_modules;
+  const std::vector<LinearModule> wanted =
+      config.all_linear ? linear_modules(description)
+                        : targeted_modules(description, targets, "lora.target_modules");
+  // PEFT takes an empty list of layers for none given.
+  const bool some_layers = config.layers_to_transform && !config.layers_to_transform->empty();
+  std::vector<LinearModule> adapted;
+  for (const LinearModule& module : wanted) {
+    const bool in_layers = !some_layers || std::ranges::count(*config.layers_to_transform, module.layer) > 0;
+    // A whole name is taken in any layer.
+    if (in_layers || (!config.all_linear && std::ranges::count(targets, module.name) > 0))
+      adapted.push_back(module);
   }
   if (adapted.empty() && some_layers) {
     throw UsageError("lora.layers_to_transform: no module of lora.target_modules is in the layers {}",
@@ -112,8 +121,8 @@ Perturbations lora_perturbations(const Description& description, const AdapterCo
     const std::size_t b = id_of(lora_b_name(module.name));
     perturbations[module.name] = LowRankTail{.a = trainables.view(a),
                                              .b = trainables.view(b),
-                                             .a_id = static_cast<std::uint32_t>(a),
-                                             .b_id = static_cast<std::uint32_t>(b),
+                                             .a_noise = static_cast<std::uint32_t>(a),
+                                             .b_noise = static_cast<std::uint32_t>(b),
                                              .scaling = config.scaling()};
   }
   return perturbations;

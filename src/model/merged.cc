@@ -78,9 +78,9 @@ void check_fits(const std::vector<std::byte>& rounded, const std::vector<Value>&
   }
 }
 
-/// Streams one weight, merged and rounded.
-void write_weight(const ModelFiles& files, const TensorInfo& tensor, const Factors* factors,
-                  const AdapterConfig& config, DType dtype, const ByteSink& sink) {
+/// Streams one weight, changed and rounded.
+void write_weight(const ModelFiles& files, const TensorInfo& tensor, const WeightChange* change, DType dtype,
+                  const ByteSink& sink) {
   const std::int64_t cols = tensor.row_elements();
   const std::int64_t all_rows = tensor.shape.empty() ? 1 : tensor.shape[0];
   const std::int64_t piece = std::max<std::int64_t>(1, static_cast<std::int64_t>(piece_elements) / cols);
@@ -92,9 +92,9 @@ void write_weight(const ModelFiles& files, const TensorInfo& tensor, const Facto
     values.resize(static_cast<std::size_t>(rows * cols));
     to_float(tensor, first, rows, values);
     rounded.resize(values.size() * size_of(dtype));
-    if (factors != nullptr) {
+    if (change != nullptr) {
       sums.assign(values.begin(), values.end());
-      add_delta(*factors, config, first, rows, cols, sums);
+      (*change)(first, rows, cols, sums);
       from_double(sums, dtype, rounded.data());
       check_fits(rounded, sums, dtype, tensor.name);
     } else {
@@ -120,7 +120,8 @@ std::string_view torch_name(DType dtype) {
   }
 }
 
-/// What export_merged() writes, whole or in part and in any number of shards.
+}  // namespace
+
 void remove_model(const std::string& directory) {
   remove_file(directory + "/config.json");  // first: what is left at any moment is no model
   remove_model_safetensors(directory);
@@ -128,13 +129,9 @@ void remove_model(const std::string& directory) {
   sync_directory(directory);
 }
 
-}  // namespace
-
 void export_merged(const ModelFiles& files, const AdapterConfig& config, std::span<const float> values,
                    DType dtype, const std::string& directory, std::uint64_t shard_bytes, bool replace) {
   const Description& description = files.description;
-  const std::string dtype_word(torch_name(dtype));
-
   std::map<std::string, std::span<const float>> trainables;
   std::size_t offset = 0;
   for (const TrainableSpec& spec : lora_trainables(description, config)) {
@@ -144,24 +141,33 @@ void export_merged(const ModelFiles& files, const AdapterConfig& config, std::sp
     offset += count;
   }
   if (offset != values.size()) throw Error("a merged model was to be written with too many values");
-  std::map<std::string, Factors> adapted;  // by the weight's name
+  WeightChanges changes;
   for (const LinearModule& module : adapted_modules(description, config)) {
-    adapted[module.name + ".weight"] = {.a = trainables.at(lora_a_name(module.name)),
-                                        .b = trainables.at(lora_b_name(module.name)),
-                                        .in = module.in,
-                                        .transposed = module.transposed};
+    const Factors factors{.a = trainables.at(lora_a_name(module.name)),
+                          .b = trainables.at(lora_b_name(module.name)),
+                          .in = module.in,
+                          .transposed = module.transposed};
+    changes[module.name + ".weight"] = [factors, &config](std::int64_t first, std::int64_t rows,
+                                                          std::int64_t cols, std::span<double> weight) {
+      add_delta(factors, config, first, rows, cols, weight);
+    };
   }
+  export_changed(files, changes, dtype, directory, shard_bytes, replace);
+}
 
+void export_changed(const ModelFiles& files, const WeightChanges& changes, DType dtype,
+                    const std::string& directory, std::uint64_t shard_bytes, bool replace) {
+  const std::string dtype_word(torch_name(dtype));
   std::vector<TensorSource> sources;
-  for (const WeightSpec& spec : weight_specs(description)) {
+  for (const WeightSpec& spec : weight_specs(files.description)) {
     const TensorInfo& tensor = files.weight(spec.name);
-    const auto found = adapted.find(spec.name);
-    const Factors* factors = found == adapted.end() ? nullptr : &found->second;
+    const auto found = changes.find(spec.name);
+    const WeightChange* const change = found == changes.end() ? nullptr : &found->second;
     sources.push_back({.name = tensor.name,
                        .dtype = dtype,
                        .shape = tensor.shape,
-                       .produce = [&files, &tensor, factors, &config, dtype](const ByteSink& sink) {
-                         write_weight(files, tensor, factors, config, dtype, sink);
+                       .produce = [&files, &tensor, change, dtype](const ByteSink& sink) {
+                         write_weight(files, tensor, change, dtype, sink);
                        }});
   }
   create_directories(directory);

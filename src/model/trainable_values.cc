@@ -17,7 +17,11 @@ Trainables list_trainables(std::span<const TrainableSpec> specs) {
   Trainables trainables;
   std::int64_t count = 0;
   for (const TrainableSpec& spec : specs) {
-    trainables.list.push_back({.name = spec.name, .rows = spec.rows, .cols = spec.cols, .offset = count});
+    trainables.list.push_back({.name = spec.name,
+                               .rows = spec.rows,
+                               .cols = spec.cols,
+                               .offset = count,
+                               .noise_rank = spec.noise_rank});
     count += spec.count();
   }
   return trainables;

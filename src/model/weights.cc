@@ -125,6 +125,10 @@ class PartPlanner {
       throw Error("the tail [{}, {}] x [{}, {}] does not fit {}, a product [{}, {}]", tail->b.rows,
                   tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
     }
+    if (tail->outer && (tail->weight.rows != part.rows || tail->weight.cols != in)) {
+      throw Error("the trainable [{}, {}] is not the weight of {}, a product [{}, {}]", tail->weight.rows,
+                  tail->weight.cols, part.name, part.rows, in);
+    }
   }
   static View vector(std::int64_t count, DType dtype) { return dense(nullptr, dtype, 1, count); }
 
@@ -202,10 +206,26 @@ void DecoderWeights::randomize(Backend& backend, std::uint64_t seed, float scale
     const auto fill_product = [&](const ProductSpec& spec) {
       if (!spec.tied) backend.fill_normal(product(part).weight.codes, seed++, scale);
       fill(product(part).bias, 0.0f);
+      for (const ProductPart& module : product(part).parts) {
+        if (module.tail() != nullptr && module.tail()->weight)
+          backend.fill_normal(module.tail()->weight, seed++, scale);
+      }
     };
     std::visit(Overloaded{fill_embedding, fill_norm, fill_product}, spec_.parts[part]);
   }
   backend.synchronize();
+}
+
+void DecoderWeights::refresh(Backend& backend) {
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto* const product = std::get_if<Product>(&parts_[part]);
+    if (product == nullptr) continue;
+    for (const ProductPart& module : product->parts) {
+      const LowRankTail* const tail = module.tail();
+      if (tail == nullptr || !tail->weight) continue;
+      backend.assign(product->weight.codes.row_range(module.row_begin, module.rows), tail->weight);
+    }
+  }
 }
 
 void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadProgress& progress) {

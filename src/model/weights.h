@@ -22,6 +22,8 @@ class DecoderWeights {
   DecoderWeights& operator=(const DecoderWeights&) = delete;
 
   void load(Backend& backend, const ModelFiles& files, const LoadProgress& progress);
+  /// Rounds the trainables that are weights into their places.
+  void refresh(Backend& backend);
   void randomize(Backend& backend, std::uint64_t seed, float scale);
 
   std::size_t bytes() const;  ///< of the backend's memory, once loaded

@@ -33,7 +33,7 @@ struct StepSize {
 
   double slice_tokens() const { return example_tokens * batch_size / std::min(batch_slices, batch_size); }
   double bytes() const {
-    const double probes = paired ? 2 * directions : 1 + directions;
+    const double probes = (paired ? 2 * directions : directions) + 1;
     const double slices = accumulation * std::min(batch_slices, batch_size);
     const double examples = accumulation * batch_size;
     const double packed = batch_size / std::min(batch_slices, batch_size);
@@ -97,20 +97,43 @@ void check_step_fits(const Config& config, double example_tokens, std::size_t me
       "zo.directions, train.batch_size, train.gradient_accumulation_steps, train.batch_slices: {}", reason);
 }
 
-void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::int64_t r,
-                          std::size_t memory) {
+namespace {
+
+/// Bytes of the trainables and of what an optimizer keeps: made on the host, held by a backend.
+double trainable_bytes(std::span<const TrainableSpec> trainables, std::int64_t kept) {
   double count = static_cast<double>(kept);
   for (const TrainableSpec& spec : trainables)
     count += static_cast<double>(spec.rows) * static_cast<double>(spec.cols);
-  const double bytes = 2 * sizeof(float) * count;  // made on the host, held by a backend
+  return 2 * sizeof(float) * count;
+}
+
+/// Why that does not fit.
+std::string too_large(double bytes, std::int64_t kept, double available) {
+  return fmt::format("{:.4g} trainable numbers{} would take {:.4g} GiB, but {:.4g} GiB of memory are free",
+                     bytes / (2 * sizeof(float)), kept > 0 ? " and those that the optimizer keeps" : "",
+                     gib(bytes), gib(available));
+}
+
+}  // namespace
+
+void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::int64_t r,
+                          std::size_t memory) {
+  const double bytes = trainable_bytes(trainables, kept);
   const auto available = static_cast<double>(memory);
   if (bytes <= available) return;
-  const std::string reason =
-      fmt::format("{:.4g} trainable numbers{} would take {:.4g} GiB, but {:.4g} GiB of memory are free",
-                  count, kept > 0 ? " and those that the optimizer keeps" : "", gib(bytes), gib(available));
+  const std::string reason = too_large(bytes, kept, available);
   const double largest = std::floor(static_cast<double>(r) * available / bytes);
   if (largest < 1.0) throw DeviceError("{}: not even lora.r: 1 would fit", reason);
   throw UsageError("lora.r: found {}: {}; the largest that fits is {:.0f}", r, reason, largest);
+}
+
+void check_weights_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::size_t memory) {
+  const double bytes = trainable_bytes(trainables, kept);
+  const auto available = static_cast<double>(memory);
+  if (bytes <= available) return;
+  throw UsageError("zo.space: low_rank: {}; fewer zo.target_modules{} take less",
+                   too_large(bytes, kept, available),
+                   kept > 0 ? ", or an optimizer.type that keeps less," : "");
 }
 
 }  // namespace mezzo

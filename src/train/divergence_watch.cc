@@ -13,7 +13,8 @@ namespace {
 
 std::string warning(std::uint64_t steps_done, const std::string& complaint) {
   return fmt::format(
-      "step {}: {}: the run diverges; a smaller optimizer.learning_rate or more zo.directions help",
+      "step {}: {}: the run diverges; a smaller optimizer.learning_rate, a zo.step_limit or more "
+      "zo.directions help",
       steps_done, complaint);
 }
 

@@ -239,7 +239,11 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
     if (!start) {
       const std::vector<TrainableSpec> kept =
           configure_optimizer(config.optimizer)->state(space->trainables());
-      check_trainables_fit(space->trainables(), element_count(kept), config.lora.r.value(), memory);
+      if (space->has_adapter()) {
+        check_trainables_fit(space->trainables(), element_count(kept), config.lora.r.value(), memory);
+      } else {
+        check_weights_fit(space->trainables(), element_count(kept), memory);
+      }
     }
     double tokens = 0.0;
     for (const Example& example : train->examples())

@@ -42,7 +42,8 @@ GroupPlan plan_group(const Decoder& decoder, const DevicePlan& device, const Bat
 }
 
 std::int64_t probes_of_step(const ZoConfig& config) {
-  return config.paired() ? 2 * config.directions : 1 + config.directions;
+  const bool has_base = !config.paired() || config.step_limit;
+  return (config.paired() ? 2 : 1) * config.directions + (has_base ? 1 : 0);
 }
 
 std::int64_t slices_of_step(const TrainConfig& config) {

@@ -6,6 +6,8 @@
 
 #include "mezzo/backend/devices.h"
 #include "mezzo/core/error.h"
+#include "mezzo/core/limits.h"
+#include "mezzo/model/model_files.h"
 
 namespace mezzo {
 
@@ -15,6 +17,14 @@ namespace {
 std::uint64_t physical_memory() {
   return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
          static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+/// The weights that a run began with are those of its base model.
+void check_base(const RunHeader& header) {
+  const std::string hash = ModelFiles(header.base_model).hash(static_cast<int>(allowed_processors().size()));
+  if (hash == header.base_hash) return;
+  throw InputError("{}: is not the model that the run began with: its hash is {}, expected {}",
+                   header.base_model, hash, header.base_hash);
 }
 
 }  // namespace
@@ -53,8 +63,10 @@ RunState start_state(const RunFolder& folder, const RunHeader& header) {
         "hold",
         folder.path, elements, memory);
   }
-  std::vector<float> values = header.initial_adapter ? header.space->read_adapter(folder.initial_adapter())
-                                                     : header.space->initial_values(header.seed);
+  if (!header.space->has_adapter()) check_base(header);
+  std::vector<float> values = header.initial_adapter
+                                  ? header.space->read_adapter(folder.initial_adapter())
+                                  : header.space->initial_values(header.seed, header.base_model);
   const std::string hash = "sha256:" + trainables_sha256(values);
   for (const IdentityEntry& entry : header.identity) {
     if (!header.initial_adapter || entry.key != "lora.adapter" || entry.value == hash) continue;

@@ -11,7 +11,9 @@
 #include "mezzo/core/error.h"
 #include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
+#include "mezzo/model/merged.h"
 #include "mezzo/train/snapshots.h"
+#include "mezzo/train/trainer_state.h"
 
 namespace mezzo {
 
@@ -48,6 +50,18 @@ void remove_adapter(const std::string& path) {
   }
   remove_temporary_files(path);
   for (const std::string_view name : adapter_files) remove_file(fmt::format("{}/{}", path, name));
+  if (list_folder(path).empty()) std::filesystem::remove(path);
+}
+
+/// Removes a model's files in the same way.
+void remove_trained_model(const std::string& path) {
+  if (is_link(path) || !is_folder(path)) {
+    remove_file(path);
+    return;
+  }
+  remove_temporary_files(path);
+  remove_model(path);
+  remove_trainer_state(path);
   if (list_folder(path).empty()) std::filesystem::remove(path);
 }
 
@@ -107,6 +121,7 @@ void remove_run(const RunFolder& folder, const std::function<bool(const std::str
     const std::string path = folder.path + "/" + name;
     if (keep(path)) continue;
     if (name == "adapter" || name == "initial_adapter") remove_adapter(path);
+    else if (name == "model") remove_trained_model(path);
     else if (name == "metrics.jsonl" || is_start_snapshot(name) || is_damaged_trajectory(name))
       remove_file(path);
   }

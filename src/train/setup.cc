@@ -205,7 +205,7 @@ void Setup::load_run() {
 
 /// The trainables that the config begins with.
 void Setup::load_initial() {
-  const std::vector<float> values = run_.inputs->initial_values(config_.train.seed);
+  const std::vector<float> values = run_.inputs->initial_values(config_);
   run_.model = std::make_unique<LoadedModel>(
       *run_.backend, run_.inputs->files.description, *run_.header.space,
       begin_state(*run_.backend, run_.header.trainables(), values, *run_.header.optimizer));

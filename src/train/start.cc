@@ -59,6 +59,10 @@ bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t
     };
     RunState result = state_of(step);
     if (best && *best != step) result = state_of(*best);
+    if (!header.space->has_adapter()) {
+      if (best && read_trainer_step(folder.model()) != best) return false;
+      return header.space->initial_values(header.seed, folder.model()) == result.values;
+    }
     if (best && read_trainer_step(folder.adapter()) != best) return false;
     return header.space->read_adapter(folder.adapter()) == result.values;
   } catch (const Error&) {

@@ -5,6 +5,7 @@
 
 #include "mezzo/comm/together.h"
 #include "mezzo/train/ranks.h"
+#include "mezzo/zo/step_limit.h"
 
 namespace mezzo {
 
@@ -13,6 +14,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return Seconds(Clock::now() - start).count(); }
+
+/// A step's part of zo.step_limit, which is a whole run's: the rise of a step goes with the square of its
+/// rate.
+std::optional<double> step_share(const Config& config) {
+  if (!config.zo.step_limit) return {};
+  return *config.zo.step_limit / configure_schedule(config).squares();
+}
 
 }  // namespace
 
@@ -24,6 +32,7 @@ StepRule step_rule(const Config& config) {
           .noise = {.seed = config.train.seed, .noise = config.zo.noise},
           .schedule = configure_schedule(config),
           .clip = config.optimizer.clip,
+          .step_limit = step_share(config),
           .optimizer = configure_optimizer(config.optimizer)};
 }
 
@@ -42,7 +51,7 @@ Step::Step(const StepRule& rule, const StepShape& shape, const Objective& object
       objective_(objective),
       model_(model),
       exchange_(exchange),
-      estimator_(make_estimator(rule.estimator, rule.epsilon, rule.normalize)),
+      estimator_(make_estimator(rule.estimator, rule.epsilon, rule.normalize, rule.step_limit.has_value())),
       probe_count_(static_cast<std::int64_t>(probes(0).size())),
       slots_(probe_count_, shape.slices, exchange.size()) {}
 
@@ -100,7 +109,7 @@ StepResult Step::take(const StepCall& call) {
   if (rule_.clip) clip_coefficients(result.estimate, *rule_.clip);
 
   result.record = {.step = call.step,
-                   .learning_rate = call.learning_rate.value_or(rule_.schedule.at(number)),
+                   .learning_rate = call.learning_rate.value_or(learning_rate(number, result.estimate)),
                    .coefficients = result.estimate.coefficients,
                    .loss = result.estimate.loss,
                    .gradient_norm = result.estimate.gradient_norm()};
@@ -114,9 +123,19 @@ StepResult Step::take(const StepCall& call) {
   return result;
 }
 
+/// The schedule's rate at step `step`; where its peak is above the limit, as if the peak were the limit.
+float Step::learning_rate(std::int64_t step, const Estimate& estimate) const {
+  const float scheduled = rule_.schedule.at(step);
+  if (!rule_.step_limit) return scheduled;
+  const double peak = rule_.schedule.learning_rate;
+  const double limit = limited_rate(estimate, *rule_.optimizer, *rule_.step_limit).value_or(peak);
+  return limit < peak ? static_cast<float>(static_cast<double>(scheduled) * (limit / peak)) : scheduled;
+}
+
 void Step::apply(const StepRecord& record) {
   TrainedState& state = model_.state;
   rule_.optimizer->apply(record, rule_.noise, model_.backend, state.trainables, state.optimizer);
+  model_.decoder.refresh();
 }
 
 }  // namespace mezzo

@@ -30,9 +30,16 @@ constexpr double straggler_factor = 10.0;
 /// So many steps in a row without a finite loss are no accident of their batches.
 constexpr std::uint64_t most_dropped_steps = 10;
 
+/// Where a run leaves its result.
+std::string result_of(const RunFolder& folder, const ParameterSpace& space) {
+  return space.has_adapter() ? folder.adapter() : folder.model();
+}
+
 /// "the adapter is in runs/a/adapter", and of which step it is. Rank 0 knows.
-std::string where_result(const RunFolder& folder, const Config& config, const BestStep& best) {
-  std::string text = fmt::format("the adapter is in {}", folder.adapter());
+std::string where_result(const RunFolder& folder, const ParameterSpace& space, const Config& config,
+                         const BestStep& best) {
+  std::string text =
+      fmt::format("the {} is in {}", space.has_adapter() ? "adapter" : "model", result_of(folder, space));
   if (takes_best(config) && best.best()) {
     text += fmt::format(", of step {}, the best with {} {:.4f}", best.best()->steps_done, best.metric(),
                         best.best()->value);
@@ -363,11 +370,17 @@ void Trainer::write_result(std::uint64_t steps_done) {
   const std::uint64_t step = result_step(steps_done);
   const RunState state = step == steps_done ? read_state(*run_.backend, run_.model->state, step)
                                             : state_after(run_.folder, run_.header, step, warn_to(log_));
-  run_.header.space->write_adapter(run_.folder.adapter(), run_.inputs->files.description, state.values,
-                                   config_.model.path);
+  const ParameterSpace& space = *run_.header.space;
+  const ModelFiles& files = run_.inputs->files;
+  if (space.has_adapter()) {
+    space.write_adapter(run_.folder.adapter(), files.description, state.values, config_.model.path);
+  } else {
+    // In fp32, which holds the trainables as they are.
+    space.write_merged(files, state.values, DType::f32, run_.folder.model(), true);
+  }
   std::optional<BestNote> best;
   if (takes_best_ && best_.best()) best = {.metric = best_.metric(), .value = best_.best()->value};
-  write_trainer_state(run_.folder.adapter(), step, best);
+  write_trainer_state(result_of(run_.folder, space), step, best);
 }
 
 TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
@@ -392,7 +405,8 @@ TrainResult Trainer::finish(std::uint64_t steps_done, bool stopped) {
     log_.info("step {}: the last {} evaluations were no better than the best before them: the run ends early",
               steps_done, *config_.train.early_stopping_patience);
   }
-  log_.info("done: {}; {}", what_was_done(steps_done), where_result(run_.folder, config_, best_));
+  log_.info("done: {}; {}", what_was_done(steps_done),
+            where_result(run_.folder, *run_.header.space, config_, best_));
   return TrainResult::finished;
 }
 
@@ -449,7 +463,8 @@ TrainResult train(const Config& written, const TrainOptions& options, Exchange& 
   });
   const bool early = run.start.step < static_cast<std::uint64_t>(config.train.max_steps);
   log.info("{}: the run has finished its {} steps{}; {}", run.folder.path, run.start.step,
-           early ? ", for want of a better evaluation" : "", where_result(run.folder, config, best));
+           early ? ", for want of a better evaluation" : "",
+           where_result(run.folder, *run.header.space, config, best));
   return TrainResult::already_finished;
 }
 

@@ -114,7 +114,8 @@ class FiniteDifference : public Estimator {
 
 class TwoSided final : public FiniteDifference {
  public:
-  TwoSided(double epsilon, Normalization normalize) : FiniteDifference(epsilon, normalize) {}
+  TwoSided(double epsilon, Normalization normalize, bool curvature)
+      : FiniteDifference(epsilon, normalize), curvature_(curvature) {}
 
   std::vector<Probe> probes(std::span<const std::uint64_t> seeds) const override {
     std::vector<Probe> probes;
@@ -123,6 +124,11 @@ class TwoSided final : public FiniteDifference {
         probes.push_back({.seed = seeds[k], .direction = k, .epsilon = static_cast<float>(sign * epsilon())});
       }
     }
+    if (curvature_) {
+      // With epsilon 0 no noise is used: the seed is one that the probe before it has.
+      const auto last = static_cast<std::uint32_t>(seeds.size() - 1);
+      probes.push_back({.seed = seeds[last], .direction = last, .epsilon = 0.0f});
+    }
     return probes;
   }
 
@@ -130,17 +136,27 @@ class TwoSided final : public FiniteDifference {
     std::vector<Difference> differences;
     double loss_sum = 0.0;
     std::int64_t loss_count = 0;
+    const bool has_base = !curvature_ || losses.back().good;
+    double squares = 0.0;  // of what a direction's two losses have above L(0)
     for (std::size_t i = 0; i + 1 < losses.size(); i += 2) {
       const ProbeLoss& plus = losses[i];
       const ProbeLoss& minus = losses[i + 1];
-      const bool good = plus.good && minus.good;
+      const bool good = plus.good && minus.good && has_base;
       differences.push_back({.plus = plus.mean(), .other = minus.mean(), .good = good});
       if (!good) continue;
-      loss_sum += 0.5 * (plus.mean() + minus.mean());
+      const double middle = 0.5 * (plus.mean() + minus.mean());
+      loss_sum += middle;
       ++loss_count;
+      if (curvature_) squares += (middle - losses.back().mean()) * (middle - losses.back().mean());
     }
-    return estimate_of(std::move(differences), 2.0 * epsilon(), true, loss_sum, loss_count);
+    Estimate estimate = estimate_of(std::move(differences), 2.0 * epsilon(), true, loss_sum, loss_count);
+    if (curvature_ && loss_count > 0)
+      estimate.curvature = std::sqrt(squares / static_cast<double>(loss_count)) / (epsilon() * epsilon());
+    return estimate;
   }
+
+ private:
+  bool curvature_;
 };
 
 class OneSided final : public FiniteDifference {
@@ -183,11 +199,13 @@ void clip_coefficients(Estimate& estimate, double clip) {
   for (float& c : estimate.coefficients) c = std::clamp(c, -limit, limit);
 }
 
-std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon, Normalization normalize) {
+std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon, Normalization normalize,
+                                          bool curvature) {
   switch (kind) {
     case EstimatorKind::two_sided:
-      return std::make_unique<TwoSided>(epsilon, normalize);
+      return std::make_unique<TwoSided>(epsilon, normalize, curvature);
     case EstimatorKind::one_sided:
+      if (curvature) throw Error("a one-sided estimator was to estimate the curvature");
       return std::make_unique<OneSided>(epsilon, normalize);
   }
   throw Error("the estimator {} is not built", static_cast<int>(kind));

@@ -122,6 +122,22 @@ class RuleOptimizer final : public Optimizer {
     return specs;
   }
 
+  double walk_variance(double squares) const override {
+    const double momentum = constants_.momentum;
+    switch (constants_.type) {
+      case OptimizerType::momentum:  // each step goes on for 1 / (1 - momentum) of its length in all
+        return squares / ((1.0 - momentum) * (1.0 - momentum));
+      case OptimizerType::sign:  // signs of neighbouring steps agree as far as the momentum does
+        return (1.0 + momentum) / (1.0 - momentum);
+      case OptimizerType::adam:  // the average's weights have the sum 1, the root of the second moment its
+                                 // size
+        return 1.0;
+      case OptimizerType::sgd:
+        break;
+    }
+    return squares;
+  }
+
   void apply(const StepRecord& record, const RunNoise& run, Backend& backend, Trainables& trainables,
              Trainables& state) const override {
     const UpdateFactors factors = factors_of(constants_, record.step, record.learning_rate);

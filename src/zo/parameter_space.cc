@@ -15,6 +15,10 @@ ConfiguredSpace configure_lora_space(const Config& config, const Description& de
                                      const std::string& saved_start);
 std::shared_ptr<const ParameterSpace> recorded_lora_space(const JsonCursor& constants,
                                                           std::vector<TrainableSpec> trainables);
+ConfiguredSpace configure_low_rank_space(const Config& config, const Description& description,
+                                         const std::string& saved_start);
+std::shared_ptr<const ParameterSpace> recorded_low_rank_space(const JsonCursor& constants,
+                                                              std::vector<TrainableSpec> trainables);
 
 namespace {
 
@@ -24,13 +28,15 @@ struct SpaceKind {
   std::shared_ptr<const ParameterSpace> (*recorded)(const JsonCursor&, std::vector<TrainableSpec>);
 };
 
-constexpr std::array kinds{SpaceKind{"lora", configure_lora_space, recorded_lora_space}};
+// In the order of SpaceType.
+constexpr std::array kinds{SpaceKind{"lora", configure_lora_space, recorded_lora_space},
+                           SpaceKind{"low_rank", configure_low_rank_space, recorded_low_rank_space}};
 
 }  // namespace
 
 ConfiguredSpace configure_space(const Config& config, const Description& description,
                                 const std::string& saved_start) {
-  return kinds[0].configure(config, description, saved_start);  // the config can ask for no other yet
+  return kinds.at(static_cast<std::size_t>(config.zo.space)).configure(config, description, saved_start);
 }
 
 std::shared_ptr<const ParameterSpace> recorded_space(const std::string& kind, const JsonCursor& constants,

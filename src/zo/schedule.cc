@@ -22,6 +22,14 @@ float Schedule::at(std::int64_t step) const {
   return static_cast<float>(learning_rate * factor);
 }
 
+double Schedule::squares() const {
+  const auto steps = static_cast<double>(std::max<std::int64_t>(1, max_steps));
+  if (kind == LrScheduler::constant) return steps;
+  const double rising = std::min(static_cast<double>(warmup_steps), steps);
+  const double falling = kind == LrScheduler::linear ? 1.0 / 3.0 : 3.0 / 8.0;
+  return rising / 3.0 + (steps - rising) * falling + 0.5;
+}
+
 Schedule configure_schedule(const Config& config) {
   return {.kind = config.optimizer.lr_scheduler_type,
           .learning_rate = config.optimizer.learning_rate,

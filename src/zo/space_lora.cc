@@ -33,7 +33,7 @@ class LoraSpace final : public ParameterSpace {
     return json;
   }
 
-  std::vector<float> initial_values(std::uint64_t seed) const override {
+  std::vector<float> initial_values(std::uint64_t seed, const std::string&) const override {
     return mezzo::initial_values(trainables(), seed);
   }
 
@@ -45,6 +45,8 @@ class LoraSpace final : public ParameterSpace {
   Perturbations perturbations(const Description& description, const Trainables& values) const override {
     return lora_perturbations(description, config_, values);
   }
+
+  bool has_adapter() const override { return true; }
 
   void write_adapter(const std::string& directory, const Description& description,
                      std::span<const float> values, const std::string& base_model) const override {

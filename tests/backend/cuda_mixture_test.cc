@@ -9,14 +9,14 @@ namespace {
 
 /// Experts of one product each on the host and on the device, where they lie equally far apart.
 struct Experts {
-  /// `tails`: every other expert has them, of different parts.
+  /// `tails`: every other expert has them, of different parts and both kinds.
   Experts(Backend& backend, DType dtype, std::int64_t count, std::int64_t in,
           const std::vector<std::int64_t>& part_rows, bool tails, std::uint32_t seed) {
     for (std::int64_t e = 0; e < count; ++e) {
       std::vector<std::int64_t> ranks(part_rows.size(), 0);
       if (tails && e % 2 == 1) ranks[static_cast<std::size_t>(e / 2) % ranks.size()] = e % 4 == 1 ? 3 : 11;
-      host.push_back(std::make_unique<RandomProduct>(in, part_rows, ranks, false,
-                                                     seed + 100 * static_cast<std::uint32_t>(e + 1)));
+      host.push_back(std::make_unique<RandomProduct>(
+          in, part_rows, ranks, false, seed + 100 * static_cast<std::uint32_t>(e + 1), e % 4 == 3));
       device.push_back(std::make_unique<DeviceProduct>(backend, *host.back(), dtype, false));
       host_products.push_back(&host.back()->product);
     }

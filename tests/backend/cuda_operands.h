@@ -185,7 +185,7 @@ struct DeviceProduct {
     std::size_t next = 0;
     for (ProductPart& part : product.parts) {
       auto* const tail = std::get_if<LowRankTail>(&part.perturbation);
-      if (tail == nullptr) continue;
+      if (tail == nullptr || tail->outer) continue;
       tail->a = factor(backend, host.factors[next++]);
       tail->b = factor(backend, host.factors[next++]);
     }

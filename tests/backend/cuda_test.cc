@@ -120,8 +120,8 @@ TEST_P(Cuda, Product) {
               if (noise == NoiseKind::rademacher && (rows != 33 || bias)) continue;
               SCOPED_TRACE(fmt::format("rows {}, in {}, {} probes, shared {}, bias {}, noise {}", rows, in,
                                        probes, shared_x, bias, int(noise)));
-              // q and v perturbed with different ranks, k not.
-              RandomProduct random(in, {31, 5, 33}, {11, 0, 3}, bias, 1);
+              // q and v perturbed with different ranks, k not; without a bias by the weight's own noise.
+              RandomProduct random(in, {31, 5, 33}, {11, 0, 3}, bias, 1, !bias);
               const DeviceProduct device(*cuda, random, dtype);
               prepare(rows, probes, {&device.product});
               const Operand x = operand(shared_x ? 0 : probes, rows, in, 2);
@@ -158,7 +158,7 @@ TEST_P(Cuda, Product) {
 TEST_P(Cuda, TailsNeedNoRoomInTheWeight) {
   constexpr std::int64_t rows = 257, in = 80, probes = 5;
   for (const bool bias : {false, true}) {
-    RandomProduct random(in, {32, 16, 24}, {8, 0, 11}, bias, 1);
+    RandomProduct random(in, {32, 16, 24}, {8, 0, 11}, bias, 1, !bias);
     const DeviceProduct device(*cuda, random, dtype, false);
     prepare(rows, probes, {&device.product});
     const Operand x = operand(probes, rows, in, 2);
@@ -200,7 +200,7 @@ TEST_P(Cuda, OutputsSideBySide) {
 TEST_P(Cuda, TailsAsColumns) {
   // Outputs side by side, sizes in units of 8 and of 16: in bf16 tails ride on the product. 13 probes are 7
   // direction blocks, 40 more than one range of direction blocks has room for.
-  const std::vector<std::vector<std::int64_t>> all_ranks = {{8, 0, 8}, {11, 0, 3}, {4, 0, 0}, {24, 8, 32}};
+  const std::vector<std::vector<std::int64_t>> all_ranks = {{8, 0, 8}, {11, 0, 3}, {1, 1, 1}, {24, 8, 32}};
   for (const std::vector<std::int64_t>& ranks : all_ranks) {
     for (const std::int64_t probes : {1, 3, 13, 40}) {
       for (const std::int64_t rows : {1, 33, 257}) {
@@ -211,7 +211,7 @@ TEST_P(Cuda, TailsAsColumns) {
             const std::int64_t in = probes == 3 ? 72 : 80;
             SCOPED_TRACE(fmt::format("ranks {} {} {}, {} probes, rows {}, bias {}, noise {}", ranks[0],
                                      ranks[1], ranks[2], probes, rows, bias, int(noise)));
-            RandomProduct random(in, {32, 16, 24}, ranks, bias, 1);
+            RandomProduct random(in, {32, 16, 24}, ranks, bias, 1, !bias);
             const DeviceProduct device(*cuda, random, dtype);
             prepare(rows, probes, {&device.product});
             const Operand x = operand(probes, rows, in, 2);
@@ -639,7 +639,7 @@ TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
     step.seeds.push_back(0x9e3779b97f4a7c15u * (k + 1));
     step.coefficients.push_back(k == 3 ? 0.0f : 0.37f * float(k) - 2.0f);
   }
-  const auto compare = [&](UpdateFactors factors, NoiseKind noise) {
+  const auto compare = [&](UpdateFactors factors, NoiseKind noise, bool low_rank) {
     const std::size_t seconds = !keeps_second_moment(factors.rule) ? 0 : factors.scalar_second ? 5 : count;
     const std::size_t kept =
         count * (std::size_t(factors.anchored) + std::size_t(keeps_momentum(factors.rule))) + seconds;
@@ -663,6 +663,10 @@ TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
       Trainables trainables, state;
       trainables.list = {
           {"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}, {"d", 5101, 7, 291}, {"e", 2, 1, 35998}};
+      if (low_rank) {  // some of them
+        for (const auto& [id, rank] : {std::pair(0, 3), {3, 1}, {4, 2}})
+          trainables.list[std::size_t(id)].noise_rank = rank;
+      }
       if (kept > 0) state.list = {{"all", 1, std::int64_t(kept), 0}};
       place(trainables, values);
       place(state, zeros);
@@ -688,8 +692,24 @@ TEST_P(Cuda, UpdateAndHashAreTheCpusBits) {
       ASSERT_EQ(std::bit_cast<std::uint32_t>(states[0][i]), std::bit_cast<std::uint32_t>(states[1][i])) << i;
   };
   for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
-    for (const UpdateFactors& factors : all_update_rules(1e-2f, 0.1f)) compare(factors, noise);
+    for (const UpdateFactors& factors : all_update_rules(1e-2f, 0.1f)) {
+      compare(factors, noise, false);
+      compare(factors, noise, true);
+    }
   }
+}
+
+TEST_P(Cuda, AssignRoundsATrainableIntoItsWeight) {
+  const Operand source(0, 31, 36, 1);
+  const Placed from = place_f32(source, 1);
+  const Placed to = room(Operand(0, 31, 36, 0), 1);
+  cuda->assign(to.view, from.view);
+  Operand expected(0, 31, 36, 1);
+  for (std::int64_t i = 0; i < 31 && dtype == DType::bf16; ++i) {
+    for (std::int64_t j = 0; j < 36; ++j)
+      expected.at(0, i, j) = bf16_to_float(float_to_bf16(source.at(0, i, j)));
+  }
+  expect_near(to.host(), expected, 1, 0.0);
 }
 
 TEST_P(Cuda, LoadConvertsAndTransposes) {

@@ -104,10 +104,12 @@ inline bool same_bits(const View& a, std::int64_t p, const View& b, std::int64_t
   return true;
 }
 
-/// A product over its own random storage, in `part_rows`; a rank of 0 leaves a part unperturbed.
+/// A product over its own random storage, in `part_rows`; a rank of 0 leaves a part unperturbed. `outer`: the
+/// weight's own noise in place of LoRA.
 struct RandomProduct {
   RandomProduct(std::int64_t in, const std::vector<std::int64_t>& part_rows,
-                const std::vector<std::int64_t>& ranks, bool with_bias, std::uint32_t seed)
+                const std::vector<std::int64_t>& ranks, bool with_bias, std::uint32_t seed,
+                bool outer = false)
       : weight(0, total(part_rows), in, seed), bias(0, 1, total(part_rows), seed + 1) {
     product.name = "product";
     product.weight.codes = weight.view;
@@ -117,12 +119,23 @@ struct RandomProduct {
       ProductPart part{.name = fmt::format("part {}", i), .row_begin = row, .rows = part_rows[i]};
       if (ranks[i] > 0) {
         const auto id = static_cast<std::uint32_t>(2 * i);
+        if (outer) {
+          part.perturbation = LowRankTail{.a = dense(nullptr, DType::f32, ranks[i], in),
+                                          .b = dense(nullptr, DType::f32, part_rows[i], ranks[i]),
+                                          .a_noise = outer_columns(id),
+                                          .b_noise = outer_rows(id),
+                                          .scaling = outer_scale(ranks[i]),
+                                          .outer = true};
+          product.parts.push_back(part);
+          row += part_rows[i];
+          continue;
+        }
         factors.emplace_back(0, ranks[i], in, seed + 10 + id, 0);
         factors.emplace_back(0, part_rows[i], ranks[i], seed + 11 + id, 0);
         part.perturbation = LowRankTail{.a = factors[factors.size() - 2].view,
                                         .b = factors.back().view,
-                                        .a_id = id,
-                                        .b_id = id + 1,
+                                        .a_noise = id,
+                                        .b_noise = id + 1,
                                         .scaling = 2.0f};
       }
       product.parts.push_back(part);

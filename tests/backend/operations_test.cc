@@ -6,6 +6,7 @@
 
 #include "mezzo/core/noise.h"
 #include "operands.h"
+#include "product_error.h"
 
 namespace mezzo::test {
 namespace {
@@ -235,7 +236,7 @@ TEST_F(Operations, TailsTakeTheNoiseOfTheirTensors) {
     std::vector<double> s(rank);
     for (std::uint64_t k = 0; k < rank; ++k) {
       for (std::uint64_t i = 0; i < in; ++i) {
-        const double z = noise_at(kind, probe.seed, tail.a_id, k * in + i);
+        const double z = noise_at(kind, probe.seed, tail.a_noise, k * in + i);
         s[k] += (tail.a.as<float>()[k * in + i] + probe.epsilon * z) * x.at(0, 0, std::int64_t(i));
       }
     }
@@ -245,7 +246,7 @@ TEST_F(Operations, TailsTakeTheNoiseOfTheirTensors) {
       for (std::int64_t i = 0; i < in; ++i)
         y += double{random.weight.at(0, 4 + std::int64_t(o), i)} * x.at(0, 0, i);
       for (std::uint64_t k = 0; k < rank; ++k) {
-        const double z = noise_at(kind, probe.seed, tail.b_id, o * rank + k);
+        const double z = noise_at(kind, probe.seed, tail.b_noise, o * rank + k);
         y += tail.scaling * (tail.b.as<float>()[o * rank + k] + probe.epsilon * z) * s[k];
       }
       expected.at(0, 0, std::int64_t(o)) = float(y);
@@ -254,6 +255,41 @@ TEST_F(Operations, TailsTakeTheNoiseOfTheirTensors) {
       Operand y(1, 1, out, 0);
       backend->product(probes, random.product, 1, x.view, {{y.view}}, {});
       expect_near(y, expected, 1, 64 * u);  // a dozen terms of size 1 to 5
+    }
+  }
+}
+
+/// y = W x + e / sqrt(r) U V^T x: against the product in double, whose noise is made element by element, and
+/// against a product whose weight was moved along the noise that an update takes.
+TEST_F(Operations, AWeightsOwnNoiseIsAnOuterProduct) {
+  for (const std::int64_t rank : {1, 3}) {
+    for (const std::int64_t in : {1, 33, 257}) {
+      for (const NoiseKind noise : {NoiseKind::gaussian, NoiseKind::rademacher}) {
+        RandomProduct random(in, {31, 5, 33}, {rank, 0, rank}, true, 1, true);
+        prepare(33, 3, {&random.product});
+        const Operand x(3, 33, in, 2);
+        ProbeTable probes;
+        const std::vector<Probe> three = {{.seed = 7, .direction = 0, .epsilon = 0.25f},
+                                          {.seed = 7, .direction = 0, .epsilon = -0.25f},
+                                          {.seed = 8, .direction = 1, .epsilon = 0.0f}};
+        cpu->upload(three, noise, probes);
+        const ExactProduct exact = exact_product(random, x, three, noise, DType::f32);
+        for (Backend* backend : {cpu.get(), reference.get()}) {
+          Operand y(3, 33, 69, 0);
+          backend->product(probes, random.product, 0, x.view, {{y.view}}, {});
+          expect_product(y, exact, 3, 0, DType::f32);
+        }
+        for (std::int64_t j = 0; j < 31; ++j) {  // of the first part, in probe 0
+          const TensorNoise whole(0, rank, in);
+          double y = double(random.bias.at(0, 0, j));
+          for (std::int64_t i = 0; i < in; ++i) {
+            const auto element = static_cast<std::uint64_t>(j * in + i);
+            const double z = double(tensor_noise_at(noise, 7, whole, element));
+            y += (double(random.weight.at(0, j, i)) + 0.25 * z) * double(x.at(0, 4, i));
+          }
+          EXPECT_NEAR(exact.y[exact.at(0, 4, j)], y, 1e-5 * (1.0 + std::abs(y)));
+        }
+      }
     }
   }
 }
@@ -564,10 +600,20 @@ TEST_F(Operations, ProjectedGradient) {
   }
 }
 
+TEST_F(Operations, AssignTakesAWeightFromItsTrainable) {
+  const Operand source(0, 31, 33, 1);
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    Operand weight(0, 31, 33, 2);
+    backend->assign(weight.view, source.view);
+    expect_near(weight, source, 1, 0.0);
+    EXPECT_THROW(backend->assign(weight.view, source.view.row_range(0, 30)), DeviceError);
+  }
+}
+
 TEST_F(Operations, Update) {
   Trainables actual, expected;
   for (const auto& [backend, trainables] : {std::pair{cpu.get(), &actual}, {reference.get(), &expected}}) {
-    trainables->list = {{"a", 3, 11, 0}, {"b", 257, 1, 33}, {"c", 1, 1, 290}};
+    trainables->list = {{"a", 3, 11, 0, 2}, {"b", 257, 1, 33}, {"c", 1, 1, 290}};
     trainables->values = backend->allocate(291 * sizeof(float));
     for (int i = 0; i < 291; ++i) static_cast<float*>(trainables->values.data())[i] = 0.01f * float(i % 17);
     Trainables none;
@@ -641,10 +687,8 @@ std::string refusal(Act act) {
 }
 
 TEST_F(Operations, PerturbationsThatNobodyServesAreRefusedBeforeARun) {
-  const std::vector<std::pair<Perturbation, std::string>> others = {
-      {OuterProduct{.id = 0, .rank = 1}, "outer product"},
-      {DenseNoise{.id = 0}, "dense noise"},
-      {VectorNoise{.id = 0}, "vector noise"}};
+  const std::vector<std::pair<Perturbation, std::string>> others = {{DenseNoise{.id = 0}, "dense noise"},
+                                                                    {VectorNoise{.id = 0}, "vector noise"}};
   for (const auto& [perturbation, kind] : others) {
     RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
     random.product.parts[1].perturbation = perturbation;

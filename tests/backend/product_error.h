@@ -64,19 +64,21 @@ inline ExactProduct exact_product(const RandomProduct& random, const Operand& x,
       const auto* const tail = std::get_if<LowRankTail>(&part.perturbation);
       if (tail == nullptr) continue;
       const std::int64_t ranks = tail->a.rows;
-      const auto z = [&](std::uint32_t id, std::int64_t element) {
-        return epsilon == 0.0 ? 0.0 : double(noise_at(noise, probe.seed, id, std::uint64_t(element)));
+      const auto z = [&](NoiseTensor of, std::int64_t element) {
+        return epsilon == 0.0 ? 0.0 : double(noise_at(noise, probe.seed, of, std::uint64_t(element)));
       };
+      const double a_epsilon = tail->a_epsilon(probe.epsilon);
       std::vector<double> z_a, z_b;
-      for (std::int64_t e = 0; e < ranks * in; ++e) z_a.push_back(z(tail->a_id, e));
-      for (std::int64_t e = 0; e < part.rows * ranks; ++e) z_b.push_back(z(tail->b_id, e));
+      for (std::int64_t e = 0; e < ranks * in; ++e) z_a.push_back(z(tail->a_noise, e));
+      for (std::int64_t e = 0; e < part.rows * ranks; ++e) z_b.push_back(z(tail->b_noise, e));
       for (std::int64_t t = 0; t < rows; ++t) {
         std::vector<double> s(static_cast<std::size_t>(ranks)), s_error(s.size());
         for (std::int64_t r = 0; r < ranks; ++r) {
           double sum = 0.0, from_a = 0.0, from_z = 0.0;
           for (std::int64_t i = 0; i < in; ++i) {
-            const double a = double(tail->a.as<float>()[r * tail->a.row_stride + i]) * x.at(p, t, i);
-            const double n = epsilon * z_a[std::size_t(r * in + i)] * x.at(p, t, i);
+            const double a =
+                tail->outer ? 0.0 : double(tail->a.as<float>()[r * tail->a.row_stride + i]) * x.at(p, t, i);
+            const double n = a_epsilon * z_a[std::size_t(r * in + i)] * x.at(p, t, i);
             sum += a + n;
             from_a += std::abs(a);
             from_z += std::abs(n);
@@ -89,7 +91,7 @@ inline ExactProduct exact_product(const RandomProduct& random, const Operand& x,
         for (std::int64_t j = 0; j < part.rows; ++j) {
           double y = 0.0, error = 0.0;
           for (std::int64_t r = 0; r < ranks; ++r) {
-            const double b = tail->b.as<float>()[j * tail->b.row_stride + r];
+            const double b = tail->outer ? 0.0 : double(tail->b.as<float>()[j * tail->b.row_stride + r]);
             const double n = epsilon * z_b[std::size_t(j * ranks + r)];
             const double sr = s[std::size_t(r)], dr = s_error[std::size_t(r)];
             y += (b + n) * sr;

@@ -218,8 +218,8 @@ class Step {
         const auto id = static_cast<std::uint32_t>(2 * i);
         part.perturbation = LowRankTail{.a = random_matrix(rank, in),
                                         .b = random_matrix(rows[i], rank),
-                                        .a_id = id,
-                                        .b_id = id + 1,
+                                        .a_noise = id,
+                                        .b_noise = id + 1,
                                         .scaling = 2.0f};
       }
       product.parts.push_back(part);

@@ -19,7 +19,7 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
                               std::int64_t directions, double epsilon) {
   const std::unique_ptr<Backend> backend = make_backend(options);
   const auto space = lora_space(files.description, config);
-  std::vector<float> values = space->initial_values(1);
+  std::vector<float> values = space->initial_values(1, "");
   // As after some training: B is not zero.
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] += 0.01f * noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i));

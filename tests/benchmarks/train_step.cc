@@ -22,7 +22,8 @@ class FileStep {
            AsyncRecordWriter& trajectory, Exchange& exchange)
       : space_(lora_space(files.description, from_layer({}, files.description, first_layer))),
         model_(backend, files.description, *space_,
-               begin_state(backend, space_->trainables(), space_->initial_values(1), *StepRule().optimizer)) {
+               begin_state(backend, space_->trainables(), space_->initial_values(1, ""),
+                           *StepRule().optimizer)) {
     model_.decoder.load(files, {});
     step_.emplace(model_, work, trajectory, exchange);
   }

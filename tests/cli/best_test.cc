@@ -33,8 +33,9 @@ class BestTest : public ::testing::Test {
         "data.validation={} data.max_train_examples=40 runtime.device=cpu runtime.threads=1 {}",
         at(name), at("few.jsonl"), more);
     for (const std::string other :
-         {"optimizer.learning_rate=0.01", "train.batch_slices=2", "train.max_steps=12", "train.eval_steps=2",
-          "train.save_steps=5", "train.save_total_limit=1", "train.metric_for_best_model=eval_loss"}) {
+         {"optimizer.learning_rate=0.01", "zo.normalize=none", "optimizer.lr_scheduler_type=constant",
+          "train.batch_slices=2", "train.max_steps=12", "train.eval_steps=2", "train.save_steps=5",
+          "train.save_total_limit=1", "train.metric_for_best_model=eval_loss"}) {
       if (more.find(other.substr(0, other.find('='))) == std::string::npos) command += " " + other;
     }
     return command;

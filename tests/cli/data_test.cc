@@ -28,7 +28,7 @@ class DataTest : public ::testing::Test {
   std::string command(const std::string& verb, const std::string& name, const std::string& more) const {
     return fmt::format(
         "{} configs/quickstart.yaml train.output_dir={} train.batch_size=6 train.batch_slices=2 "
-        "zo.directions=2 "
+        "zo.directions=2 zo.normalize=none optimizer.lr_scheduler_type=constant optimizer.learning_rate=3e-3 "
         "train.eval_steps=3 train.save_steps=2 runtime.device=cpu runtime.threads=1 {}",
         verb, at(name), more);
   }

@@ -100,6 +100,7 @@ class FamilyRun : public ::testing::TestWithParam<Case> {
   std::string config_of(Where where, const std::string& more) const {
     return fmt::format(
         "configs/quickstart.yaml model.path={} {} train.batch_size=4 train.batch_slices=2 zo.directions=2 "
+        "zo.normalize=none optimizer.lr_scheduler_type=constant "
         "zo.epsilon={} optimizer.learning_rate={} data.max_train_examples=20 lora.target_modules=all-linear "
         "train.save_steps=2 train.logging_steps=1 {}",
         model_, runtime_of(where), epsilon, learning_rate, more);

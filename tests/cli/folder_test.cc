@@ -16,7 +16,7 @@ constexpr int steps = 12;
 std::string train(const std::string& output, const std::string& more = "") {
   return fmt::format(
       "train configs/quickstart.yaml train.output_dir={} train.max_steps={} train.batch_size=4 "
-      "zo.directions=2 "
+      "zo.directions=2 zo.normalize=none optimizer.lr_scheduler_type=constant optimizer.learning_rate=3e-3 "
       "train.save_steps=5 train.logging_steps=1 data.max_train_examples=40 data.max_length=64 "
       "data.validation=null runtime.threads=1 {}",
       output, steps, more);

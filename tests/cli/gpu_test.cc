@@ -14,6 +14,7 @@ std::string train(const std::string& output, const std::string& more = "", int m
   return fmt::format(
       "train configs/quickstart.yaml runtime.device=cuda train.output_dir={} train.max_steps={} "
       "train.batch_size=6 train.batch_slices=2 zo.directions=3 train.save_steps=5 train.eval_steps=6 "
+      "zo.normalize=none optimizer.lr_scheduler_type=constant optimizer.learning_rate=3e-3 "
       "train.hash_steps=4 train.logging_steps=1 data.max_train_examples=40 data.validation=null {}",
       output, max_steps, more);
 }

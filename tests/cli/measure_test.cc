@@ -136,7 +136,8 @@ TEST_F(MeasureTest, EstimateSaysWhatDecidedTheGroup) {
 // rows but for 0.5 s a forward.
 TEST_F(MeasureTest, EstimateForecastsStepsFromMeasuredParts) {
   const std::string config =
-      "estimate configs/quickstart.yaml runtime.device=cpu runtime.threads=1 train.max_steps=1 ";
+      "estimate configs/quickstart.yaml runtime.device=cpu runtime.threads=1 train.max_steps=1 "
+      "zo.step_limit=null ";
   const nlohmann::json plan = json_of(config);
   ASSERT_EQ(plan.at("scaling").size(), 1u);
   EXPECT_TRUE(plan.at("scaling")[0].at("step_s").is_null());

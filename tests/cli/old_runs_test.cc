@@ -47,7 +47,9 @@ class OldRunsTest : public ::testing::Test {
         "train.max_steps={} ",
         folder, steps);
     if (written)
-      command += "'lora.target_modules=[v_proj]' lora.layers_to_transform=1 runtime.device=reference ";
+      command +=
+          "'lora.target_modules=[v_proj]' lora.layers_to_transform=1 runtime.device=reference "
+          "zo.normalize=none optimizer.lr_scheduler_type=constant optimizer.learning_rate=3e-3 ";
     command += run.overrides;
     if (std::filesystem::exists(folder + "/initial_adapter")) {
       command += " lora.adapter=" + folder + "/initial_adapter";
@@ -110,7 +112,8 @@ TEST_F(OldRunsTest, WhatAConfigLeavesUnwrittenStaysAsItWas) {
       "train configs/quickstart.yaml data.validation=null runtime.threads=1 train.output_dir=" +
       (scratch_ / "run");
   const std::string overrides =
-      " train.max_steps=3 train.batch_size=4 data.max_train_examples=20 lora.r=2 train.seed=9";
+      " train.max_steps=3 train.batch_size=4 data.max_train_examples=20 lora.r=2 train.seed=9 "
+      "optimizer.lr_scheduler_type=constant zo.step_limit=null";
   const Outcome first = run(scratch_, command + overrides);
   ASSERT_EQ(first.status, 0) << first.err;
   const std::string hash = hash_of(scratch_, scratch_ / "run");

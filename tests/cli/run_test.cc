@@ -17,12 +17,19 @@ namespace {
 constexpr int steps = 12;
 
 /// A run small enough to be done dozens of times: the embedded model, few examples, every interval used.
+/// Plain gradient descent at a constant rate, unless `more` says otherwise.
 std::string train(const std::string& output, const std::string& more = "", int last_step = steps) {
+  std::string plain;
+  for (const auto& [key, value] : {std::pair("zo.normalize", "none"),
+                                   {"optimizer.learning_rate", "3e-3"},
+                                   {"optimizer.lr_scheduler_type", "constant"}}) {
+    if (more.find(fmt::format("{}=", key)) == more.npos) plain += fmt::format("{}={} ", key, value);
+  }
   return fmt::format(
       "train configs/quickstart.yaml train.output_dir={} train.max_steps={} train.batch_size=6 "
       "train.batch_slices=2 zo.directions=3 train.save_steps=5 train.eval_steps=6 train.hash_steps=4 "
-      "train.logging_steps=1 data.max_train_examples=40 data.validation=null {}",
-      output, last_step, more);
+      "train.logging_steps=1 data.max_train_examples=40 data.validation=null {}{}",
+      output, last_step, plain, more);
 }
 
 class RunTest : public ::testing::Test {
@@ -373,7 +380,8 @@ TEST_F(RunTest, FullDiskIsOneErrorAndTheRunGoesOn) {
 TEST_F(RunTest, TermEndsAfterTheStep) {
   const std::string command =
       "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
-      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1 train.logging_steps=1";
+      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1 train.logging_steps=1 "
+      "optimizer.lr_scheduler_type=constant";
   const Outcome stopped = run(
       scratch_, command, {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
   EXPECT_EQ(stopped.status, 75) << stopped.err;
@@ -431,7 +439,8 @@ TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
   const auto command = [&](int max_steps) {
     return fmt::format(
         "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
-        "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1",
+        "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1 "
+        "optimizer.lr_scheduler_type=constant",
         scratch_ / "run", max_steps, data);
   };
   const Outcome stopped =
@@ -495,6 +504,70 @@ TEST_F(RunTest, EveryUpdateRuleGoesOnAndIsReplayedToTheSameBits) {
     std::filesystem::remove_all(scratch_ / stopped + "/snapshots");
     EXPECT_EQ(hash_of(scratch_, scratch_ / stopped), expected) << name;
   }
+}
+
+// max_steps decides the limit of each step, also under a constant schedule.
+TEST_F(RunTest, AStepLimitIsOfAllSteps) {
+  const std::string constant = "zo.step_limit=0.01 optimizer.lr_scheduler_type=constant";
+  EXPECT_EQ(run(scratch_, train(scratch_ / "constant", constant, 2)).status, 0);
+  const Outcome longer = run(scratch_, train(scratch_ / "constant", constant, 3));
+  EXPECT_EQ(longer.status, 2);
+  EXPECT_NE(longer.err.find("train.max_steps is 2 there"), std::string::npos) << longer.err;
+}
+
+// Whole weights along noise of low rank: the same bits on ranks, from a snapshot and from the trajectory
+// alone; the result is a model, and so is what a replay leaves.
+TEST_F(RunTest, WholeWeightsGoOnAndAreReplayedToTheSameBits) {
+  const std::string low_rank =
+      "zo.space=low_rank optimizer.learning_rate=1e-3 optimizer.lr_scheduler_type=constant ";
+  std::set<std::string> seen;
+  for (const auto& [name, more] :
+       {std::pair("one", "zo.rank=1"),
+        {"two", "zo.rank=2 zo.target_modules=[q_proj,down_proj] optimizer.type=momentum"}}) {
+    const std::string options = low_rank + more;
+    const std::string expected = final_hash(name, options);
+    EXPECT_TRUE(seen.insert(expected).second);
+    const std::string stopped = fmt::format("{}-stopped", name);
+    EXPECT_EQ(run(scratch_, train(scratch_ / stopped, options, 7), {.ranks = has_mpirun() ? 2 : 1}).status,
+              0);
+    EXPECT_EQ(final_hash(stopped, options), expected) << name;
+    const Outcome again = run(scratch_, train(scratch_ / stopped, options));
+    EXPECT_NE(again.err.find("finished"), std::string::npos) << again.err;
+    std::filesystem::remove_all(scratch_ / stopped + "/snapshots");
+    EXPECT_EQ(hash_of(scratch_, scratch_ / stopped), expected) << name;
+  }
+  const std::string weights = "/model.safetensors";
+  const std::string trained = read_all(scratch_ / "one/model" + weights);
+  EXPECT_FALSE(trained.empty());
+  EXPECT_EQ(
+      run(scratch_, fmt::format("replay {} --merged {}", scratch_ / "one", scratch_ / "replayed")).status, 0);
+  EXPECT_EQ(read_all(scratch_ / "replayed" + weights), trained);
+  EXPECT_EQ(run(scratch_, fmt::format("export {} --merged {}", scratch_ / "one", scratch_ / "merged")).status,
+            0);
+  EXPECT_EQ(read_all(scratch_ / "merged" + weights), trained);
+  const Outcome adapter =
+      run(scratch_, fmt::format("export {} --adapter {}", scratch_ / "one", scratch_ / "adapter"));
+  EXPECT_EQ(adapter.status, 2);
+  EXPECT_NE(adapter.err.find("low_rank trains whole weights"), std::string::npos) << adapter.err;
+  // The model by itself, and the base model under the snapshot, answer alike.
+  const auto loss = [&](const std::string& model, const std::string& more_arguments) {
+    const Outcome outcome =
+        run(scratch_, fmt::format("eval configs/quickstart.yaml data.validation={} model.path={} {} --json",
+                                  few_examples(), model, more_arguments));
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out).at("loss").get<double>();
+  };
+  const double of_model = loss(scratch_ / "one/model", "");
+  EXPECT_NEAR(of_model,
+              loss("configs/quickstart/llama2m",
+                   fmt::format("--snapshot {}/one/snapshots/step-{}.h5", scratch_.path(), steps)),
+              1e-6);
+  EXPECT_NE(of_model, loss("configs/quickstart/llama2m", ""));
+  // A key of the other space is refused.
+  const Outcome refused = run(scratch_, train(scratch_ / "refused", low_rank + "lora.r=4"));
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("lora.r: is of zo.space lora, found zo.space low_rank"), std::string::npos)
+      << refused.err;
 }
 
 // All 120 probes at once take 270 MiB: a forward has as many as the process is left memory for.

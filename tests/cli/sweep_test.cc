@@ -13,6 +13,7 @@ class SweepTest : public ::testing::Test {
   std::string config() {
     return fmt::format(
         " configs/quickstart.yaml train.batch_size=2 zo.directions=1 train.logging_steps=1 runtime.threads=1 "
+        "optimizer.lr_scheduler_type=constant "
         "train.output_dir={} data.validation={} ",
         scratch_ / "sweep", few_examples());
   }
@@ -62,7 +63,7 @@ TEST_F(SweepTest, RunsAreThoseOfTrainAndTheBestIsFirst) {
   // Without evaluations by the loss, which the lower one is better of.
   const Outcome by_loss = run(scratch_,
                               "sweep configs/quickstart.yaml data.validation=null train.batch_size=2 "
-                              "train.max_steps=2 train.seed=1,2 --json -q train.output_dir=" +
+                              "train.max_steps=2 train.seed=1,2 zo.directions=2 --json -q train.output_dir=" +
                                   (scratch_ / "seeds"));
   const nlohmann::json seeds = nlohmann::json::parse(by_loss.out);
   EXPECT_EQ(seeds.at("metric"), "loss");

@@ -51,6 +51,67 @@ TEST_F(TrainingTest, TheQuickstartLearns) {
   EXPECT_EQ(outcome.err.find("warning"), std::string::npos) << outcome.err;
 }
 
+// The limit is made of losses that every rank has, and the trajectory holds the rate that it led to.
+TEST_F(TrainingTest, AStepLimitCutsTheRateExactly) {
+  const std::string limited =
+      "zo.directions=2 zo.normalize=zscore optimizer.lr_scheduler_type=linear train.batch_size=6 "
+      "train.batch_slices=2 train.logging_steps=1 train.save_steps=3 data.validation=null runtime.threads=1 ";
+  const auto rates_of = [&](const std::string& name) {
+    std::vector<double> rates;
+    std::istringstream metrics(read_all(scratch_ / (name + "/metrics.jsonl")));
+    for (std::string line; std::getline(metrics, line);) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      if (values.contains("learning_rate")) rates.push_back(values.at("learning_rate").get<double>());
+    }
+    return rates;
+  };
+  const auto run_of = [&](const std::string& name, const std::string& more, int ranks = 1) {
+    const Outcome outcome =
+        run(scratch_,
+            fmt::format(
+                "train configs/quickstart.yaml train.output_dir={} runtime.device=cpu train.max_steps=6 {}{}",
+                scratch_ / name, limited, more),
+            {.ranks = ranks});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return hash_of(scratch_, scratch_ / name);
+  };
+  const std::string expected = run_of("one", "zo.step_limit=0.15 optimizer.learning_rate=0.5");
+  const std::vector<double> cut = rates_of("one");
+  ASSERT_EQ(cut.size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i) {
+    const double scheduled = 0.5 * static_cast<double>(6 - i) / 6.0;
+    EXPECT_GT(cut[i], 0.0);
+    EXPECT_LT(cut[i], 0.9 * scheduled) << i;
+  }
+  // Where the schedule is below the limit it stays, and more of it is cut to the same.
+  EXPECT_NE(run_of("low", "zo.step_limit=0.15 optimizer.learning_rate=1e-5"), expected);
+  const std::vector<double> low = rates_of("low");
+  ASSERT_EQ(low.size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i)
+    EXPECT_NEAR(low[i], 1e-5 * static_cast<double>(6 - i) / 6.0, 1e-11) << i;
+  run_of("high", "zo.step_limit=0.15 optimizer.learning_rate=5");
+  EXPECT_NEAR(rates_of("high")[0], cut[0], 1e-5 * cut[0]);  // before steps differ by their rounding
+
+  EXPECT_EQ(run_of("groups", "zo.step_limit=0.15 optimizer.learning_rate=0.5 zo.probes_per_forward=2"),
+            expected);
+  if (has_mpirun()) {
+    for (const int ranks : {2, 4}) {
+      EXPECT_EQ(
+          run_of(fmt::format("ranks{}", ranks), "zo.step_limit=0.15 optimizer.learning_rate=0.5", ranks),
+          expected);
+    }
+  }
+  const Outcome replayed =
+      run(scratch_, fmt::format("replay {} --model configs/quickstart/llama2m --adapter {}", scratch_ / "one",
+                                scratch_ / "replayed"));
+  EXPECT_EQ(replayed.status, 0) << replayed.err;
+  EXPECT_EQ(hash_of(scratch_, scratch_ / "replayed"), expected);
+  // From the snapshot in the middle.
+  EXPECT_EQ(run_of("resumed", "zo.step_limit=0.15 optimizer.learning_rate=0.5 train.resume_from_checkpoint=" +
+                                  (scratch_ / "one/snapshots/step-3.h5")),
+            expected);
+}
+
 constexpr const char* small = "zo.directions=2 train.batch_size=2 data.validation=null model.path=";
 
 TEST_F(TrainingTest, AModelWithoutAFiniteLossIsAnError) {
@@ -94,7 +155,8 @@ TEST_F(TrainingTest, SoIsItOnEveryRank) {
 
 TEST_F(TrainingTest, ARunThatDivergesIsWarnedAbout) {
   const std::string more =
-      "zo.directions=2 train.batch_size=16 optimizer.learning_rate=0.1 data.validation=null train.max_steps=";
+      "zo.directions=2 train.batch_size=16 optimizer.learning_rate=0.1 data.validation=null "
+      "zo.normalize=none optimizer.lr_scheduler_type=constant train.max_steps=";
   const Outcome outcome = train("run", more + "22");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(count(outcome.err, "the run diverges"), 1u) << outcome.err;
@@ -105,9 +167,10 @@ TEST_F(TrainingTest, ARunThatDivergesIsWarnedAbout) {
 }
 
 TEST_F(TrainingTest, SoIsOneThatItsEvaluationsShow) {
-  const Outcome outcome = train("run",
-                                "zo.directions=2 train.batch_size=8 optimizer.learning_rate=0.1 "
-                                "train.max_steps=10 train.eval_steps=10");
+  const Outcome outcome =
+      train("run",
+            "zo.directions=2 train.batch_size=8 optimizer.learning_rate=0.1 zo.step_limit=null "
+            "train.max_steps=10 train.eval_steps=10");
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(count(outcome.err, "the run diverges"), 1u) << outcome.err;
 }

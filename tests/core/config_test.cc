@@ -93,15 +93,18 @@ TEST(Config, Defaults) {
   EXPECT_TRUE(c.lora.target_modules.unset());
   EXPECT_EQ(c.lora.layers_to_transform, std::nullopt);
   EXPECT_EQ(c.lora.adapter, std::nullopt);
-  EXPECT_EQ(c.zo.directions, 1);
+  EXPECT_EQ(c.zo.space, SpaceType::lora);
+  EXPECT_EQ(c.zo.directions, 16);
   EXPECT_EQ(c.zo.epsilon, 1e-2);
   EXPECT_EQ(c.zo.estimator, EstimatorKind::two_sided);
   EXPECT_EQ(c.zo.noise, NoiseKind::gaussian);
+  EXPECT_EQ(c.zo.normalize, Normalization::zscore);
+  EXPECT_EQ(c.zo.step_limit, 0.15);
   EXPECT_EQ(c.zo.probes_per_forward, std::nullopt);
   EXPECT_EQ(c.optimizer.type, OptimizerType::sgd);
-  EXPECT_EQ(c.optimizer.learning_rate, 1e-4);
+  EXPECT_EQ(c.optimizer.learning_rate, 3e-2);
   EXPECT_EQ(c.optimizer.weight_decay, 0);
-  EXPECT_EQ(c.optimizer.lr_scheduler_type, LrScheduler::constant);
+  EXPECT_EQ(c.optimizer.lr_scheduler_type, LrScheduler::linear);
   EXPECT_EQ(c.optimizer.warmup_steps, 0);
   EXPECT_EQ(c.train.max_steps, 1000);
   EXPECT_EQ(c.train.batch_size, 16);
@@ -180,11 +183,15 @@ TEST(Config, ReadsEveryKey) {
             .target_modules = {false, {"v_proj", "q_proj"}},
             .layers_to_transform = {{3, 1}},
             .adapter = "/ad"};
-  e.zo = {.directions = 8,
+  e.zo = {.space = SpaceType::lora,
+          .rank = 4,
+          .target_modules = {},
+          .directions = 8,
           .epsilon = 1e-3,
           .estimator = EstimatorKind::one_sided,
           .noise = NoiseKind::rademacher,
           .normalize = Normalization::std,
+          .step_limit = {},
           .probes_per_forward = 5};
   e.optimizer = {.type = OptimizerType::sgd,
                  .learning_rate = 5e-3,
@@ -245,7 +252,7 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
   EXPECT_NE(text.find("\ndata:\n  train: /d/train.jsonl\n  validation: null\n"), text.npos) << text;
   EXPECT_NE(text.find("\n  task:\n    type: classification\n"), text.npos) << text;
   EXPECT_NE(text.find("verbalizers: {\"0\": \" terrible\", \"1\": \" great\"}\n"), text.npos) << text;
-  EXPECT_NE(text.find("learning_rate: 0.0001\n"), text.npos) << text;
+  EXPECT_NE(text.find("learning_rate: 0.03\n"), text.npos) << text;
 
   const Config eval =
       parsed(minimal, {"data.train=null", "data.validation=/v", "train.output_dir=null"}, ConfigUse::eval);
@@ -339,7 +346,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
                "'train.batch_size'");
   EXPECT_ERROR(error_of(minimal + "lora.r: 4"), "c.yaml:11", "'lora.r' at the top level", "'lora.r'");
   EXPECT_ERROR(error_of(minimal + "zo:\n  zzzzzzzzzzzz: 4"), "c.yaml:12",
-               "known there: zo.directions, zo.epsilon");
+               "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.epsilon");
   EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11", "known there: model, data, lora");
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
   EXPECT_ERROR(error_of(minimal + "zo:\n  noise: gaussian\n  epsilon:1\n"), "c.yaml:13", "'epsilon: VALUE'");
@@ -375,7 +382,7 @@ TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
                "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 0.01)");
   EXPECT_ERROR(override_error("zo.directions=0"),
                "override 'zo.directions=0': zo.directions: expected a whole number from 1 to",
-               "found 0 (default: 1)");
+               "found 0 (default: 16)");
   EXPECT_ERROR(override_error("zo.estimator=twosided"), "`two_sided` or `one_sided`, found twosided",
                "did you mean `two_sided`?", "(default: two_sided)");
 }
@@ -790,9 +797,44 @@ TEST(Config, KeysThatHaveToAgree) {
   EXPECT_EQ(error_of(minimal, {"train.batch_size=4", "train.batch_slices=4"}), "");
   EXPECT_ERROR(error_of(minimal, {"train.batch_size=4", "train.batch_slices=5"}), "train.batch_slices",
                "at most train.batch_size (4), found 5");
-  EXPECT_ERROR(error_of(minimal + "optimizer:\n  warmup_steps: 3\n"), "c.yaml:12: optimizer.warmup_steps",
-               "constant", "found 3");
+  EXPECT_ERROR(error_of(minimal + "optimizer:\n  lr_scheduler_type: constant\n  warmup_steps: 3\n"),
+               "c.yaml:13: optimizer.warmup_steps", "constant", "found 3");
   EXPECT_EQ(error_of(minimal, {"optimizer.warmup_steps=3", "optimizer.lr_scheduler_type=linear"}), "");
+}
+
+TEST(Config, DefaultsFollowFromOtherKeys) {
+  const auto zo = [](const Overrides& overrides) { return parsed(minimal, overrides).zo; };
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize, Normalization::none);
+  EXPECT_EQ(zo({"zo.directions=2"}).normalize, Normalization::zscore);
+  EXPECT_EQ(zo({"zo.estimator=one_sided"}).normalize, Normalization::std);
+  EXPECT_EQ(zo({"zo.directions=1"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.directions=2"}).step_limit, 0.15);
+  EXPECT_EQ(zo({"zo.normalize=ranks"}).step_limit, 0.15);
+  EXPECT_EQ(zo({"zo.normalize=none"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.estimator=one_sided"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.step_limit=null"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.step_limit=0.5"}).step_limit, 0.5);
+  EXPECT_ERROR(error_of(minimal, {"zo.estimator=one_sided", "zo.step_limit=0.5"}),
+               "zo.step_limit: needs zo.estimator two_sided, found one_sided");
+  const auto rate = [](const Overrides& overrides) {
+    return parsed(minimal, overrides).optimizer.learning_rate;
+  };
+  EXPECT_EQ(rate({"optimizer.type=momentum"}), 4e-3);
+  EXPECT_EQ(rate({"optimizer.type=sign"}), 4e-3);
+  EXPECT_EQ(rate({"optimizer.type=adam"}), 2e-2);
+  EXPECT_EQ(rate({"optimizer.type=adam", "zo.normalize=none"}), 1e-4);
+  EXPECT_EQ(rate({"optimizer.type=adam", "optimizer.learning_rate=1"}), 1.0);
+}
+
+TEST(Config, KeysBelongToASpace) {
+  EXPECT_EQ(error_of(minimal, {"zo.space=low_rank", "zo.rank=2", "zo.target_modules=[q_proj]"}), "");
+  EXPECT_EQ(error_of(to_yaml(parsed(minimal, {"zo.space=low_rank"})), {}), "");
+  EXPECT_ERROR(error_of(minimal, {"zo.rank=2"}), "zo.rank: is of zo.space low_rank, found zo.space lora");
+  for (const char* key : {"lora.r=4", "lora.lora_alpha=4", "lora.target_modules=[q_proj]",
+                          "lora.layers_to_transform=[0]", "lora.adapter=/x"}) {
+    EXPECT_ERROR(error_of(minimal, {"zo.space=low_rank", key}),
+                 "is of zo.space lora, found zo.space low_rank");
+  }
 }
 
 TEST(Config, NormalizationsNeedTheirLosses) {
@@ -804,7 +846,7 @@ TEST(Config, NormalizationsNeedTheirLosses) {
                "zo.normalize: zscore needs zo.estimator two_sided, found one_sided");
   EXPECT_ERROR(error_of(minimal, {"zo.normalize=std", "zo.directions=2"}),
                "zo.normalize: std needs zo.estimator one_sided, found two_sided");
-  EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks"}),
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks", "zo.directions=1"}),
                "zo.normalize: ranks needs zo.directions of 2 at least, found 1");
 }
 
@@ -903,11 +945,15 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "lora.target_modules",
                                              "lora.layers_to_transform",
                                              "lora.adapter",
+                                             "zo.space",
+                                             "zo.rank",
+                                             "zo.target_modules",
                                              "zo.directions",
                                              "zo.epsilon",
                                              "zo.estimator",
                                              "zo.noise",
                                              "zo.normalize",
+                                             "zo.step_limit",
                                              "zo.probes_per_forward",
                                              "optimizer.type",
                                              "optimizer.learning_rate",
@@ -993,7 +1039,10 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "optimizer.type=adam",
                              "optimizer.anchor_decay=1",
                              "optimizer.clip=1",
-                             "optimizer.lr_scheduler_type=linear",
+                             "optimizer.lr_scheduler_type=constant",
+                             "zo.space=low_rank",
+                             "zo.step_limit=0.5",
+                             "train.max_steps=5",
                              "train.batch_size=4",
                              "train.gradient_accumulation_steps=2",
                              "train.batch_slices=2",
@@ -1001,12 +1050,12 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "train.data_seed=1"}) {
     EXPECT_NE(identity_of({change}), base) << change;
   }
-  EXPECT_NE(identity_of({"zo.directions=2", "zo.normalize=zscore"}), identity_of({"zo.directions=2"}));
+  EXPECT_NE(identity_of({"zo.normalize=ranks"}), base);
   for (const char* change :
-       {"zo.probes_per_forward=3", "train.max_steps=5", "train.eval_steps=5", "train.save_steps=5",
-        "train.save_total_limit=5", "train.logging_steps=5", "train.trajectory_sync_steps=5",
-        "train.hash_steps=5", "train.load_best_model_at_end=false", "train.resume_from_checkpoint=never",
-        "runtime.threads=1", "runtime.timeout_s=5", "runtime.start_timeout_s=5", "train.output_dir=/x",
+       {"zo.probes_per_forward=3", "train.eval_steps=5", "train.save_steps=5", "train.save_total_limit=5",
+        "train.logging_steps=5", "train.trajectory_sync_steps=5", "train.hash_steps=5",
+        "train.load_best_model_at_end=false", "train.resume_from_checkpoint=never", "runtime.threads=1",
+        "runtime.timeout_s=5", "runtime.start_timeout_s=5", "train.output_dir=/x",
         // The caller adds the model's hash, and the device and dtype that these led to.
         "model.path=/x", "runtime.device=cpu", "runtime.dtype=fp32"}) {
     EXPECT_EQ(identity_of({change}), base) << change;
@@ -1047,7 +1096,10 @@ TEST(ConfigIdentity, HoldsTheNumberOfStepsWhereTheScheduleDependsOnIt) {
     const std::string key = "optimizer.lr_scheduler_type=" + schedule;
     EXPECT_NE(identity_of({key, "train.max_steps=5"}), identity_of({key, "train.max_steps=6"}));
   }
-  EXPECT_FALSE(identity_of({}).contains("train.max_steps"));
+  // A step limit is one of the whole run.
+  const std::string constant = "optimizer.lr_scheduler_type=constant";
+  EXPECT_TRUE(identity_of({constant}).contains("train.max_steps"));
+  EXPECT_FALSE(identity_of({constant, "zo.step_limit=null"}).contains("train.max_steps"));
 }
 
 TEST(ConfigIdentity, DoesNotDependOnTheOrderOfSets) {

@@ -91,16 +91,17 @@ TEST(Reference, Tail) {
             .z_b = z_b.data(),
             .rank = 2,
             .scaling = 3.0f,
+            .a_epsilon = 0.5f,
             .epsilon = 0.5f};
   Values y = {100};
   add_tail(rows(x, 2), 1, 2, tail, 1, rows(y, 1));
   EXPECT_EQ(y[0], 163.0f);
   // The other sign: s = [0, 7]; B s = 7, Z_B s = 0; and without noise: s = [2, 8], B s = 10.
-  tail.epsilon = -0.5f;
+  tail.a_epsilon = tail.epsilon = -0.5f;
   y = {100};
   add_tail(rows(x, 2), 1, 2, tail, 1, rows(y, 1));
   EXPECT_EQ(y[0], 121.0f);
-  tail.epsilon = 0.0f;
+  tail.a_epsilon = tail.epsilon = 0.0f;
   tail.z_a = tail.z_b = nullptr;
   y = {100};
   add_tail(rows(x, 2), 1, 2, tail, 1, rows(y, 1));

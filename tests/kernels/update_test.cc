@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -62,6 +63,49 @@ TEST(Update, EveryRuleHasTheReferencesBitsOnTheCpu) {
       }
       ASSERT_EQ(bits_of(found), bits_of(expected)) << "rule " << static_cast<int>(factors.rule);
       ASSERT_EQ(of_cpu.bits(), of_reference.bits()) << "rule " << static_cast<int>(factors.rule);
+    }
+  }
+}
+
+/// Odd shapes, ranks 1 and 3; the reference makes each element's noise by itself.
+TEST(Update, NoiseOfLowRankHasTheReferencesBitsOnTheCpu) {
+  const std::vector<std::uint64_t> seeds = {11, 13, 14};
+  const std::vector<float> coefficients = {0.7f, 0.0f, 3.1e-3f};
+  for (const UpdateFactors& factors : test::all_update_rules(5e-3f, 0.02f)) {
+    for (const auto& [rows, cols] :
+         {std::pair<std::int64_t, std::int64_t>{1, 1}, {31, 1}, {1, 33}, {257, 33}}) {
+      for (const std::int64_t rank : {1, 3}) {
+        const NoiseKind kind = rank == 1 ? NoiseKind::gaussian : NoiseKind::rademacher;
+        const std::int64_t count = rows * cols;
+        std::vector<float> expected = trainables(count), found = expected;
+        Kept of_reference(factors, count), of_cpu(factors, count);
+        for (std::uint32_t step = 0; step < 2; ++step) {
+          const TensorNoise noise(step, rank, cols);
+          reference::update(expected.data(), of_reference.state(), count, noise, seeds, coefficients, kind,
+                            factors);
+          cpu::update(found.data(), of_cpu.state(), count, noise, seeds, coefficients, kind, factors, 3);
+        }
+        ASSERT_EQ(bits_of(found), bits_of(expected)) << rows << " x " << cols << ", rank " << rank;
+        ASSERT_EQ(of_cpu.bits(), of_reference.bits());
+      }
+    }
+  }
+}
+
+/// By hand: theta - lr c u v / sqrt(2) with the factors' own noise.
+TEST(Update, NoiseOfLowRankIsAnOuterProduct) {
+  constexpr std::int64_t rows = 3, cols = 5;
+  std::vector<float> theta(rows * cols, 0.0f), u(rows * 2), v(2 * cols);
+  const std::vector<std::uint64_t> seeds = {5};
+  const std::vector<float> coefficients = {2.0f};
+  cpu::update(theta.data(), {}, rows * cols, TensorNoise(3, 2, cols), seeds, coefficients,
+              NoiseKind::gaussian, sgd_factors(0.25f, 0.0f), 2);
+  reference::fill_noise(u.data(), rows * 2, NoiseKind::gaussian, 5, {3, Purpose::outer_rows}, 0);
+  reference::fill_noise(v.data(), 2 * cols, NoiseKind::gaussian, 5, {3, Purpose::outer_columns}, 0);
+  for (std::size_t i = 0; i < rows; ++i) {
+    for (std::size_t j = 0; j < cols; ++j) {
+      const double z = (double{u[2 * i]} * v[j] + double{u[2 * i + 1]} * v[cols + j]) / std::sqrt(2.0);
+      EXPECT_NEAR(theta[i * cols + j], -0.5 * z, 1e-6);
     }
   }
 }

@@ -30,7 +30,8 @@ fail() {
 launcher=(launch/local.sh) # and its own arguments
 endless=(train.max_steps=100000)
 small=(configs/quickstart.yaml runtime.device=cpu train.batch_size=6 train.batch_slices=2 train.save_steps=5 train.hash_steps=4
-  train.logging_steps=1 data.max_train_examples=40 data.validation=null runtime.threads=1)
+  train.logging_steps=1 data.max_train_examples=40 data.validation=null runtime.threads=1
+  zo.step_limit=null optimizer.lr_scheduler_type=constant)
 
 start() { # RUN RANKS OVERRIDE ...
   local run="$1" ranks="$2"

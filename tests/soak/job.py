@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OVERRIDES = [
     "train.batch_size=6", "train.batch_slices=2", "zo.directions=3", "train.save_steps=7", "train.hash_steps=4",
     "train.logging_steps=1", "data.max_train_examples=40", "data.validation=null", "runtime.threads=1",
-    "runtime.device=cpu",
+    "runtime.device=cpu", "zo.step_limit=null", "optimizer.lr_scheduler_type=constant",
 ]
 
 

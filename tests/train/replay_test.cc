@@ -23,6 +23,7 @@ class Momentum final : public Optimizer {
     for (TrainableSpec& spec : specs) spec.name += ".momentum";
     return specs;
   }
+  double walk_variance(double squares) const override { return 4.0 * squares; }
   void apply(const StepRecord& record, const RunNoise&, Backend& backend, Trainables& trainables,
              Trainables& state) const override {
     std::vector<float> values = read_values(backend, trainables);
@@ -59,7 +60,7 @@ TEST(Replay, RebuildsTheStateOfTheOptimizer) {
     }
   }
   const RunState start = start_state({scratch.path()}, header);
-  EXPECT_EQ(start.values, header.space->initial_values(0));
+  EXPECT_EQ(start.values, header.space->initial_values(0, ""));
   EXPECT_EQ(start.optimizer, std::vector<float>(start.values.size(), 0.0f));
   const RunState end = replayed(path, header, start, 3);
   EXPECT_EQ(end.step, 3u);

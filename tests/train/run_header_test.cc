@@ -78,8 +78,9 @@ TEST(RunHeader, UnknownNamesAreRefusedByName) {
             "run: the run's header: version is 3; expected a whole number from 1 to 2");
   EXPECT_EQ(with([](Json& json) { json["noise"] = "cauchy"; }),
             "run: the run's header: noise is \"cauchy\"; expected gaussian or rademacher");
-  EXPECT_EQ(with([](Json& json) { json["space"]["kind"] = "dense"; }),
-            "run: the run's header: space: the parameter space \"dense\" is unknown, expected lora");
+  EXPECT_EQ(
+      with([](Json& json) { json["space"]["kind"] = "dense"; }),
+      "run: the run's header: space: the parameter space \"dense\" is unknown, expected lora or low_rank");
   EXPECT_EQ(with([](Json& json) { json["optimizer"]["kind"] = "lion"; }),
             "run: the run's header: optimizer: the optimizer \"lion\" is unknown, expected sgd or momentum "
             "or sign or adam");

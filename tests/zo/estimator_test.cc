@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 
+#include "mezzo/core/error.h"
 #include "mezzo/core/noise.h"
 
 namespace mezzo {
@@ -82,6 +83,61 @@ TEST(Estimator, QuadraticIsExact) {
       EXPECT_NEAR(estimate.loss, value(x), 1e-12);
     }
   }
+}
+
+TEST(Estimator, ProbesForTheCurvatureEndWithTheUnperturbedOne) {
+  const std::uint64_t seeds[] = {11, 22};
+  const auto estimator =
+      make_estimator(EstimatorKind::two_sided, epsilon, Normalization::none, /*curvature=*/true);
+  const std::vector<Probe> probes = estimator->probes(seeds);
+  ASSERT_EQ(probes.size(), 5u);
+  EXPECT_EQ(probes[3].epsilon, -0.01f);
+  EXPECT_EQ(probes[4].epsilon, 0.0f);
+  EXPECT_EQ(probes[4].seed, 22u);  // a seed that its neighbours have: their noise is shared
+  EXPECT_EQ(probes[4].direction, 1u);
+  EXPECT_THROW(make_estimator(EstimatorKind::one_sided, epsilon, Normalization::none, true), Error);
+}
+
+// Above L(0) = 1 the two directions' middles are 0.5 and 1.5: root mean square sqrt(1.25).
+TEST(Estimator, CurvatureIsWhatBothSidesHaveAboveTheMiddle) {
+  const auto estimator = make_estimator(EstimatorKind::two_sided, 0.5, Normalization::none, true);
+  std::vector<ProbeLoss> losses = {loss(2.0), loss(1.0), loss(4.0), loss(1.0), loss(2.0, 2.0)};
+  const Estimate estimate = estimator->estimate(losses);
+  ASSERT_TRUE(estimate.curvature);
+  EXPECT_DOUBLE_EQ(*estimate.curvature, std::sqrt((0.25 + 2.25) / 2.0) / 0.25);
+  const auto without = make_estimator(EstimatorKind::two_sided, 0.5);
+  losses.pop_back();
+  EXPECT_EQ(estimate.coefficients, without->estimate(losses).coefficients);
+  EXPECT_FALSE(without->estimate(losses).curvature);
+  // Without L(0) nothing is known of the step's size.
+  losses.push_back(loss(1.0, 1.0, false));
+  EXPECT_EQ(estimator->estimate(losses).dropped, 2);
+  EXPECT_FALSE(estimator->estimate(losses).curvature);
+}
+
+// Along z the quadratic x'Dx / 2 bends by z'Dz / 2, wherever it is and whatever eps.
+TEST(Estimator, CurvatureOfAQuadraticIsExact) {
+  constexpr int n = 5;
+  const double d[n] = {1.0, 3.0, 0.5, 2.0, 4.0};
+  const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon, Normalization::zscore, true);
+  const std::uint64_t seeds[] = {7};
+  std::vector<ProbeLoss> losses;
+  for (const Probe& probe : estimator->probes(seeds)) {
+    double value = 0.0;
+    for (int i = 0; i < n; ++i) {
+      const double step = probe.epsilon == 0.0f ? 0.0 : std::copysign(epsilon, double{probe.epsilon});
+      const double x =
+          1.0 + step * double{noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i))};
+      value += 0.5 * d[i] * x * x;
+    }
+    losses.push_back(loss(value));
+  }
+  double exact = 0.0;
+  for (int i = 0; i < n; ++i) {
+    const double z = double{noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i))};
+    exact += 0.5 * d[i] * z * z;
+  }
+  EXPECT_NEAR(estimator->estimate(losses).curvature.value(), exact, 1e-9);
 }
 
 TEST(Estimator, DirectionWithoutFiniteLossIsDropped) {

@@ -35,7 +35,7 @@ TEST(ParameterSpace, LoraNamesWhatTheConfigLeftToTheFamily) {
   configured.space->resolve(config);
   EXPECT_EQ(config.lora.target_modules.names, description.names.query_value);
   EXPECT_EQ(configured.space->trainables(), lora_trainables(description, {}));
-  EXPECT_EQ(configured.space->initial_values(5), initial_values(configured.space->trainables(), 5));
+  EXPECT_EQ(configured.space->initial_values(5, ""), initial_values(configured.space->trainables(), 5));
 }
 
 TEST(ParameterSpace, ARecordMakesTheSameOneAgain) {
@@ -56,8 +56,8 @@ TEST(ParameterSpace, ARecordMakesTheSameOneAgain) {
     for (const auto& [name, perturbation] : expected) {
       const auto& tail = std::get<LowRankTail>(perturbation);
       const auto& same = std::get<LowRankTail>(found.at(name));
-      EXPECT_EQ(same.a_id, tail.a_id);
-      EXPECT_EQ(same.b_id, tail.b_id);
+      EXPECT_EQ(same.a_noise.id, tail.a_noise.id);
+      EXPECT_EQ(same.b_noise.id, tail.b_noise.id);
       EXPECT_EQ(same.scaling, tail.scaling);
     }
     again->check_model(description, "here");
@@ -96,7 +96,7 @@ TEST(ParameterSpace, WhatARecordCannotSayIsRefusedByName) {
   const nlohmann::json good = space->constants();
   EXPECT_EQ(refusal_of("lora", good, trainables), "accepted");
   EXPECT_EQ(refusal_of("prefix", good, trainables),
-            "record: the parameter space \"prefix\" is unknown, expected lora");
+            "record: the parameter space \"prefix\" is unknown, expected lora or low_rank");
   const auto with = [&](const std::string& key, const nlohmann::json& value) {
     nlohmann::json changed = good;
     changed[key] = value;

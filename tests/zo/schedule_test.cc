@@ -22,5 +22,25 @@ TEST(Schedule, AsInTransformers) {
   for (int step = 0; step <= 4; ++step) EXPECT_NEAR(cosine.at(step), expected_cosine[step], 1e-7f) << step;
 }
 
+TEST(Schedule, SquaresAreTheirSumToWithinAStep) {
+  for (const LrScheduler kind : {LrScheduler::constant, LrScheduler::linear, LrScheduler::cosine}) {
+    for (const std::int64_t steps : {1, 10, 1000}) {
+      for (const std::int64_t warmup : {0, 7, 400}) {
+        if (kind == LrScheduler::constant && warmup > 0) continue;
+        if (warmup >= steps) continue;
+        const Schedule schedule{
+            .kind = kind, .learning_rate = 0.5, .warmup_steps = warmup, .max_steps = steps};
+        double sum = 0.0;
+        for (std::int64_t step = 0; step < steps; ++step) {
+          const double share = static_cast<double>(schedule.at(step)) / 0.5;
+          sum += share * share;
+        }
+        EXPECT_NEAR(schedule.squares(), sum, 1.0) << steps << " steps, " << warmup << " of warm-up";
+        EXPECT_GT(schedule.squares(), 0.0);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mezzo

@@ -6,25 +6,27 @@
 #include <string_view>
 #include <variant>
 
+#include "mezzo/core/noise.h"
 #include "mezzo/core/types.h"
 
 namespace mezzo {
 
-/// y += scaling * (B s + sigma*eps * Z_B s),  s = A x + sigma*eps * Z_A x: LoRA (Hu et al. 2021, eq. 3) with
-/// both factors perturbed. All views point into the trainables and are owned by them.
+/// y += scaling * B_p s, s = A_p x, of one of two kinds.
+/// LoRA (Hu et al. 2021, eq. 3), both factors perturbed: A_p = A + sigma*eps * Z_A, B_p = B + sigma*eps *
+/// Z_B. The views point into the trainables and are owned by them. Outer: W itself is trained, along the
+/// low-rank noise of mezzo/core/noise.h. A_p = Z_A = V^T, B_p = sigma*eps * Z_B = sigma*eps * U and scaling =
+/// 1 / sqrt(r); A and B are zero and have no data.
 struct LowRankTail {
   View a;  ///< [r, in] fp32
   View b;  ///< [rows of the part, r] fp32
-  std::uint32_t a_id = 0;
-  std::uint32_t b_id = 0;
-  float scaling = 1.0f;  ///< lora_alpha / r
-};
+  NoiseTensor a_noise = {};
+  NoiseTensor b_noise = {};
+  float scaling = 1.0f;  ///< LoRA: lora_alpha / r
+  bool outer = false;
+  View weight = {};  ///< outer: [rows, in] fp32, the trainable that W is
 
-/// y += sigma*eps / sqrt(rank) * U (V^T x): W itself is trained, along noise of low rank. The columns of U
-/// [rows, rank] and then of V [in, rank] are the noise of one tensor.
-struct OuterProduct {
-  std::uint32_t id = 0;
-  std::int64_t rank = 1;
+  /// What A's noise is multiplied by in a probe of this signed epsilon.
+  float a_epsilon(float epsilon) const { return outer && epsilon != 0.0f ? 1.0f : epsilon; }
 };
 
 /// y += sigma*eps * Z x, Z [rows, in]: W itself is trained.
@@ -38,9 +40,9 @@ struct VectorNoise {
 };
 
 /// The first alternative is none: the part is the same for all probes, and shared by them where x is.
-using Perturbation = std::variant<std::monostate, LowRankTail, OuterProduct, DenseNoise, VectorNoise>;
+using Perturbation = std::variant<std::monostate, LowRankTail, DenseNoise, VectorNoise>;
 
-/// For messages: "none", "low-rank tail", "outer product", "dense noise", "vector noise".
+/// For messages: "none", "low-rank tail", "dense noise", "vector noise".
 std::string_view name_of(const Perturbation& perturbation);
 
 }  // namespace mezzo

@@ -42,6 +42,11 @@ struct Product {
     for (const ProductPart& part : parts) ranks += part.tail_rank();
     return ranks;
   }
+  /// Whether it is the weight's own noise that its tails are.
+  bool outer() const {
+    return std::ranges::any_of(
+        parts, [](const ProductPart& part) { return part.tail() != nullptr && part.tail()->outer; });
+  }
   bool perturbed() const { return std::ranges::any_of(parts, &ProductPart::perturbed); }
 };
 

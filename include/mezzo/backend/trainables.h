@@ -15,9 +15,12 @@ struct Trainable {
   std::string name;  ///< its key in adapter_model.safetensors
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  std::int64_t offset = 0;  ///< first element in Trainables::values
+  std::int64_t offset = 0;      ///< first element in Trainables::values
+  std::int64_t noise_rank = 0;  ///< 0: noise of its elements; else of low rank (mezzo/core/noise.h)
 
   std::int64_t count() const { return rows * cols; }
+  /// Its noise, where its place in the list is `id`.
+  TensorNoise noise(std::size_t id) const { return {static_cast<std::uint32_t>(id), noise_rank, cols}; }
 };
 
 /// All trainables, in bytewise order of their names: the place in `list` is the tensor id that noise depends

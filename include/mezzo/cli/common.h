@@ -57,6 +57,8 @@ void flush_standard_output();
 
 /// UsageError when `path` exists and is not empty, unless `overwrite`.
 void check_target(const std::string& path, bool overwrite);
+/// UsageError where a merged model was to replace the base model that it is made of.
+void check_other_than_base(const std::string& target, const std::string& base);
 
 /// Device options of verbs that take no config.
 struct DeviceOptions {

@@ -27,6 +27,8 @@ enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
 enum class EstimatorKind { two_sided, one_sided };
 /// What the losses of a step are divided by before they become its update (mezzo/zo/estimator.h).
 enum class Normalization { none, zscore, std, ranks };
+/// What z ranges over.
+enum class SpaceType { lora, low_rank };
 enum class OptimizerType { sgd, momentum, sign, adam };
 /// What Adam keeps a second moment of.
 enum class SecondMoment { full, scalar };
@@ -125,11 +127,16 @@ struct LoraConfig {
 };
 
 struct ZoConfig {
-  std::int64_t directions = 1;
+  SpaceType space = SpaceType::lora;
+  std::int64_t rank = 4;         ///< of low_rank
+  TargetModules target_modules;  ///< of low_rank; neither: all linear layers
+  std::int64_t directions = 16;
   double epsilon = 1e-2;
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;
-  Normalization normalize = Normalization::none;
+  Normalization normalize = Normalization::zscore;
+  std::optional<double> step_limit =
+      0.15;  ///< share of the loss over the run (mezzo/zo/step_limit.h); none: no limit
   std::optional<std::int64_t> probes_per_forward;  ///< none: auto
 
   /// Whether a direction has a probe of either sign, which share their noise.
@@ -139,7 +146,7 @@ struct ZoConfig {
 
 struct OptimizerConfig {
   OptimizerType type = OptimizerType::sgd;
-  double learning_rate = 1e-4;
+  double learning_rate = 3e-2;
   double weight_decay = 0;
   double anchor_decay = 0;
   double momentum = 0.9;                            ///< of momentum and sign
@@ -148,7 +155,7 @@ struct OptimizerConfig {
   double adam_epsilon = 1e-8;                       ///< of adam
   SecondMoment second_moment = SecondMoment::full;  ///< of adam
   std::optional<double> clip = {};                  ///< of projected gradients, before their mean
-  LrScheduler lr_scheduler_type = LrScheduler::constant;
+  LrScheduler lr_scheduler_type = LrScheduler::linear;
   std::int64_t warmup_steps = 0;
   bool operator==(const OptimizerConfig&) const = default;
 };
@@ -289,6 +296,7 @@ std::string_view name_of(CompletionFormat value);
 std::string_view name_of(Overlong value);
 std::string_view name_of(EstimatorKind value);
 std::string_view name_of(Normalization value);
+std::string_view name_of(SpaceType value);
 std::string_view name_of(NoiseKind value);
 std::string_view name_of(OptimizerType value);
 std::string_view name_of(SecondMoment value);

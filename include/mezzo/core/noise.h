@@ -87,11 +87,21 @@ struct NoiseQuad {
   float value[4];
 };
 
+/// Whose noise: that of a tensor's own elements, or of a factor from which they are made. A tensor's number
+/// alone stands for the first.
+struct NoiseTensor {
+  std::uint32_t id = 0;
+  Purpose purpose = Purpose::noise;
+
+  NoiseTensor() = default;
+  MEZZO_HOST_DEVICE constexpr NoiseTensor(std::uint32_t tensor, Purpose what = Purpose::noise)
+      : id(tensor), purpose(what) {}
+};
+
 /// The normals of Philox block `block`, elements 4 block to 4 block + 3: words 0, 1 give the first two, 2, 3
 /// the others.
-MEZZO_HOST_DEVICE inline NoiseQuad normal_block(std::uint64_t seed, std::uint32_t tensor,
-                                                std::uint64_t block) {
-  const PhiloxWords words = philox4x32_10(philox_counter(block, tensor, Purpose::noise), philox_key(seed));
+MEZZO_HOST_DEVICE inline NoiseQuad normal_block(std::uint64_t seed, NoiseTensor tensor, std::uint64_t block) {
+  const PhiloxWords words = philox4x32_10(philox_counter(block, tensor.id, tensor.purpose), philox_key(seed));
   const NormalPair low = box_muller(words.word[0], words.word[1]);
   const NormalPair high = box_muller(words.word[2], words.word[3]);
   return {{low.first, low.second, high.first, high.second}};
@@ -99,14 +109,13 @@ MEZZO_HOST_DEVICE inline NoiseQuad normal_block(std::uint64_t seed, std::uint32_
 
 /// The signs of Philox block `block`, elements 128 block to 128 block + 127, as words: element e's bit is bit
 /// e mod 32 of word (e mod 128) / 32 (see sign_of_bit).
-MEZZO_HOST_DEVICE inline PhiloxWords sign_block(std::uint64_t seed, std::uint32_t tensor,
-                                                std::uint64_t block) {
-  return philox4x32_10(philox_counter(block, tensor, Purpose::noise), philox_key(seed));
+MEZZO_HOST_DEVICE inline PhiloxWords sign_block(std::uint64_t seed, NoiseTensor tensor, std::uint64_t block) {
+  return philox4x32_10(philox_counter(block, tensor.id, tensor.purpose), philox_key(seed));
 }
 
 /// Noise of the elements 4 quad to 4 quad + 3 of a tensor. Of signs it uses 4 of a block's 128 bits: code
 /// that wants many signs is better off with sign_block.
-MEZZO_HOST_DEVICE inline NoiseQuad noise4(NoiseKind kind, std::uint64_t seed, std::uint32_t tensor,
+MEZZO_HOST_DEVICE inline NoiseQuad noise4(NoiseKind kind, std::uint64_t seed, NoiseTensor tensor,
                                           std::uint64_t quad) {
   if (kind == NoiseKind::gaussian) return normal_block(seed, tensor, quad);
   const std::uint32_t word = sign_block(seed, tensor, quad / 32).word[quad / 8 % 4];
@@ -115,9 +124,34 @@ MEZZO_HOST_DEVICE inline NoiseQuad noise4(NoiseKind kind, std::uint64_t seed, st
 }
 
 /// Noise of one element of a tensor: the definition that every other function has to agree with.
-MEZZO_HOST_DEVICE inline float noise_at(NoiseKind kind, std::uint64_t seed, std::uint32_t tensor,
+MEZZO_HOST_DEVICE inline float noise_at(NoiseKind kind, std::uint64_t seed, NoiseTensor tensor,
                                         std::uint64_t element) {
   return noise4(kind, seed, tensor, element / 4).value[element % 4];
+}
+
+// ---- noise of low rank: Z = U V^T / sqrt(rank) of a matrix [rows, cols] (EGGROLL: Sarkar et al. 2025).
+// Tensor `tensor` has the factors U [rows, rank] and V^T [rank, cols], each the noise of a purpose of its
+// own, its elements counted row by row.
+
+MEZZO_HOST_DEVICE constexpr NoiseTensor outer_rows(std::uint32_t tensor) {
+  return {tensor, Purpose::outer_rows};
+}
+MEZZO_HOST_DEVICE constexpr NoiseTensor outer_columns(std::uint32_t tensor) {
+  return {tensor, Purpose::outer_columns};
+}
+
+/// 1 / sqrt(rank).
+MEZZO_HOST_DEVICE inline float outer_scale(std::int64_t rank) {
+  return ieee::div(1.0f, ieee::sqrt(static_cast<float>(rank)));
+}
+
+/// An element of Z from its row of U and its column of V^T: ranks in ascending order by fma from 0, scaled
+/// once. `u` [rank], `v` [rank] at multiples of `v_stride`.
+MEZZO_HOST_DEVICE inline float outer_element(const float* u, const float* v, std::int64_t v_stride,
+                                             std::int64_t rank, float scale) {
+  float sum = 0.0f;
+  for (std::int64_t k = 0; k < rank; ++k) sum = ieee::fma(u[k], v[k * v_stride], sum);
+  return ieee::mul(sum, scale);
 }
 
 /// Initial value of one element, uniform on [-bound, bound]; Philox block element / 4, word element mod 4.

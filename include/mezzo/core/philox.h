@@ -16,7 +16,9 @@ enum class Purpose : std::uint32_t {
   direction_seed = 2,
   shuffle = 3,
   sampling = 4,
-  data_file = 5
+  data_file = 5,
+  outer_rows = 6,  ///< U of noise U V^T
+  outer_columns = 7
 };
 
 /// A counter, or the random words it gives.

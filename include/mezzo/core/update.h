@@ -15,13 +15,41 @@ MEZZO_HOST_DEVICE inline float update_accumulate(float acc, float coefficient, f
   return ieee::fma(coefficient, z, acc);
 }
 
+/// The noise of a trainable tensor: of its elements, or of low rank. A tensor's number alone stands for the
+/// first.
+struct TensorNoise {
+  std::uint32_t tensor = 0;
+  std::int64_t rank = 0;  ///< 0: of its elements
+  std::int64_t cols = 0;  ///< of the tensor, where the noise has a rank
+
+  TensorNoise() = default;
+  MEZZO_HOST_DEVICE constexpr TensorNoise(std::uint32_t of, std::int64_t of_rank = 0,
+                                          std::int64_t of_cols = 0)
+      : tensor(of), rank(of_rank), cols(of_cols) {}
+};
+
+/// Noise of one element of a trainable tensor: the definition that every other function has to agree with.
+MEZZO_HOST_DEVICE inline float tensor_noise_at(NoiseKind kind, std::uint64_t seed, const TensorNoise& of,
+                                               std::uint64_t element) {
+  if (of.rank == 0) return noise_at(kind, seed, of.tensor, element);
+  const auto cols = static_cast<std::uint64_t>(of.cols);
+  const auto rank = static_cast<std::uint64_t>(of.rank);
+  float sum = 0.0f;
+  for (std::uint64_t k = 0; k < rank; ++k) {
+    const float u = noise_at(kind, seed, outer_rows(of.tensor), element / cols * rank + k);
+    const float v = noise_at(kind, seed, outer_columns(of.tensor), k * cols + element % cols);
+    sum = ieee::fma(u, v, sum);
+  }
+  return ieee::mul(sum, outer_scale(of.rank));
+}
+
 /// The sum over `directions` seeds and coefficients at one element.
-MEZZO_HOST_DEVICE inline float update_sum(std::uint32_t tensor, std::uint64_t element,
+MEZZO_HOST_DEVICE inline float update_sum(const TensorNoise& of, std::uint64_t element,
                                           const std::uint64_t* seeds, const float* coefficients,
                                           std::int64_t directions, NoiseKind kind) {
   float acc = 0.0f;
   for (std::int64_t k = 0; k < directions; ++k) {
-    acc = update_accumulate(acc, coefficients[k], noise_at(kind, seeds[k], tensor, element));
+    acc = update_accumulate(acc, coefficients[k], tensor_noise_at(kind, seeds[k], of, element));
   }
   return acc;
 }

@@ -87,6 +87,7 @@ struct BenchmarkOptions {
   BackendOptions backend;
   std::int64_t layers = 0;     ///< 0: all
   AdapterConfig adapter = {};  ///< on all layers
+  std::int64_t low_rank = 0;   ///< > 0: not LoRA, but low-rank noise of this rank over all linear layers
   std::int64_t directions = 20;
   int repetitions = 5;
   std::optional<std::int64_t> probes_per_forward;  ///< none: as the planner chooses

@@ -44,6 +44,10 @@ class Decoder {
   /// In place of load(): matrices of normals times `scale`, norm weights 1, biases 0.
   void randomize(std::uint64_t seed, float scale);
 
+  /// Takes the weights that are trained themselves from their trainables, as an update has left them: behind
+  /// every update. load() and randomize() do it too; randomize() fills these trainables first.
+  void refresh();
+
   const Description& description() const { return description_; }
   std::size_t weight_bytes() const;  ///< of the backend's memory, once loaded
   /// Of the arena that reserve() would make: exact, by the same code that runs the forward.

@@ -40,6 +40,11 @@ struct Adapter {
 /// PEFT's rule (check_target_module_exists): a target is a module's whole name, or all of it behind some dot.
 bool is_targeted(const std::string& module, const std::string& target);
 
+/// The modules that names and suffixes select, in the order of the forward: a name that matches nothing is a
+/// UsageError of the config's `key`, which suggests what there is.
+std::vector<LinearModule> targeted_modules(const Description& description,
+                                           const std::vector<std::string>& targets, const std::string& key);
+
 /// The modules that an adapter perturbs, in the order of the forward. A target, or a layer, that matches
 /// nothing is a UsageError that suggests what there is. Needs config.json only.
 std::vector<LinearModule> adapted_modules(const Description& description, const AdapterConfig& config);

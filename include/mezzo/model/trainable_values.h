@@ -10,11 +10,12 @@
 
 namespace mezzo {
 
-/// A named fp32 matrix that training changes, or that an optimizer keeps: its name and shape alone.
+/// A named fp32 matrix that training changes, or that an optimizer keeps: its name, shape and noise alone.
 struct TrainableSpec {
   std::string name;  ///< of a trainable: its key in adapter_model.safetensors
   std::int64_t rows = 0;
   std::int64_t cols = 0;
+  std::int64_t noise_rank = 0;  ///< as Trainable::noise_rank
 
   std::int64_t count() const { return rows * cols; }
   bool operator==(const TrainableSpec&) const = default;

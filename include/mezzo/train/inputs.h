@@ -71,8 +71,8 @@ class WorkInputs {
   std::unique_ptr<Objective> objective;
 
   /// What the trainables are before the first step.
-  std::vector<float> initial_values(std::uint64_t seed) const {
-    return start ? start->values : space->initial_values(seed);
+  std::vector<float> initial_values(const Config& config) const {
+    return start ? start->values : space->initial_values(config.train.seed, config.model.path);
   }
 };
 

@@ -29,6 +29,7 @@ struct RunFolder {
   std::string snapshots() const { return path + "/snapshots"; }
   std::string snapshot(std::uint64_t step) const;
   std::string adapter() const { return path + "/adapter"; }
+  std::string model() const { return path + "/model"; }  ///< in place of adapter() where weights are trained
   std::string initial_adapter() const { return path + "/initial_adapter"; }  ///< copy of lora.adapter
   std::string start_snapshot() const { return path + "/start.h5"; }  ///< copy of another run's snapshot
   /// Copy of the own snapshot that a damaged trajectory was replaced by.

@@ -30,6 +30,7 @@ struct StepRule {
   RunNoise noise = {};
   Schedule schedule = {};
   std::optional<double> clip = {};
+  std::optional<double> step_limit = {};  ///< limited_rate()'s share at the schedule's peak
   std::shared_ptr<const Optimizer> optimizer = configure_optimizer({});
 
   bool paired() const { return estimator == EstimatorKind::two_sided; }
@@ -50,7 +51,7 @@ struct StepCall {
   std::uint64_t step = 0;  ///< 0-based
   const Slices& slices;
   bool hash = false;  ///< compare the trainables of all ranks, as they are before the step
-  std::optional<float> learning_rate = {};  ///< none: the schedule's
+  std::optional<float> learning_rate = {};  ///< none: the schedule's, as far as the step limit allows
   /// Looked at behind the forwards, which may take long: a rank that was asked to stop asks all to stop
   /// behind this step. Null: never.
   const StopSignal* stop = nullptr;
@@ -101,6 +102,7 @@ class Step {
  private:
   /// Evaluates this rank's share into slots_.
   void evaluate(const StepWork& work, const StepUnits& units, WorkShare share);
+  float learning_rate(std::int64_t step, const Estimate& estimate) const;
 
   StepRule rule_;
   StepShape shape_;

@@ -2,6 +2,7 @@
 // From directions to probes, and from their losses back to one coefficient a direction. Host only, fp64.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct Estimate {
   /// Nothing to normalize by: fewer than two good directions, or losses that are all the same. Coefficients
   /// are 0.
   bool flat = false;
+  /// How the loss bends along the directions: the root mean square of ((L(+eps z_k) + L(-eps z_k)) / 2 -
+  /// L(0)) / eps^2 over the good ones, which is near half the trace of the Hessian. None where L(0) was not
+  /// asked for.
+  std::optional<double> curvature = {};
 
   double gradient_norm() const;  ///< Euclidean norm of (g_k) over the good directions
 };
@@ -58,7 +63,11 @@ class Estimator {
 ///   ranks   the same differences of centred ranks u = rank / (m - 1) - 1/2 of the m perturbed losses, the
 ///           lowest having rank 0 and equal ones their mean rank: c_k = (u(+) - u(-)) / n or u(+) / n
 ///           (Salimans et al. 2017, section 2.1)
+///
+/// With `curvature` two_sided has an unperturbed probe behind the others, without whose loss all directions
+/// are dropped, and estimates the curvature.
 std::unique_ptr<Estimator> make_estimator(EstimatorKind kind, double epsilon,
-                                          Normalization normalize = Normalization::none);
+                                          Normalization normalize = Normalization::none,
+                                          bool curvature = false);
 
 }  // namespace mezzo

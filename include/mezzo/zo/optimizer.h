@@ -44,6 +44,10 @@ class Optimizer {
   /// Whether a record must hold the losses of its step's probes (StepRecord::probe_losses).
   virtual bool reads_probe_losses() const { return false; }
 
+  /// The variance that an element gains a step at learning rate 1 while coefficients, whose squares have this
+  /// sum, come from noise alone: of a random walk, as it goes on average over many steps.
+  virtual double walk_variance(double squares) const = 0;
+
   /// Changes `trainables` and `state` (the tensors of state()) as the record of the next step says. Enqueues.
   virtual void apply(const StepRecord& record, const RunNoise& run, Backend& backend, Trainables& trainables,
                      Trainables& state) const = 0;

@@ -36,13 +36,17 @@ class ParameterSpace {
   /// In bytewise order of the names: a trainable's place is its tensor id.
   const std::vector<TrainableSpec>& trainables() const { return trainables_; }
   /// The values before the first step, where nothing else is named to start from. The same bits everywhere.
-  virtual std::vector<float> initial_values(std::uint64_t seed) const = 0;
+  /// `model`: the base model's directory, which is read where the trainables are weights of it.
+  virtual std::vector<float> initial_values(std::uint64_t seed, const std::string& model) const = 0;
 
   /// InputError naming `model`, a directory, when the trainables are not those that this space has in it.
   virtual void check_model(const Description& description, const std::string& model) const = 0;
   /// Views of `trainables` (list_trainables() where only sizes matter), which must outlive them.
   virtual Perturbations perturbations(const Description& description, const Trainables& trainables) const = 0;
 
+  /// Whether the trainables have files of their own. Else the two below throw UsageError, and what leaves a
+  /// run is the whole model.
+  virtual bool has_adapter() const = 0;
   /// Writes the values as files of their own, and reads what was written so: InputError when the tensors
   /// there are not the trainables.
   virtual void write_adapter(const std::string& directory, const Description& description,
@@ -82,6 +86,8 @@ ConfiguredSpace configure_space(const Config& config, const Description& descrip
 std::shared_ptr<const ParameterSpace> space_of(const Adapter& adapter);
 /// LoRA with a fresh adapter, in the described model.
 std::shared_ptr<const ParameterSpace> lora_space(const Description& description, const AdapterConfig& config);
+/// Low-rank noise over all linear layers of the described model.
+std::shared_ptr<const ParameterSpace> low_rank_space(const Description& description, std::int64_t rank);
 /// The space of a record: its kind, of the object `constants` its constants(), and its trainables. InputError
 /// that names what is wrong, an unknown kind included.
 std::shared_ptr<const ParameterSpace> recorded_space(const std::string& kind, const JsonCursor& constants,

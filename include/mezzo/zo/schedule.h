@@ -16,6 +16,8 @@ struct Schedule {
 
   /// Rounded to fp32 once; the trajectory stores those bits and replay uses them.
   float at(std::int64_t step) const;
+  /// The sum over all steps of the square of the rate over its peak, to within a step; > 0.
+  double squares() const;
 };
 
 /// The schedule that a config asks for.
