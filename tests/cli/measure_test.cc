@@ -83,6 +83,7 @@ TEST_F(MeasureTest, EstimateIsWhatARunPlans) {
   }
   for (const std::string more :
        {"", "train.batch_slices=2 zo.directions=3 zo.probes_per_forward=4 lora.layers_to_transform=[2,3]",
+        "zo.directions=3 zo.step_limit=0.15",
         "zo.estimator=one_sided lora.target_modules=all-linear zo.directions=4"}) {
     const std::string config =
         "configs/quickstart.yaml train.max_steps=1 runtime.device=cpu runtime.threads=2 " + more +
@@ -249,7 +250,7 @@ TEST_F(MeasureTest, ProfileTakesNoMoreStepsThanTheRunHas) {
 TEST_F(MeasureTest, ProfileSaysWhereAStepGoes) {
   const nlohmann::json json = json_of(
       "profile configs/quickstart.yaml --steps 1 runtime.device=cpu zo.directions=2 train.batch_size=4 "
-      "train.output_dir=" +
+      "zo.step_limit=null train.output_dir=" +
       (scratch_ / "run"));
   EXPECT_EQ(json.at("steps"), 1);
   EXPECT_EQ(json.at("probes"), 4);
