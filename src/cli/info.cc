@@ -1,3 +1,4 @@
+#include <charconv>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -7,6 +8,7 @@
 #include "mezzo/core/error.h"
 #include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
+#include "mezzo/io/json_file.h"
 #include "mezzo/model/family.h"
 
 namespace mezzo {
@@ -14,6 +16,30 @@ namespace mezzo {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// Forwards over a batch that a run's steps up to `step` took: what methods are compared at. Evaluations are
+/// not counted.
+std::uint64_t forwards_of(const RunHeader& run, std::uint64_t step) {
+  // A record that lacks a key is older than it: of batches there was one then, and no limit.
+  const auto value = [&](const char* key, const std::string& otherwise) {
+    for (const IdentityEntry& entry : run.identity) {
+      if (entry.key == key) return entry.value;
+    }
+    return otherwise;
+  };
+  const bool paired = value("zo.estimator", "two_sided") == "two_sided";
+  const bool has_base = !paired || value("zo.step_limit", "null") != "null";
+  const auto probes =
+      static_cast<std::uint64_t>(run.records.directions) * (paired ? 2 : 1) + (has_base ? 1 : 0);
+  const std::string batches = value("train.gradient_accumulation_steps", "1");
+  std::uint64_t count = 0;
+  const auto [end, error] = std::from_chars(batches.data(), batches.data() + batches.size(), count);
+  if (error != std::errc() || end != batches.data() + batches.size()) {
+    throw InputError("the run's record: train.gradient_accumulation_steps is {}, expected a whole number",
+                     quote(batches));
+  }
+  return step * probes * count;
+}
 
 void add_adapter(Json& json, const AdapterSource& source) {
   json["step"] = source.step ? Json(*source.step) : Json(nullptr);
@@ -31,6 +57,7 @@ void add_adapter(Json& json, const AdapterSource& source) {
   if (!source.run) return;
   json["base_model_hash"] = source.run->base_hash;
   json["optimizer"] = source.run->optimizer->kind();
+  if (source.step) json["forwards"] = forwards_of(*source.run, *source.step);
   Json identity = Json::object();
   for (const IdentityEntry& entry : source.run->identity) identity[entry.key] = entry.value;
   json["identity"] = identity;

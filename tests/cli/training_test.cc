@@ -76,6 +76,7 @@ TEST_F(TrainingTest, AStepLimitCutsTheRateExactly) {
     return hash_of(scratch_, scratch_ / name);
   };
   const std::string expected = run_of("one", "zo.step_limit=0.15 optimizer.learning_rate=0.5");
+  EXPECT_EQ(info(scratch_, scratch_ / "one").at("forwards"), 6 * 5);  // 6 steps of 2 pairs and one probe more
   const std::vector<double> cut = rates_of("one");
   ASSERT_EQ(cut.size(), 6u);
   for (std::size_t i = 0; i < 6; ++i) {
