@@ -1,5 +1,7 @@
 #include "kernels/cuda/update.h"
 
+#include <limits>
+
 #include "kernels/cuda/device.cuh"
 #include "mezzo/core/update.h"
 
@@ -242,6 +244,7 @@ cudaError_t update_outer(float* values, const UpdateState& state, const OuterTen
   const std::int64_t cols = tensor.noise.cols;
   if (tensor.rows * cols == 0 || step.directions == 0) return cudaSuccess;
   const std::int64_t rank = tensor.noise.rank;
+  if (step.directions * rank > std::numeric_limits<int>::max()) return cudaErrorInvalidValue;
   const std::int64_t quads = (tensor.rows * rank + 3) / 4 + (cols * rank + 3) / 4;
   write_outer_factors<<<dim3(blocks(quads, threads), blocks(step.directions, 1)), threads, 0, stream>>>(
       tensor, step, factors);

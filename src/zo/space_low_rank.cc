@@ -42,6 +42,13 @@ std::vector<TrainableSpec> low_rank_trainables(const Description& description, c
   return specs;
 }
 
+/// The most that any of the weights can have: more is a slip, and its factors would fill the memory.
+std::int64_t largest_rank(std::span<const TrainableSpec> trainables) {
+  std::int64_t largest = 0;
+  for (const TrainableSpec& spec : trainables) largest = std::max(largest, std::min(spec.rows, spec.cols));
+  return largest;
+}
+
 class LowRankSpace final : public ParameterSpace {
  public:
   LowRankSpace(std::int64_t rank, TargetModules targets, std::vector<TrainableSpec> trainables)
@@ -163,9 +170,13 @@ class LowRankSpace final : public ParameterSpace {
 
 ConfiguredSpace configure_low_rank_space(const Config& config, const Description& description,
                                          const std::string&) {
-  return {.space = std::make_shared<LowRankSpace>(
-              config.zo.rank, config.zo.target_modules,
-              low_rank_trainables(description, config.zo.target_modules, config.zo.rank)),
+  const std::int64_t rank = config.zo.rank;
+  std::vector<TrainableSpec> trainables = low_rank_trainables(description, config.zo.target_modules, rank);
+  if (const std::int64_t largest = largest_rank(trainables); rank > largest) {
+    throw UsageError("zo.rank: found {}, expected at most {}, the largest rank of a trained weight", rank,
+                     largest);
+  }
+  return {.space = std::make_shared<LowRankSpace>(rank, config.zo.target_modules, std::move(trainables)),
           .start = std::nullopt};
 }
 
@@ -185,6 +196,7 @@ std::shared_ptr<const ParameterSpace> recorded_low_rank_space(const JsonCursor& 
     for (const JsonCursor& target : written.elements()) targets.names.push_back(target.text());
     if (targets.names.empty()) written.fail("all-linear or a list of names");
   }
+  if (rank > largest_rank(trainables)) constants["rank"].fail("at most the largest rank of a trained weight");
   for (TrainableSpec& spec : trainables) {
     if (!spec.name.ends_with(weight_suffix))
       throw InputError("{}: the trainable {} is not the weight of a module", constants.where(), spec.name);

@@ -48,6 +48,7 @@ TEST(LowRankSpace, HasTheWeightsOfLinearLayers) {
   const auto some = configure_space(config_of(1, {"v_proj"}), description, "").space;
   EXPECT_EQ(some->trainables().size(), static_cast<std::size_t>(description.layers));
   EXPECT_THROW(configure_space(config_of(1, {"w_proj"}), description, ""), UsageError);
+  EXPECT_THROW(configure_space(config_of(2'000'000'000), description, ""), UsageError);
   EXPECT_FALSE(space->has_adapter());
   EXPECT_THROW(static_cast<void>(space->read_adapter("somewhere")), UsageError);
 }
@@ -65,8 +66,19 @@ TEST(LowRankSpace, ARecordMakesTheSameOneAgain) {
     again->check_model(description, "here");
     EXPECT_THROW(again->check_model(read_description(model("llama")), "there"), Error);
   }
-  nlohmann::json wrong = {{"rank", 0}, {"target_modules", "all-linear"}};
-  EXPECT_THROW(recorded_space("low_rank", JsonCursor(wrong, record), {}), InputError);
+  const std::vector<TrainableSpec> weights = {{"a.weight", 3, 5}};
+  const auto refused = [&](int rank) {
+    const nlohmann::json constants = {{"rank", rank}, {"target_modules", "all-linear"}};
+    try {
+      static_cast<void>(recorded_space("low_rank", JsonCursor(constants, record), weights));
+      return false;
+    } catch (const InputError&) {
+      return true;
+    }
+  };
+  EXPECT_TRUE(refused(0));
+  EXPECT_FALSE(refused(3));
+  EXPECT_TRUE(refused(4));
 }
 
 /// GPT-2's files hold weights as [in, out], LLaMA's as [out, in]: what is read is what is written back.
