@@ -187,9 +187,8 @@ void CpuBackend::check_factor(const ProductPart& part, const char* factor, const
 void CpuBackend::perturb_factors(const ProbeTable& table, const Product& product, const Tails& tails) {
   struct Piece {
     std::int64_t leader;  // first probe of the direction
-    const float* factor;  // null: zero
-    NoiseTensor noise;
-    bool unscaled;  // epsilon multiplies the other factor alone
+    const LowRankTail* tail;
+    bool is_a;  // else its B
     std::int64_t begin, count;
     std::int64_t place;  // of the factor among a probe's factors
   };
@@ -200,30 +199,30 @@ void CpuBackend::perturb_factors(const ProbeTable& table, const Product& product
     const bool leads = std::none_of(table.probes.begin(), table.probes.begin() + p,
                                     [&](const Probe& earlier) { return same(earlier, probe); });
     if (!leads) continue;
-    const auto cut = [&](const float* factor, NoiseTensor noise, bool unscaled, std::int64_t count,
-                         std::int64_t place) {
+    const auto cut = [&](const LowRankTail* tail, bool is_a, std::int64_t count, std::int64_t place) {
       const Partition parts(count, noise_elements);
       for (std::int64_t i = 0; i < parts.parts(); ++i) {
-        pieces.push_back({p, factor, noise, unscaled, parts.begin(i), parts.size(i), place});
+        pieces.push_back({p, tail, is_a, parts.begin(i), parts.size(i), place});
       }
     };
     for (const PerturbedPart& part : tails.parts) {
-      cut(part.tail->a.as<float>(), part.tail->a_noise, part.tail->outer, part.rank * product.in(),
-          part.rank_begin * product.in());
-      cut(part.tail->b.as<float>(), part.tail->b_noise, false, part.rows * part.rank, part.b_begin);
+      cut(part.tail, true, part.rank * product.in(), part.rank_begin * product.in());
+      cut(part.tail, false, part.rows * part.rank, part.b_begin);
     }
   }
   parallel(std::ssize(pieces), [&](std::int64_t item, int) {
     const Piece& piece = pieces[static_cast<std::size_t>(item)];
+    const LowRankTail& tail = *piece.tail;
     const Probe& leader = table.probes[static_cast<std::size_t>(piece.leader)];
     std::vector<cpu::PerturbedCopy> copies;
     for (std::int64_t p = piece.leader; p < table.count(); ++p) {
       const Probe& probe = table.probes[static_cast<std::size_t>(p)];
-      if (same(probe, leader))
-        copies.push_back({piece.unscaled && probe.epsilon != 0.0f ? 1.0f : probe.epsilon,
-                          factors(tails, p) + piece.place});
+      if (!same(probe, leader)) continue;
+      const float epsilon = piece.is_a ? tail.a_epsilon(probe.epsilon) : probe.epsilon;
+      copies.push_back({epsilon, factors(tails, p) + piece.place});
     }
-    cpu::perturb(piece.factor, piece.begin, piece.count, table.noise, leader.seed, piece.noise, copies);
+    cpu::perturb((piece.is_a ? tail.a : tail.b).as<float>(), piece.begin, piece.count, table.noise,
+                 leader.seed, piece.is_a ? tail.a_noise : tail.b_noise, copies);
   });
 }
 

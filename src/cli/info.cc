@@ -1,4 +1,5 @@
-#include <charconv>
+#include <algorithm>
+#include <array>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -8,8 +9,8 @@
 #include "mezzo/core/error.h"
 #include "mezzo/core/printable.h"
 #include "mezzo/io/files.h"
-#include "mezzo/io/json_file.h"
 #include "mezzo/model/family.h"
+#include "mezzo/train/planner.h"
 
 namespace mezzo {
 
@@ -20,25 +21,16 @@ using Json = nlohmann::ordered_json;
 /// Forwards over a batch that a run's steps up to `step` took: what methods are compared at. Evaluations are
 /// not counted.
 std::uint64_t forwards_of(const RunHeader& run, std::uint64_t step) {
-  // A record that lacks a key is older than it: of batches there was one then, and no limit.
-  const auto value = [&](const char* key, const std::string& otherwise) {
-    for (const IdentityEntry& entry : run.identity) {
-      if (entry.key == key) return entry.value;
-    }
-    return otherwise;
-  };
-  const bool paired = value("zo.estimator", "two_sided") == "two_sided";
-  const bool has_base = !paired || value("zo.step_limit", "null") != "null";
-  const auto probes =
-      static_cast<std::uint64_t>(run.records.directions) * (paired ? 2 : 1) + (has_base ? 1 : 0);
-  const std::string batches = value("train.gradient_accumulation_steps", "1");
-  std::uint64_t count = 0;
-  const auto [end, error] = std::from_chars(batches.data(), batches.data() + batches.size(), count);
-  if (error != std::errc() || end != batches.data() + batches.size()) {
-    throw InputError("the run's record: train.gradient_accumulation_steps is {}, expected a whole number",
-                     quote(batches));
-  }
-  return step * probes * count;
+  constexpr std::array keys{"zo.directions", "zo.estimator", "zo.step_limit",
+                            "train.gradient_accumulation_steps"};
+  std::vector<IdentityEntry> entries = values_before_records();  // which the record's own follow
+  entries.insert(entries.end(), run.identity.begin(), run.identity.end());
+  std::erase_if(entries,
+                [&](const IdentityEntry& entry) { return std::ranges::find(keys, entry.key) == keys.end(); });
+  Config config;
+  adopt_unwritten(config, entries, "the run's record");
+  return step * static_cast<std::uint64_t>(probes_of_step(config.zo)) *
+         static_cast<std::uint64_t>(config.train.gradient_accumulation_steps);
 }
 
 void add_adapter(Json& json, const AdapterSource& source) {

@@ -67,15 +67,11 @@ using Space = std::shared_ptr<const ParameterSpace>;
 /// Decoder::randomize() makes.
 TrainedState begin_random(Backend& backend, const ParameterSpace& space) {
   const std::shared_ptr<const Optimizer> optimizer = StepRule().optimizer;
-  if (space.has_adapter()) {
-    const std::vector<float> values = space.initial_values(run_seed, "");
-    return begin_state(backend, space.trainables(), values, *optimizer);
-  }
-  Trainables trainables = list_trainables(space.trainables());
+  const std::vector<TrainableSpec>& specs = space.trainables();
+  if (space.has_adapter()) return begin_state(backend, specs, space.initial_values(run_seed, ""), *optimizer);
+  Trainables trainables = list_trainables(specs);
   trainables.values = backend.allocate(static_cast<std::size_t>(trainables.count()) * sizeof(float));
-  const std::vector<TrainableSpec> kept = optimizer->state(space.trainables());
-  const std::vector<float> zeros(static_cast<std::size_t>(element_count(kept)), 0.0f);
-  return {.trainables = std::move(trainables), .optimizer = make_trainables(backend, kept, zeros)};
+  return begin_state(backend, std::move(trainables), specs, *optimizer);
 }
 
 /// A table's model on a device of its own, so that each measurement finds the memory as a run would.

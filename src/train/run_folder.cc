@@ -41,28 +41,29 @@ bool is_folder(const std::string& path) {
   return std::filesystem::is_directory(path, error);
 }
 
-/// Removes the files of an adapter, and its folder unless something else is in it. Of a link only the
-/// link goes. A missing one is no error.
-void remove_adapter(const std::string& path) {
+/// Removes what a run has in a folder, and the folder unless something else is in it. Of a link only the link
+/// goes. A missing one is no error.
+void remove_folder(const std::string& path, const std::function<void()>& remove_files) {
   if (is_link(path) || !is_folder(path)) {
     remove_file(path);
     return;
   }
   remove_temporary_files(path);
-  for (const std::string_view name : adapter_files) remove_file(fmt::format("{}/{}", path, name));
+  remove_files();
   if (list_folder(path).empty()) std::filesystem::remove(path);
 }
 
-/// Removes a model's files in the same way.
+void remove_adapter(const std::string& path) {
+  remove_folder(path, [&] {
+    for (const std::string_view name : adapter_files) remove_file(fmt::format("{}/{}", path, name));
+  });
+}
+
 void remove_trained_model(const std::string& path) {
-  if (is_link(path) || !is_folder(path)) {
-    remove_file(path);
-    return;
-  }
-  remove_temporary_files(path);
-  remove_model(path);
-  remove_trainer_state(path);
-  if (list_folder(path).empty()) std::filesystem::remove(path);
+  remove_folder(path, [&] {
+    remove_model(path);
+    remove_trainer_state(path);
+  });
 }
 
 }  // namespace

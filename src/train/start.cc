@@ -59,12 +59,11 @@ bool is_complete(const RunFolder& folder, const RunHeader& header, std::uint64_t
     };
     RunState result = state_of(step);
     if (best && *best != step) result = state_of(*best);
-    if (!header.space->has_adapter()) {
-      if (best && read_trainer_step(folder.model()) != best) return false;
-      return header.space->initial_values(header.seed, folder.model()) == result.values;
-    }
-    if (best && read_trainer_step(folder.adapter()) != best) return false;
-    return header.space->read_adapter(folder.adapter()) == result.values;
+    const ParameterSpace& space = *header.space;
+    const std::string left = result_of(folder, space);
+    if (best && read_trainer_step(left) != best) return false;
+    return (space.has_adapter() ? space.read_adapter(left) : space.initial_values(header.seed, left)) ==
+           result.values;
   } catch (const Error&) {
     return false;  // the run goes on from what is whole, and says there what is not
   }

@@ -38,10 +38,14 @@ StepRule step_rule(const Config& config) {
 
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
                          std::span<const float> values, const Optimizer& optimizer) {
-  const std::vector<TrainableSpec> specs = optimizer.state(trainables);
-  const std::vector<float> zeros(static_cast<std::size_t>(element_count(specs)), 0.0f);
-  return {.trainables = make_trainables(backend, trainables, values),
-          .optimizer = make_trainables(backend, specs, zeros)};
+  return begin_state(backend, make_trainables(backend, trainables, values), trainables, optimizer);
+}
+
+TrainedState begin_state(Backend& backend, Trainables trainables, std::span<const TrainableSpec> specs,
+                         const Optimizer& optimizer) {
+  const std::vector<TrainableSpec> kept = optimizer.state(specs);
+  const std::vector<float> zeros(static_cast<std::size_t>(element_count(kept)), 0.0f);
+  return {.trainables = std::move(trainables), .optimizer = make_trainables(backend, kept, zeros)};
 }
 
 Step::Step(const StepRule& rule, const StepShape& shape, const Objective& objective, LoadedModel& model,

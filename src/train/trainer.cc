@@ -30,11 +30,6 @@ constexpr double straggler_factor = 10.0;
 /// So many steps in a row without a finite loss are no accident of their batches.
 constexpr std::uint64_t most_dropped_steps = 10;
 
-/// Where a run leaves its result.
-std::string result_of(const RunFolder& folder, const ParameterSpace& space) {
-  return space.has_adapter() ? folder.adapter() : folder.model();
-}
-
 /// "the adapter is in runs/a/adapter", and of which step it is. Rank 0 knows.
 std::string where_result(const RunFolder& folder, const ParameterSpace& space, const Config& config,
                          const BestStep& best) {

@@ -10,6 +10,7 @@
 #include "mezzo/model/lora.h"
 #include "mezzo/model/merged.h"
 #include "mezzo/zo/parameter_space.h"
+#include "target_modules.h"
 
 namespace mezzo {
 
@@ -25,8 +26,7 @@ class LoraSpace final : public ParameterSpace {
   nlohmann::ordered_json constants() const override {
     nlohmann::ordered_json json = {
         {"r", config_.r}, {"lora_alpha", config_.lora_alpha}, {"use_rslora", config_.use_rslora}};
-    json["target_modules"] = config_.all_linear ? nlohmann::ordered_json("all-linear")
-                                                : nlohmann::ordered_json(config_.target_modules);
+    json["target_modules"] = to_record({.all_linear = config_.all_linear, .names = config_.target_modules});
     json["layers_to_transform"] = config_.layers_to_transform
                                       ? nlohmann::ordered_json(*config_.layers_to_transform)
                                       : nlohmann::ordered_json(nullptr);
@@ -86,16 +86,6 @@ double read_alpha(const JsonCursor& field) {
   return alpha;
 }
 
-std::vector<std::string> read_targets(const JsonCursor& field) {
-  std::vector<std::string> targets;
-  for (const JsonCursor& target : field.elements()) {
-    if (!target.is_text() || target.text().empty()) target.fail("the name of a module");
-    targets.push_back(target.text());
-  }
-  if (targets.empty()) field.fail("all-linear or a list of names");
-  return targets;
-}
-
 /// Pairs of factors of rank r, and nothing else.
 void check_factors(std::span<const TrainableSpec> trainables, std::int64_t r, const std::string& where) {
   constexpr std::string_view a = ".lora_A.weight";
@@ -153,9 +143,9 @@ std::shared_ptr<const ParameterSpace> recorded_lora_space(const JsonCursor& cons
   config.r = constants["r"].integer(1, most_of_a_count);
   config.lora_alpha = read_alpha(constants["lora_alpha"]);
   config.use_rslora = constants["use_rslora"].boolean();
-  const JsonCursor targets = constants["target_modules"];
-  config.all_linear = targets.value() == "all-linear";
-  if (!config.all_linear) config.target_modules = read_targets(targets);
+  TargetModules targets = read_target_modules(constants["target_modules"]);
+  config.all_linear = targets.all_linear;
+  if (!config.all_linear) config.target_modules = std::move(targets.names);
   if (const JsonCursor layers = constants["layers_to_transform"]; layers.missing() || !layers.is_unset()) {
     config.layers_to_transform.emplace();
     for (const JsonCursor& layer : layers.elements()) {

@@ -15,6 +15,7 @@
 #include "mezzo/model/lora.h"
 #include "mezzo/model/merged.h"
 #include "mezzo/zo/parameter_space.h"
+#include "target_modules.h"
 
 namespace mezzo {
 
@@ -24,7 +25,7 @@ constexpr std::int64_t most_of_a_count = std::numeric_limits<std::int32_t>::max(
 constexpr std::string_view weight_suffix = ".weight";
 
 std::vector<LinearModule> trained_modules(const Description& description, const TargetModules& targets) {
-  if (targets.unset() || targets.all_linear) return linear_modules(description);
+  if (targets.all_linear) return linear_modules(description);
   return targeted_modules(description, targets.names, "zo.target_modules");
 }
 
@@ -58,8 +59,7 @@ class LowRankSpace final : public ParameterSpace {
 
   nlohmann::ordered_json constants() const override {
     nlohmann::ordered_json json = {{"rank", rank_}};
-    json["target_modules"] = targets_.names.empty() ? nlohmann::ordered_json("all-linear")
-                                                    : nlohmann::ordered_json(targets_.names);
+    json["target_modules"] = to_record(targets_);
     return json;
   }
 
@@ -145,7 +145,6 @@ class LowRankSpace final : public ParameterSpace {
   void resolve(Config& config) const override {
     config.zo.rank = rank_;
     config.zo.target_modules = targets_;
-    config.zo.target_modules.all_linear = targets_.names.empty();
   }
 
  private:
@@ -171,12 +170,14 @@ class LowRankSpace final : public ParameterSpace {
 ConfiguredSpace configure_low_rank_space(const Config& config, const Description& description,
                                          const std::string&) {
   const std::int64_t rank = config.zo.rank;
-  std::vector<TrainableSpec> trainables = low_rank_trainables(description, config.zo.target_modules, rank);
+  TargetModules targets = config.zo.target_modules;
+  if (targets.unset()) targets.all_linear = true;
+  std::vector<TrainableSpec> trainables = low_rank_trainables(description, targets, rank);
   if (const std::int64_t largest = largest_rank(trainables); rank > largest) {
     throw UsageError("zo.rank: found {}, expected at most {}, the largest rank of a trained weight", rank,
                      largest);
   }
-  return {.space = std::make_shared<LowRankSpace>(rank, config.zo.target_modules, std::move(trainables)),
+  return {.space = std::make_shared<LowRankSpace>(rank, std::move(targets), std::move(trainables)),
           .start = std::nullopt};
 }
 
@@ -189,13 +190,7 @@ std::shared_ptr<const ParameterSpace> recorded_low_rank_space(const JsonCursor& 
                                                               std::vector<TrainableSpec> trainables) {
   constants.check_keys({"kind", "rank", "target_modules"});
   const std::int64_t rank = constants["rank"].integer(1, most_of_a_count);
-  TargetModules targets;
-  const JsonCursor written = constants["target_modules"];
-  targets.all_linear = written.value() == "all-linear";
-  if (!targets.all_linear) {
-    for (const JsonCursor& target : written.elements()) targets.names.push_back(target.text());
-    if (targets.names.empty()) written.fail("all-linear or a list of names");
-  }
+  TargetModules targets = read_target_modules(constants["target_modules"]);
   if (rank > largest_rank(trainables)) constants["rank"].fail("at most the largest rank of a trained weight");
   for (TrainableSpec& spec : trainables) {
     if (!spec.name.ends_with(weight_suffix))

@@ -126,17 +126,15 @@ struct RandomProduct {
                                           .b_noise = outer_rows(id),
                                           .scaling = outer_scale(ranks[i]),
                                           .outer = true};
-          product.parts.push_back(part);
-          row += part_rows[i];
-          continue;
+        } else {
+          factors.emplace_back(0, ranks[i], in, seed + 10 + id, 0);
+          factors.emplace_back(0, part_rows[i], ranks[i], seed + 11 + id, 0);
+          part.perturbation = LowRankTail{.a = factors[factors.size() - 2].view,
+                                          .b = factors.back().view,
+                                          .a_noise = id,
+                                          .b_noise = id + 1,
+                                          .scaling = 2.0f};
         }
-        factors.emplace_back(0, ranks[i], in, seed + 10 + id, 0);
-        factors.emplace_back(0, part_rows[i], ranks[i], seed + 11 + id, 0);
-        part.perturbation = LowRankTail{.a = factors[factors.size() - 2].view,
-                                        .b = factors.back().view,
-                                        .a_noise = id,
-                                        .b_noise = id + 1,
-                                        .scaling = 2.0f};
       }
       product.parts.push_back(part);
       row += part_rows[i];

@@ -4,9 +4,9 @@
   python3 tests/learning/sweep.py build/release/src/cli/mezzo CONFIG runs.jsonl --jobs 4 \\
       --set train.max_steps=150 --vary optimizer.learning_rate=1e-2,2e-2 --vary train.seed=1,2,3
 
-A line holds the values, the evaluations as [step, accuracy, loss], the step losses as [step, loss], the
-forwards of probes a step, the seconds and, of a run that failed, its last words. Lines are appended as runs
-end; runs of the label whose values are in the file already are left out, so that a study can be stopped and continued.
+A line holds the label, the values, the evaluations as [step, accuracy, loss], the step losses as [step, loss], the
+seconds and, of a run that failed, its last words. Lines are appended as runs end; runs of the label whose values
+are in the file already are left out, so that a study can be stopped and continued.
 """
 import argparse
 import concurrent.futures

@@ -12,10 +12,12 @@
 namespace mezzo {
 
 /// y += scaling * B_p s, s = A_p x, of one of two kinds.
-/// LoRA (Hu et al. 2021, eq. 3), both factors perturbed: A_p = A + sigma*eps * Z_A, B_p = B + sigma*eps *
-/// Z_B. The views point into the trainables and are owned by them. Outer: W itself is trained, along the
-/// low-rank noise of mezzo/core/noise.h. A_p = Z_A = V^T, B_p = sigma*eps * Z_B = sigma*eps * U and scaling =
-/// 1 / sqrt(r); A and B are zero and have no data.
+///
+/// LoRA (Hu et al. 2021, eq. 3): A_p = A + sigma*eps * Z_A, B_p = B + sigma*eps * Z_B. The views point into
+/// the trainables and are owned by them.
+///
+/// Outer: W itself is trained, along the low-rank noise of mezzo/core/noise.h. A_p = Z_A = V^T,
+/// B_p = sigma*eps * Z_B = sigma*eps * U, scaling = 1 / sqrt(r). A and B are zero and have no data.
 struct LowRankTail {
   View a;  ///< [r, in] fp32
   View b;  ///< [rows of the part, r] fp32

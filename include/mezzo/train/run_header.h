@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mezzo/core/config.h"
+#include "mezzo/train/run_folder.h"
 #include "mezzo/zo/optimizer.h"
 #include "mezzo/zo/parameter_space.h"
 #include "mezzo/zo/trajectory.h"
@@ -44,6 +45,11 @@ struct RunHeader {
   /// and the key for whatever is not as it has to be.
   static RunHeader from_json(const std::string& text, const std::string& source);
 };
+
+/// Where a run of this space leaves its result: an adapter, or a whole model.
+inline std::string result_of(const RunFolder& folder, const ParameterSpace& space) {
+  return space.has_adapter() ? folder.adapter() : folder.model();
+}
 
 /// The key of the tokenizer in a run's identity. Records of version 1 lack it.
 inline constexpr const char* tokenizer_key = "model.tokenizer";

@@ -39,6 +39,9 @@ StepRule step_rule(const Config& config);
 /// Initial values on a backend, with the optimizer's state before the first step.
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
                          std::span<const float> values, const Optimizer& optimizer);
+/// The same of trainables that are on the backend; `specs` theirs.
+TrainedState begin_state(Backend& backend, Trainables trainables, std::span<const TrainableSpec> specs,
+                         const Optimizer& optimizer);
 
 /// How a rank's forwards are cut.
 struct StepShape {
