@@ -1,6 +1,7 @@
 #include "kernels/cpu/update.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/cpu/noise.h"
@@ -84,10 +85,28 @@ class Sums {
       factors_;  ///< of noise of low rank, for each direction U [rows, rank] and V^T [rank, cols]
 };
 
+/// call(i, how element i is rounded) for `n` elements from `first` on, which begins a quad.
+template <typename Master, typename Call>
+void each_rounded(const StepRounding& rounding, std::uint32_t tensor, std::int64_t first, std::int64_t n,
+                  const Call& call) {
+  if constexpr (std::is_same_v<Master, float>) {
+    for (std::int64_t i = first; i < first + n; ++i) call(i, KeepFp32{});
+  } else {
+    constexpr auto a_block = static_cast<std::int64_t>(elements_per_rounding_block);
+    for (std::int64_t i = first; i < first + n;) {
+      const PhiloxWords words = rounding_words(rounding, tensor, static_cast<std::uint64_t>(i / a_block));
+      for (const std::int64_t past = std::min(first + n, (i / a_block + 1) * a_block); i < past; ++i)
+        call(i, RoundToBf16{rounding_bits(words, static_cast<std::uint64_t>(i))});
+    }
+  }
+}
+
 /// Adam with one second moment of the tensor. A thread takes every fourth tile, whose quads have lanes that
 /// no other thread's have.
-void update_scalar(float* theta, const UpdateState& state, std::int64_t count, const Sums& sums,
-                   const UpdateFactors& factors, int threads) {
+template <typename Master>
+void update_scalar(Master* theta, const UpdateState& state, std::int64_t count, const Sums& sums,
+                   const UpdateFactors& factors, int threads, const StepRounding& rounding,
+                   std::uint32_t tensor) {
   constexpr std::int64_t groups = 4 * std::int64_t{moment_lanes} / tile;
   static_assert(groups * tile == 4 * std::int64_t{moment_lanes});
   const std::int64_t tiles = (count + tile - 1) / tile;
@@ -111,18 +130,24 @@ void update_scalar(float* theta, const UpdateState& state, std::int64_t count, c
   *state.second = scalar_second(factors, *state.second, fold_lanes(lanes), count);
   const float second = *state.second;
 #pragma omp parallel for schedule(static) num_threads(useful_threads(tiles, threads))
-  for (std::int64_t i = 0; i < count; ++i) update_by_scalar(factors, theta, state, i, second);
+  for (std::int64_t t = 0; t < tiles; ++t) {
+    each_rounded<Master>(rounding, tensor, t * tile, std::min(tile, count - t * tile),
+                         [&](std::int64_t i, const auto& round) {
+                           update_by_scalar(factors, theta, state, i, second, round);
+                         });
+  }
 }
 
 }  // namespace
 
-void update(float* theta, const UpdateState& state, std::int64_t count, const TensorNoise& of,
+template <typename Master>
+void update(Master* theta, const UpdateState& state, std::int64_t count, const TensorNoise& of,
             std::span<const std::uint64_t> seeds, std::span<const float> coefficients, NoiseKind kind,
-            const UpdateFactors& factors, int threads) {
+            const UpdateFactors& factors, int threads, const StepRounding& rounding) {
   if (count == 0) return;
   const Sums sums(of, count, seeds, coefficients, kind, threads);
   if (factors.scalar_second) {
-    update_scalar(theta, state, count, sums, factors, threads);
+    update_scalar(theta, state, count, sums, factors, threads, rounding, of.tensor);
     return;
   }
   const std::int64_t tiles = (count + tile - 1) / tile;
@@ -133,19 +158,30 @@ void update(float* theta, const UpdateState& state, std::int64_t count, const Te
     const std::int64_t n = std::min(tile, count - first);
     sums.fill(acc, first, n);
     with_rule(factors.rule, [&](auto known) {
-      for (std::int64_t i = 0; i < n; ++i)
-        update_at<decltype(known)::rule>(factors, theta, state, first + i, acc[i]);
+      each_rounded<Master>(rounding, of.tensor, first, n, [&](std::int64_t i, const auto& round) {
+        update_at<decltype(known)::rule>(factors, theta, state, i, acc[i - first], round);
+      });
     });
   }
 }
 
-std::uint64_t hash(const float* theta, std::int64_t count, std::uint32_t tensor, int threads) {
+template <typename Master>
+std::uint64_t hash(const Master* theta, std::int64_t count, std::uint32_t tensor, int threads) {
   std::uint64_t sum = 0;
   const std::int64_t tiles = (count + tile - 1) / tile;
 #pragma omp parallel for schedule(static) num_threads(useful_threads(tiles, threads)) reduction(+ : sum)
   for (std::int64_t i = 0; i < count; ++i)
-    sum += element_hash(tensor, static_cast<std::uint64_t>(i), theta[i]);
+    sum += element_hash(tensor, static_cast<std::uint64_t>(i), master_value(theta[i]));
   return sum;
 }
+
+template void update(float*, const UpdateState&, std::int64_t, const TensorNoise&,
+                     std::span<const std::uint64_t>, std::span<const float>, NoiseKind, const UpdateFactors&,
+                     int, const StepRounding&);
+template void update(std::uint16_t*, const UpdateState&, std::int64_t, const TensorNoise&,
+                     std::span<const std::uint64_t>, std::span<const float>, NoiseKind, const UpdateFactors&,
+                     int, const StepRounding&);
+template std::uint64_t hash(const float*, std::int64_t, std::uint32_t, int);
+template std::uint64_t hash(const std::uint16_t*, std::int64_t, std::uint32_t, int);
 
 }  // namespace mezzo::cpu

@@ -47,28 +47,73 @@ struct OuterSums {
   }
 };
 
-/// A thread updates the elements that share a block of normals.
-template <UpdateRule rule>
-__global__ void update_quads(float* values, UpdateState state, TensorTable tensors, Step step) {
-  const std::int64_t place = std::int64_t{blockIdx.x} * threads + threadIdx.x;
-  if (place >= tensors.quads) return;
-  const std::int64_t tensor = range_at(tensors.quad_begin, tensors.count, place);
-  const std::int64_t quad = place - tensors.quad_begin[tensor];
-  const std::int64_t first = tensors.begin[tensor] + 4 * quad;
-  const std::int64_t count = min(std::int64_t{4}, tensors.begin[tensor + 1] - first);
-  float acc[4] = {};
-  ElementSums{step, tensor}.add(acc, quad, count);
+static_assert(group_elements == elements_per_rounding_block && group_elements == 8);
+
+/// Which of the ranges holds `place`, of a thread whose block begins at `first`: one search a block.
+__device__ std::int64_t range_in_block(const std::int64_t* begins, std::int64_t count, std::int64_t first,
+                                       std::int64_t place) {
+  __shared__ std::int64_t of_first;
+  if (threadIdx.x == 0) of_first = range_at(begins, count, first);
+  __syncthreads();
+  std::int64_t at = of_first;
+  while (at + 1 < count && begins[at + 1] <= place) ++at;
+  return at;
+}
+
+__device__ void load_masters(const float* from, float (&to)[8]) { load8(from, to); }
+__device__ void load_masters(const std::uint16_t* from, float (&to)[8]) {
+  load8(reinterpret_cast<const bf16*>(from), to);
+}
+__device__ void store_masters(float* to, const float (&from)[8]) { store8(to, from); }
+__device__ void store_masters(std::uint16_t* to, const float (&from)[8]) {
+  std::uint32_t pair[4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i < count) update_at<rule>(step.factors, values, state, first + i, acc[i]);
+  for (int i = 0; i < 4; ++i)
+    pair[i] = ieee::to_bits(from[2 * i]) >> 16 | (ieee::to_bits(from[2 * i + 1]) & 0xffff0000u);
+  *reinterpret_cast<uint4*>(to) = make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+
+/// A thread updates a group.
+template <UpdateRule rule, typename Master>
+__global__ void __launch_bounds__(threads)
+    update_groups(Master* values, UpdateState state, TensorTable tensors, Step step) {
+  const std::int64_t block = std::int64_t{blockIdx.x} * threads;
+  const std::int64_t place = block + threadIdx.x;
+  const std::int64_t tensor = range_in_block(tensors.group_begin, tensors.count, block, place);
+  if (place >= tensors.groups) return;
+  const std::int64_t element = group_elements * (place - tensors.group_begin[tensor]);
+  const std::int64_t first = tensors.begin[tensor] + element;
+  const std::int64_t count = min(group_elements, tensors.begin[tensor + 1] - first);
+  const ElementSums sums{step, tensor};
+  float acc[2][4] = {};
+  sums.add(acc[0], element / 4, count);
+  if (count > 4) sums.add(acc[1], element / 4 + 1, count);
+  const BlockRounding<Master> rounding(step.rounding, static_cast<std::uint32_t>(tensor),
+                                       static_cast<std::uint64_t>(element));
+  const auto updated = [&](int i, float theta) {
+    return updated_at<rule>(step.factors, theta, state, first + i, acc[i / 4][i % 4],
+                            rounding.of(static_cast<std::uint64_t>(element + i)));
+  };
+  if (count == group_elements && in_eights(values + first)) {
+    float theta[8];
+    load_masters(values + first, theta);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) theta[i] = updated(i, theta[i]);
+    store_masters(values + first, theta);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    if (i < count) store_master(values[first + i], updated(i, master_value(values[first + i])));
   }
 }
 
 /// Adam with one second moment a tensor: a block updates a tensor of `count` elements, a thread is a lane of
 /// its sum of squares.
-template <typename Sums>
-__device__ void update_by_block(float* theta, const UpdateState& state, std::int64_t count,
-                                const UpdateFactors& factors, const Sums& sums) {
+template <typename Master, typename Sums>
+__device__ void update_by_block(Master* theta, const UpdateState& state, std::int64_t count, const Step& step,
+                                std::uint32_t tensor, const Sums& sums) {
+  const UpdateFactors& factors = step.factors;
   __shared__ double lanes[moment_lanes];
   const int lane = static_cast<int>(threadIdx.x);
   double sum = 0.0;
@@ -95,27 +140,31 @@ __device__ void update_by_block(float* theta, const UpdateState& state, std::int
   const float second = scalar_second(factors, *state.second, lanes[0], count);
   __syncthreads();
   if (lane == 0) *state.second = second;
-  for (std::int64_t e = lane; e < count; e += moment_lanes)
-    update_by_scalar(factors, theta, state, e, second);
+  for (std::int64_t e = lane; e < count; e += moment_lanes) {
+    const auto element = static_cast<std::uint64_t>(e);
+    const BlockRounding<Master> rounding(step.rounding, tensor, element);
+    update_by_scalar(factors, theta, state, e, second, rounding.of(element));
+  }
 }
 
 /// A block for each tensor.
+template <typename Master>
 __global__ void __launch_bounds__(moment_lanes)
-    update_tensors(float* values, UpdateState state, TensorTable tensors, Step step) {
+    update_tensors(Master* values, UpdateState state, TensorTable tensors, Step step) {
   const std::int64_t tensor = blockIdx.x;
-  if (tensors.quad_begin[tensor] == tensors.quad_begin[tensor + 1]) return;
+  if (tensors.group_begin[tensor] == tensors.group_begin[tensor + 1]) return;
   const std::int64_t first = tensors.begin[tensor];
   const UpdateState own = {.drift = state.drift != nullptr ? state.drift + first : nullptr,
                            .first = state.first + first,
                            .second = state.second + tensor};
-  update_by_block(values + first, own, tensors.begin[tensor + 1] - first, step.factors,
-                  ElementSums{step, tensor});
+  update_by_block(values + first, own, tensors.begin[tensor + 1] - first, step,
+                  static_cast<std::uint32_t>(tensor), ElementSums{step, tensor});
 }
 
 __global__ void __launch_bounds__(moment_lanes)
     update_outer_tensor(float* values, UpdateState state, OuterTensor tensor, Step step,
                         const float* factors) {
-  update_by_block(values, state, tensor.rows * tensor.noise.cols, step.factors,
+  update_by_block(values, state, tensor.rows * tensor.noise.cols, step, tensor.noise.tensor,
                   OuterSums{step, tensor, factors});
 }
 
@@ -204,18 +253,40 @@ __global__ void __launch_bounds__(threads)
     if (column >= cols) return;
 #pragma unroll
     for (int i = 0; i < outer_rows_a_thread; ++i) {
-      if (i < rows) update_at<rule>(step.factors, values, state, (row0 + i) * cols + column, acc[j][i]);
+      if (i < rows)
+        update_at<rule>(step.factors, values, state, (row0 + i) * cols + column, acc[j][i], KeepFp32{});
     }
   }
 }
 
-__global__ void hash_elements(const float* values, TensorTable tensors, unsigned long long* sum) {
-  const std::int64_t e = std::int64_t{blockIdx.x} * threads + threadIdx.x;
+constexpr std::int64_t hashed_by_thread = 16;  // times eight elements
+
+/// A block takes neighbouring elements, a thread of it eight neighbours at a time.
+template <typename Master>
+__global__ void __launch_bounds__(threads)
+    hash_elements(const Master* values, TensorTable tensors, unsigned long long* sum) {
+  const std::int64_t begin = std::int64_t{blockIdx.x} * threads * hashed_by_thread * 8;
+  std::int64_t tensor = range_in_block(tensors.begin, tensors.count, begin, begin);
+  std::uint64_t of_tensor = tensor_hash(static_cast<std::uint32_t>(tensor));
   unsigned long long share = 0;
-  if (e < tensors.elements) {
-    const std::int64_t tensor = range_at(tensors.begin, tensors.count, e);
-    share = element_hash(static_cast<std::uint32_t>(tensor),
-                         static_cast<std::uint64_t>(e - tensors.begin[tensor]), values[e]);
+  for (std::int64_t round = 0; round < hashed_by_thread; ++round) {
+    const std::int64_t first = begin + 8 * (round * threads + threadIdx.x);
+    if (first >= tensors.elements) break;
+    const int count = static_cast<int>(min(std::int64_t{8}, tensors.elements - first));
+    float value[8];
+    if (count == 8) {
+      load_masters(values + first, value);
+    } else {
+      for (int i = 0; i < count; ++i) value[i] = master_value(values[first + i]);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i >= count) break;
+      while (tensors.begin[tensor + 1] <= first + i)
+        of_tensor = tensor_hash(static_cast<std::uint32_t>(++tensor));
+      share +=
+          hash_in_tensor(of_tensor, static_cast<std::uint64_t>(first + i - tensors.begin[tensor]), value[i]);
+    }
   }
   // A sum of integers: the order in which shares meet does not matter.
   for (int step = 16; step > 0; step /= 2) share += __shfl_xor_sync(0xffffffffu, share, step);
@@ -224,17 +295,18 @@ __global__ void hash_elements(const float* values, TensorTable tensors, unsigned
 
 }  // namespace
 
-cudaError_t update(float* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
+template <typename Master>
+cudaError_t update(Master* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
                    cudaStream_t stream) {
-  if (tensors.quads == 0) return cudaSuccess;
+  if (tensors.groups == 0) return cudaSuccess;
   if (step.factors.scalar_second) {
     update_tensors<<<static_cast<unsigned>(tensors.count), moment_lanes, 0, stream>>>(values, state, tensors,
                                                                                       step);
     return cudaGetLastError();
   }
   with_rule(step.factors.rule, [&](auto known) {
-    update_quads<decltype(known)::rule>
-        <<<blocks(tensors.quads, threads), threads, 0, stream>>>(values, state, tensors, step);
+    update_groups<decltype(known)::rule, Master>
+        <<<blocks(tensors.groups, threads), threads, 0, stream>>>(values, state, tensors, step);
   });
   return cudaGetLastError();
 }
@@ -261,11 +333,19 @@ cudaError_t update_outer(float* values, const UpdateState& state, const OuterTen
   return cudaGetLastError();
 }
 
-cudaError_t hash(const float* values, const TensorTable& tensors, unsigned long long* sum,
+template <typename Master>
+cudaError_t hash(const Master* values, const TensorTable& tensors, unsigned long long* sum,
                  cudaStream_t stream) {
   if (tensors.elements == 0) return cudaSuccess;
-  hash_elements<<<blocks(tensors.elements, threads), threads, 0, stream>>>(values, tensors, sum);
+  hash_elements<<<blocks(tensors.elements, threads * hashed_by_thread * 8), threads, 0, stream>>>(
+      values, tensors, sum);
   return cudaGetLastError();
 }
+
+template cudaError_t update(float*, const UpdateState&, const TensorTable&, const Step&, cudaStream_t);
+template cudaError_t update(std::uint16_t*, const UpdateState&, const TensorTable&, const Step&,
+                            cudaStream_t);
+template cudaError_t hash(const float*, const TensorTable&, unsigned long long*, cudaStream_t);
+template cudaError_t hash(const std::uint16_t*, const TensorTable&, unsigned long long*, cudaStream_t);
 
 }  // namespace mezzo::cuda

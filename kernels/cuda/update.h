@@ -13,12 +13,15 @@ namespace mezzo::cuda {
 struct TensorTable {
   std::int64_t count = 0;               ///< tensors
   std::int64_t elements = 0;            ///< of all
-  std::int64_t quads = 0;               ///< of all
+  std::int64_t groups = 0;              ///< of all
   const std::int64_t* begin = nullptr;  ///< [count + 1]
-  /// [count + 1] where each tensor's quads begin: groups of four elements from its own first one on, the last
-  /// maybe short; none of a tensor with noise of low rank.
-  const std::int64_t* quad_begin = nullptr;
+  /// [count + 1] where each tensor's groups begin: group_elements from its own first one on, the last maybe
+  /// fewer; none of a tensor with noise of low rank.
+  const std::int64_t* group_begin = nullptr;
 };
+
+/// What a thread updates: elements that share a block of rounding.
+inline constexpr std::int64_t group_elements = 8;
 
 struct Step {
   const std::uint64_t* seeds = nullptr;  ///< [directions]
@@ -26,10 +29,13 @@ struct Step {
   std::int64_t directions = 0;
   UpdateFactors factors;
   NoiseKind noise = NoiseKind::gaussian;
+  StepRounding rounding;
 };
 
-/// Of the tensors that have quads. `state` keeps an element for each of `values`, in their order.
-cudaError_t update(float* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
+/// Of the tensors that have groups. `values` in fp32 or bf16 (std::uint16_t); `state` keeps an element for
+/// each of them, in their order.
+template <typename Master>
+cudaError_t update(Master* values, const UpdateState& state, const TensorTable& tensors, const Step& step,
                    cudaStream_t stream);
 
 /// A matrix [rows, cols] with noise of low rank, at `values`.
@@ -48,7 +54,8 @@ cudaError_t update_outer(float* values, const UpdateState& state, const OuterTen
                          float* factors, cudaStream_t stream);
 
 /// *sum += every element's share of the hash.
-cudaError_t hash(const float* values, const TensorTable& tensors, unsigned long long* sum,
+template <typename Master>
+cudaError_t hash(const Master* values, const TensorTable& tensors, unsigned long long* sum,
                  cudaStream_t stream);
 
 }  // namespace mezzo::cuda

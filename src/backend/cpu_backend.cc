@@ -60,20 +60,49 @@ void CpuBackend::fill_normal(View destination, std::uint64_t seed, float scale) 
   });
 }
 
+void CpuBackend::perturb(const ProbeTable& table, std::int64_t first, std::int64_t count,
+                         const DenseNoise& noise, float offset, View destination) {
+  check_perturb(table, first, count, noise, destination);
+  constexpr std::int64_t piece = 4096;  // elements of a row
+  const std::int64_t cols = destination.cols;
+  const std::int64_t pieces = (cols + piece - 1) / piece;
+  const std::span<const Probe> probes = std::span(table.probes).subspan(static_cast<std::size_t>(first));
+  parallel(destination.rows * pieces, [&](std::int64_t item, int) {
+    const std::int64_t i = item / pieces;
+    const std::int64_t begin = item % pieces * piece;
+    const std::int64_t elements = std::min(piece, cols - begin);
+    alignas(64) float z[piece];
+    cpu::fill_noise(z, elements, table.noise, probes.front().seed, noise.tensor,
+                    static_cast<std::uint64_t>(i * cols + begin));
+    alignas(64) float value[piece];
+    with_masters(noise.value, [&](const auto* values) {
+      for (std::int64_t j = 0; j < elements; ++j) value[j] = master_value(values[i * cols + begin + j]);
+    });
+    for (std::int64_t copy = 0; copy < count; ++copy) {
+      const float epsilon = probes[static_cast<std::size_t>(copy)].epsilon;
+      float* const to = rows_of(destination, copy).row(i) + begin;
+      for (std::int64_t j = 0; j < elements; ++j) to[j] = perturbed(value[j], offset, epsilon, z[j]);
+    }
+  });
+}
+
 void CpuBackend::update(Trainables& trainables, Trainables& state, const UpdateStep& step, NoiseKind noise) {
   const UpdateState kept = update_state(step.factors, trainables, state);
   for (std::size_t id = 0; id < trainables.list.size(); ++id) {
     const Trainable& tensor = trainables.list[id];
-    cpu::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id), tensor.count(),
-                tensor.noise(id), step.seeds, step.coefficients, noise, step.factors, threads_);
+    with_masters(trainables.view(id), [&](auto* theta) {
+      cpu::update(theta, state_of(kept, step.factors, trainables, id), tensor.count(), tensor.noise(id),
+                  step.seeds, step.coefficients, noise, step.factors, threads_, step.rounding);
+    });
   }
 }
 
 std::uint64_t CpuBackend::hash(const Trainables& trainables) {
   std::uint64_t sum = 0;
   for (std::size_t id = 0; id < trainables.list.size(); ++id) {
-    sum += cpu::hash(trainables.view(id).as<float>(), trainables.list[id].count(),
-                     static_cast<std::uint32_t>(id), threads_);
+    sum += with_masters(trainables.view(id), [&](const auto* theta) {
+      return cpu::hash(theta, trainables.list[id].count(), static_cast<std::uint32_t>(id), threads_);
+    });
   }
   return sum;
 }

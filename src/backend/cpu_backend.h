@@ -25,6 +25,8 @@ class CpuBackend final : public HostBackend {
   std::size_t scratch_bytes(const Workload& workload) const override;
   void prepare(const Workload& workload) override;
   void fill_normal(View destination, std::uint64_t seed, float scale) override;
+  void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+               float offset, View destination) override;
 
   // ---- the forward: cpu_forward.cc, product() in cpu_products.cc
   void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,

@@ -7,6 +7,7 @@
 #include "cuda_memory.h"
 #include "cuda_operands.h"
 #include "cuda_targets.h"
+#include "kernels/cuda/perturb.h"
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/tiles.h"
 #include "mezzo/core/process.h"
@@ -129,9 +130,27 @@ void CudaBackend::fill_normal(View destination, std::uint64_t seed, float scale)
 }
 
 void CudaBackend::assign(View destination, View source) {
+  if (source.dtype == destination.dtype && source.dtype != DType::f32) {
+    check_view("assign", "the source", source, destination.rows, destination.cols, destination.dtype);
+    const auto bytes = [&](std::int64_t count) {
+      return static_cast<std::size_t>(count) * size_of(source.dtype);
+    };
+    MEZZO_CUDA(cudaMemcpy2DAsync(destination.data, bytes(destination.row_stride), source.data,
+                                 bytes(source.row_stride), bytes(source.cols),
+                                 static_cast<std::size_t>(source.rows), cudaMemcpyDeviceToDevice, stream()));
+    return;
+  }
   check_view("assign", "the source", source, destination.rows, destination.cols, DType::f32);
   if (source.row_stride != source.cols) throw DeviceError("assign: the source is not dense");
   MEZZO_CUDA(cuda::assign(matrices(destination), source.as<float>(), source.rows, source.cols, stream()));
+}
+
+void CudaBackend::perturb(const ProbeTable& table, std::int64_t first, std::int64_t count,
+                          const DenseNoise& noise, float offset, View destination) {
+  check_perturb(table, first, count, noise, destination);
+  MEZZO_CUDA(cuda::perturb(matrices(destination), noise.value.data, noise.value.dtype, destination.rows,
+                           destination.cols, offset, noise.tensor, table.noise,
+                           DeviceTable(table).probes + first, count, stream()));
 }
 
 void CudaBackend::read(std::span<float> destination, View source, std::int64_t probes) {
@@ -239,16 +258,21 @@ void CudaBackend::update(Trainables& trainables, Trainables& state, const Update
   const std::size_t directions = step.seeds.size();
   const cuda::TensorTable tensors = upload_tables(
       trainables, {std::as_bytes(std::span(step.seeds)), std::as_bytes(std::span(step.coefficients))});
-  const auto* seeds = reinterpret_cast<const std::uint64_t*>(tensors.quad_begin + tensors.count + 1);
+  const auto* seeds = reinterpret_cast<const std::uint64_t*>(tensors.group_begin + tensors.count + 1);
   const cuda::Step on_device{.seeds = seeds,
                              .coefficients = reinterpret_cast<const float*>(seeds + directions),
                              .directions = static_cast<std::int64_t>(directions),
                              .factors = step.factors,
-                             .noise = noise};
-  MEZZO_CUDA(cuda::update(static_cast<float*>(trainables.values.data()), kept, tensors, on_device, stream()));
+                             .noise = noise,
+                             .rounding = step.rounding};
+  MEZZO_CUDA(with_masters(trainables.all(), [&](auto* values) {
+    return cuda::update(values, kept, tensors, on_device, stream());
+  }));
   for (std::size_t id = 0; id < trainables.list.size(); ++id) {
     const Trainable& trainable = trainables.list[id];
     if (trainable.noise_rank == 0) continue;
+    if (trainables.dtype != DType::f32)
+      throw DeviceError("update: noise of low rank is of trainables in fp32");
     const cuda::OuterTensor tensor{.noise = trainable.noise(id), .rows = trainable.rows};
     grow(outer_factors_,
          static_cast<std::size_t>(tensor.factor_floats(on_device.directions)) * sizeof(float));
@@ -261,9 +285,10 @@ void CudaBackend::update(Trainables& trainables, Trainables& state, const Update
 std::uint64_t CudaBackend::hash(const Trainables& trainables) {
   unsigned long long sum = 0;
   const cuda::TensorTable tensors = upload_tables(trainables, {std::as_bytes(std::span(&sum, 1))});
-  auto* const place = reinterpret_cast<unsigned long long*>(const_cast<std::int64_t*>(tensors.quad_begin) +
+  auto* const place = reinterpret_cast<unsigned long long*>(const_cast<std::int64_t*>(tensors.group_begin) +
                                                             tensors.count + 1);
-  MEZZO_CUDA(cuda::hash(static_cast<const float*>(trainables.values.data()), tensors, place, stream()));
+  MEZZO_CUDA(with_masters(trainables.all(),
+                          [&](const auto* values) { return cuda::hash(values, tensors, place, stream()); }));
   MEZZO_CUDA(cudaMemcpyAsync(&sum, place, sizeof(sum), cudaMemcpyDeviceToHost, stream()));
   synchronize();
   return sum;
@@ -283,15 +308,15 @@ void CudaBackend::copy_to(Buffer& buffer, const void* source, std::size_t bytes)
 cuda::TensorTable CudaBackend::upload_tables(const Trainables& trainables,
                                              std::initializer_list<std::span<const std::byte>> more) {
   std::vector<std::int64_t> begins;
-  std::vector<std::int64_t> quad_begins{0};
+  std::vector<std::int64_t> group_begins{0};
   for (const Trainable& trainable : trainables.list) {
     begins.push_back(trainable.offset);
-    const std::int64_t quads = trainable.noise_rank > 0 ? 0 : (trainable.count() + 3) / 4;
-    quad_begins.push_back(quad_begins.back() + quads);
+    const std::int64_t groups = (trainable.count() + cuda::group_elements - 1) / cuda::group_elements;
+    group_begins.push_back(group_begins.back() + (trainable.noise_rank > 0 ? 0 : groups));
   }
   begins.push_back(trainables.count());
   const auto first = std::as_bytes(std::span(begins));
-  const auto second = std::as_bytes(std::span(quad_begins));
+  const auto second = std::as_bytes(std::span(group_begins));
   std::vector<std::byte> bytes(first.begin(), first.end());
   bytes.insert(bytes.end(), second.begin(), second.end());
   for (const auto& part : more) bytes.insert(bytes.end(), part.begin(), part.end());
@@ -299,9 +324,9 @@ cuda::TensorTable CudaBackend::upload_tables(const Trainables& trainables,
   const auto* at = static_cast<const std::int64_t*>(tables_.data());
   return {.count = std::ssize(trainables.list),
           .elements = trainables.count(),
-          .quads = quad_begins.back(),
+          .groups = group_begins.back(),
           .begin = at,
-          .quad_begin = at + begins.size()};
+          .group_begin = at + begins.size()};
 }
 
 namespace {

@@ -60,6 +60,8 @@ class CudaBackend final : public Backend {
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
   void assign(View destination, View source) override;
   void fill_normal(View destination, std::uint64_t seed, float scale) override;
+  void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+               float offset, View destination) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;

@@ -53,16 +53,21 @@ Buffer HostBackend::allocate(std::size_t bytes) {
 }
 
 void HostBackend::load(View destination, DType source_dtype, const void* source, bool transposed) {
-  if (destination.dtype != DType::f32) {
-    throw DeviceError("load: the destination is of element type {}, expected F32",
+  if (destination.dtype != DType::f32 && destination.dtype != DType::bf16) {
+    throw DeviceError("load: the destination is of element type {}, expected F32 or BF16",
                       name_of(destination.dtype));
   }
+  const bool rounds = destination.dtype == DType::bf16;
+  std::vector<float> row(rounds ? static_cast<std::size_t>(destination.cols) : 0);
   const auto* bytes = static_cast<const std::byte*>(source);
   const auto size = static_cast<std::int64_t>(size_of(source_dtype));
   for (std::int64_t i = 0; i < destination.rows; ++i) {
     const std::int64_t first = transposed ? i : i * destination.cols;
-    convert_row(rows_of(destination, 0).row(i), source_dtype, bytes + first * size, destination.cols,
-                transposed ? destination.rows : 1);
+    convert_row(rounds ? row.data() : rows_of(destination, 0).row(i), source_dtype, bytes + first * size,
+                destination.cols, transposed ? destination.rows : 1);
+    if (rounds)
+      std::ranges::transform(row, destination.as<std::uint16_t>() + i * destination.row_stride,
+                             float_to_bf16);
   }
 }
 
@@ -72,8 +77,16 @@ void HostBackend::read(std::span<float> destination, View source, std::int64_t p
   if (destination.size() != expected) {
     throw DeviceError("read: room for {} elements, but the view has {}", destination.size(), expected);
   }
-  check_shape("read", "source", source, source.rows, source.cols);
   float* to = destination.data();
+  if (source.dtype == DType::bf16) {
+    for (std::int64_t p = 0; p < copies; ++p) {
+      const auto* from = source.as<std::uint16_t>() + p * source.probe_stride;
+      for (std::int64_t i = 0; i < source.rows; ++i, from += source.row_stride)
+        to = std::transform(from, from + source.cols, to, bf16_to_float);
+    }
+    return;
+  }
+  check_shape("read", "source", source, source.rows, source.cols);
   for (std::int64_t p = 0; p < copies; ++p) {
     for (std::int64_t i = 0; i < source.rows; ++i, to += source.cols) {
       std::memcpy(to, rows_of(source, p).row(i), static_cast<std::size_t>(source.cols) * sizeof(float));
@@ -260,6 +273,24 @@ void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTa
   if (batch.probes > 0 && batch.probes != table.count()) {
     throw DeviceError("{}: the batch has tokens for {} probes, but there are {}", operation, batch.probes,
                       table.count());
+  }
+}
+
+void check_perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+                   const View& destination) {
+  if (first < 0 || count < 1 || first + count > table.count())
+    throw DeviceError("perturb: probes [{}, {}) of {}", first, first + count, table.count());
+  for (std::int64_t p = first; p < first + count; ++p) {
+    const auto seed = [&](std::int64_t of) { return table.probes[static_cast<std::size_t>(of)].seed; };
+    if (seed(p) != seed(first))
+      throw DeviceError("perturb: probes {} and {} are of two directions", first, p);
+  }
+  const View& value = noise.value;
+  if (!value || value.row_stride != value.cols) throw DeviceError("perturb: the trainable is not dense");
+  if (value.rows != destination.rows || value.cols != destination.cols || !destination ||
+      (count > 1 && destination.shared())) {
+    throw DeviceError("perturb: the destination is [{}, {}], expected [{}, {}] for each of {}",
+                      destination.rows, destination.cols, value.rows, value.cols, count);
   }
 }
 

@@ -44,6 +44,8 @@ class HostBackend : public Backend {
   void repeat(std::span<const std::uint64_t>, const std::function<void()>& enqueue) override { enqueue(); }
 };
 
+void check_perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+                   const View& destination);
 void check_split_heads(const AttentionShape& shape, const View& x, const View& out);
 /// Backend::split_heads() of one row.
 void split_row(const AttentionShape& shape, const float* x, float* out);

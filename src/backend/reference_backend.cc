@@ -56,6 +56,24 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
+  void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+               float offset, View destination) override {
+    check_perturb(table, first, count, noise, destination);
+    const std::int64_t cols = destination.cols;
+    for (std::int64_t copy = 0; copy < count; ++copy) {
+      const Probe& probe = table.probes[static_cast<std::size_t>(first + copy)];
+      for (std::int64_t i = 0; i < destination.rows; ++i) {
+        for (std::int64_t j = 0; j < cols; ++j) {
+          const float z =
+              noise_at(table.noise, probe.seed, noise.tensor, static_cast<std::uint64_t>(i * cols + j));
+          const float value = with_masters(
+              noise.value, [&](const auto* values) { return master_value(values[i * cols + j]); });
+          rows_of(destination, copy).row(i)[j] = perturbed(value, offset, probe.epsilon, z);
+        }
+      }
+    }
+  }
+
   void embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
              std::int64_t position_offset, View h) override {
     check_embed(table, batch, words, places, position_offset, h);
@@ -272,16 +290,20 @@ class ReferenceBackend final : public HostBackend {
     const UpdateState kept = update_state(step.factors, trainables, state);
     for (std::size_t id = 0; id < trainables.list.size(); ++id) {
       const Trainable& tensor = trainables.list[id];
-      reference::update(trainables.view(id).as<float>(), state_of(kept, step.factors, trainables, id),
-                        tensor.count(), tensor.noise(id), step.seeds, step.coefficients, noise, step.factors);
+      with_masters(trainables.view(id), [&](auto* theta) {
+        reference::update(theta, state_of(kept, step.factors, trainables, id), tensor.count(),
+                          tensor.noise(id), step.seeds, step.coefficients, noise, step.factors,
+                          step.rounding);
+      });
     }
   }
 
   std::uint64_t hash(const Trainables& trainables) override {
     std::uint64_t sum = 0;
     for (std::size_t id = 0; id < trainables.list.size(); ++id) {
-      sum += reference::hash(trainables.view(id).as<float>(), trainables.list[id].count(),
-                             static_cast<std::uint32_t>(id));
+      sum += with_masters(trainables.view(id), [&](const auto* theta) {
+        return reference::hash(theta, trainables.list[id].count(), static_cast<std::uint32_t>(id));
+      });
     }
     return sum;
   }

@@ -4,6 +4,11 @@
 
 namespace mezzo {
 
+void check_master(DType dtype) {
+  if (dtype != DType::f32 && dtype != DType::bf16)
+    throw DeviceError("trainables of element type {}, expected F32 or BF16", name_of(dtype));
+}
+
 UpdateState update_state(const UpdateFactors& factors, const Trainables& trainables, Trainables& state) {
   auto* const values = static_cast<float*>(state.values.data());
   std::int64_t used = 0;

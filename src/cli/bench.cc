@@ -38,7 +38,8 @@ Json to_json(const BenchmarkCase& benchmark, const BenchmarkOptions& options) {
           {"directions", options.directions},
           {"lora_r", options.adapter.r},
           {"lora_alpha", options.adapter.lora_alpha},
-          {"low_rank", options.low_rank}};
+          {"low_rank", options.low_rank},
+          {"dense", options.dense ? Json(name_of(*options.dense)) : Json()}};
 }
 
 void add_result(Json& json, const BenchmarkResult& result) {
@@ -55,6 +56,7 @@ void add_result(Json& json, const BenchmarkResult& result) {
   json["update_s"] = result.update;
   json["update_share"] = result.update / result.step;
   json["weight_bytes"] = result.weight_bytes;
+  json["trainable_bytes"] = result.trainable_bytes;
   json["arena_bytes"] = result.arena_bytes;
   json["scratch_bytes"] = result.scratch_bytes;
   if (result.exchange) {
@@ -173,6 +175,11 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_option("--low-rank", options.low_rank,
                   "not LoRA, but all linear layers' weights along noise of this rank")
       ->check(CLI::PositiveNumber);
+  verb.add_option("--dense", options.dense,
+                  "not LoRA, but all tensors along noise of each of their elements, held in fp32 or bf16")
+      ->transform(CLI::Transformer(
+          std::map<std::string, MasterType>{{std::string(name_of(MasterType::fp32)), MasterType::fp32},
+                                            {std::string(name_of(MasterType::bf16)), MasterType::bf16}}));
   add_device_options(verb, arguments->device);
   verb.add_flag("--one-by-one", options.one_by_one, "also steps of one probe a forward");
   verb.add_flag("--upper-half", options.upper_half, "also steps with the upper half of the layers perturbed");
@@ -194,9 +201,11 @@ VerbAction add_bench(CLI::App& verb) {
           "--one-by-one, --upper-half, --base-forward and --gemm-bound measure one rank, but {} were started",
           exchange.size());
     }
-    if (chosen.low_rank > 0 && chosen.upper_half) {
-      throw UsageError("--upper-half: is of LoRA alone, found --low-rank");
+    if ((chosen.low_rank > 0 || chosen.dense) && chosen.upper_half) {
+      throw UsageError("--upper-half: is of LoRA alone, found {}", chosen.dense ? "--dense" : "--low-rank");
     }
+    if (chosen.low_rank > 0 && chosen.dense)
+      throw UsageError("--dense: expected it or --low-rank, found both");
     const Placement placement = place_together(arguments->device.runtime(), exchange, starting_patience);
     chosen.backend = placement.backend_options();
     chosen.adapter.all_linear = arguments->targets == std::vector<std::string>{"all-linear"};

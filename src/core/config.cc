@@ -32,6 +32,9 @@ Normalization default_normalization(const ZoConfig& zo) {
   return zo.paired() ? Normalization::zscore : Normalization::std;
 }
 
+/// As measured on small models; of dense as MeZO's authors use it, which learned as much there.
+double default_epsilon(SpaceType space) { return space == SpaceType::dense ? 1e-3 : 1e-2; }
+
 /// With normalized steps about twice the best rate without a step limit, for the limit to cut.
 double default_learning_rate(OptimizerType type, Normalization normalize) {
   if (normalize == Normalization::none) return 1e-4;  // as MeZO's authors use it
@@ -167,20 +170,24 @@ void check_rule(const Given& given, const OptimizerConfig& optimizer) {
 
 /// A key of another space than the config's.
 void check_space(const Given& given, const Config& config) {
+  using enum SpaceType;
   const Config fresh;
-  const bool lora = config.zo.space == SpaceType::lora;
-  const std::tuple<const char*, bool, bool> keys[] = {
-      {"zo.rank", config.zo.rank != fresh.zo.rank, !lora},
-      {"zo.target_modules", !config.zo.target_modules.unset(), !lora},
-      {"lora.r", config.lora.r != fresh.lora.r, lora},
-      {"lora.lora_alpha", config.lora.lora_alpha != fresh.lora.lora_alpha, lora},
-      {"lora.target_modules", !config.lora.target_modules.unset(), lora},
-      {"lora.layers_to_transform", config.lora.layers_to_transform.has_value(), lora},
-      {"lora.adapter", config.lora.adapter.has_value(), lora}};
-  for (const auto& [key, changed, used] : keys) {
+  const auto space = config.zo.space;
+  const bool of_weights = space != lora;
+  const char* const weights = "low_rank, dense or vectors";
+  const std::tuple<const char*, bool, bool, const char*> keys[] = {
+      {"zo.rank", config.zo.rank != fresh.zo.rank, space == low_rank, "low_rank"},
+      {"zo.target_modules", !config.zo.target_modules.unset(), of_weights, weights},
+      {"optimizer.master", config.optimizer.master != fresh.optimizer.master, space == dense, "dense"},
+      {"lora.r", config.lora.r != fresh.lora.r, !of_weights, "lora"},
+      {"lora.lora_alpha", config.lora.lora_alpha != fresh.lora.lora_alpha, !of_weights, "lora"},
+      {"lora.target_modules", !config.lora.target_modules.unset(), !of_weights, "lora"},
+      {"lora.layers_to_transform", config.lora.layers_to_transform.has_value(), !of_weights, "lora"},
+      {"lora.adapter", config.lora.adapter.has_value(), !of_weights, "lora"}};
+  for (const auto& [key, changed, used, users] : keys) {
     if (!changed || used || !given.contains(key)) continue;
-    throw UsageError("{}: {}: is of zo.space {}, found zo.space {}", given.at(key).text(), key,
-                     name_of(lora ? SpaceType::low_rank : SpaceType::lora), name_of(config.zo.space));
+    throw UsageError("{}: {}: is of zo.space {}, found zo.space {}", given.at(key).text(), key, users,
+                     name_of(space));
   }
 }
 
@@ -222,6 +229,7 @@ void check_together(const Given& given, const Config& config) {
 
 void fill_in(const Given& given, Config& config) {
   ZoConfig& zo = config.zo;
+  if (!config.written.contains("zo.epsilon")) zo.epsilon = default_epsilon(zo.space);
   if (!config.written.contains("zo.normalize")) zo.normalize = default_normalization(zo);
   if (!config.written.contains("zo.step_limit") && (!zo.paired() || zo.normalize == Normalization::none)) {
     zo.step_limit = {};  // plain steps are as the learning rate says

@@ -164,20 +164,21 @@ std::vector<Key> make_table() {
           .also_called({"adapter_name_or_path", "init_adapter"}),
 
       key("zo.space", MEMBER(zo.space), Choice<decltype(space_types)>{space_types}, fixed,
-          "What is trained: LoRA adapters, or the weights of linear layers themselves, along directions of "
-          "low "
-          "rank (EGGROLL).")
+          "What is trained: LoRA adapters; the weights of linear layers themselves, along directions of low "
+          "rank (EGGROLL); all tensors of the model, along directions over each of their elements (dense, "
+          "as MeZO); or norms and biases alone (vectors).")
           .before_records("lora"),
       key("zo.rank", MEMBER(zo.rank), count, fixed, "The rank of a direction in each weight; of low_rank.")
           .before_records("4"),
       key("zo.target_modules", MEMBER(zo.target_modules), TargetModulesType{}, fixed,
-          "The linear layers whose weights are trained, as in PEFT; of low_rank.")
-          .defaults_to("null, all linear layers")
+          "The modules whose tensors are trained, named as in PEFT; of low_rank, dense and vectors.")
+          .defaults_to("null, all linear layers; of dense all tensors, of vectors all norms and biases")
           .before_records("null"),
       key("zo.directions", MEMBER(zo.directions), count, fixed, "Random directions a step.")
           .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
       key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
           "The size of the perturbation along a direction.")
+          .defaults_to("1e-2, of dense 1e-3")
           .also_called({"eps", "zo_eps"}),
       key("zo.estimator", MEMBER(zo.estimator), Choice<decltype(estimators)>{estimators}, fixed,
           "Two losses a direction, on both its sides, or one loss a direction and one unperturbed loss a "
@@ -241,6 +242,10 @@ std::vector<Key> make_table() {
           .defaults_to("null, none")
           .before_records("null")
           .also_called({"max_grad_norm", "clip_grad_norm", "gradient_clipping"}),
+      key("optimizer.master", MEMBER(optimizer.master), Choice<decltype(master_types)>{master_types}, fixed,
+          "What the trained tensors are held in: bf16 halves their memory, and each step rounds them "
+          "stochastically; of dense.")
+          .before_records("fp32"),
       key("optimizer.lr_scheduler_type", MEMBER(optimizer.lr_scheduler_type),
           Choice<decltype(lr_schedulers)>{lr_schedulers}, fixed,
           "How the learning rate goes on after the warm-up: it stays, or falls to 0 at max_steps.")

@@ -344,6 +344,7 @@ std::string_view name_of(Normalization value) { return find_name(config::normali
 std::string_view name_of(NoiseKind value) { return find_name(config::noise_kinds, value); }
 std::string_view name_of(OptimizerType value) { return find_name(config::optimizer_types, value); }
 std::string_view name_of(SecondMoment value) { return find_name(config::second_moments, value); }
+std::string_view name_of(MasterType value) { return find_name(config::master_types, value); }
 std::string_view name_of(LrScheduler value) { return find_name(config::lr_schedulers, value); }
 std::string_view name_of(Device value) { return find_name(config::devices, value); }
 std::string_view name_of(Precision value) { return find_name(config::precisions, value); }

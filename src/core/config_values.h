@@ -44,8 +44,10 @@ inline constexpr std::array data_formats = {
     Word{DataFormat::tsv, "tsv"},        Word{DataFormat::parquet, "parquet"}};
 inline constexpr std::array estimators = {Word{EstimatorKind::two_sided, "two_sided"},
                                           Word{EstimatorKind::one_sided, "one_sided"}};
-inline constexpr std::array space_types = {Word{SpaceType::lora, "lora"},
-                                           Word{SpaceType::low_rank, "low_rank"}};
+inline constexpr std::array space_types = {
+    Word{SpaceType::lora, "lora"}, Word{SpaceType::low_rank, "low_rank"}, Word{SpaceType::dense, "dense"},
+    Word{SpaceType::vectors, "vectors"}};
+inline constexpr std::array master_types = {Word{MasterType::fp32, "fp32"}, Word{MasterType::bf16, "bf16"}};
 inline constexpr std::array normalizations = {
     Word{Normalization::none, "none"}, Word{Normalization::zscore, "zscore"}, Word{Normalization::std, "std"},
     Word{Normalization::ranks, "ranks"}};

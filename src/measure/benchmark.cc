@@ -64,22 +64,24 @@ constexpr TableModel table_models[] = {
 using Space = std::shared_ptr<const ParameterSpace>;
 
 /// What a space trains, before the first step; of weights that are trained themselves without values, which
-/// Decoder::randomize() makes.
-TrainedState begin_random(Backend& backend, const ParameterSpace& space) {
+/// Decoder::randomize() makes, and held in `master`.
+TrainedState begin_random(Backend& backend, const ParameterSpace& space, DType master) {
   const std::shared_ptr<const Optimizer> optimizer = StepRule().optimizer;
   const std::vector<TrainableSpec>& specs = space.trainables();
   if (space.has_adapter()) return begin_state(backend, specs, space.initial_values(run_seed, ""), *optimizer);
-  Trainables trainables = list_trainables(specs);
-  trainables.values = backend.allocate(static_cast<std::size_t>(trainables.count()) * sizeof(float));
+  Trainables trainables = list_trainables(specs, master);
+  trainables.values = backend.allocate(static_cast<std::size_t>(trainables.count()) * size_of(master));
   return begin_state(backend, std::move(trainables), specs, *optimizer);
 }
 
 /// A table's model on a device of its own, so that each measurement finds the memory as a run would.
 struct RandomModel {
-  RandomModel(const BackendOptions& options, const Description& description, const Space& space)
+  RandomModel(const BackendOptions& options, const Description& description, const Space& space,
+              DType master = DType::f32)
       : backend(make_backend(options)) {
     if (space) {
-      model = std::make_unique<LoadedModel>(*backend, description, *space, begin_random(*backend, *space));
+      model = std::make_unique<LoadedModel>(*backend, description, *space,
+                                            begin_random(*backend, *space, master));
     } else {
       model = std::make_unique<LoadedModel>(*backend, description);
     }
@@ -234,8 +236,16 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
   const std::int64_t probes = 2 * options.directions;
   ScratchTrajectory trajectory;
 
-  const Space space = options.low_rank > 0 ? low_rank_space(description, options.low_rank)
-                                           : lora_space(description, options.adapter);
+  const Space space = options.dense          ? dense_space(description)
+                      : options.low_rank > 0 ? low_rank_space(description, options.low_rank)
+                                             : lora_space(description, options.adapter);
+  const DType master = options.dense == MasterType::bf16 ? DType::bf16 : DType::f32;
+  const auto targets = [&]() -> std::vector<std::string> {
+    if (options.dense) return {"all"};
+    if (options.adapter.all_linear || options.low_rank > 0) return {"all-linear"};
+    const std::vector<std::string>& named = options.adapter.target_modules;
+    return named.empty() ? description.names.query_value : named;
+  };
   const auto plan = [&](const RandomModel& model) {
     return plan_group(model.model->decoder, *model.backend, shape,
                       {.probes = probes,
@@ -252,7 +262,7 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
 
   BenchmarkResult result;
   {
-    RandomModel model(options.backend, description, space);
+    RandomModel model(options.backend, description, space, master);
     choose_together(exchange, *model.backend, model.model->decoder.workload(shape, 1), {}, patience);
     const GroupPlan planned = plan(model);
     BenchmarkStep step = step_of(model, planned.group);
@@ -260,13 +270,11 @@ BenchmarkResult run_benchmark(const BenchmarkCase& benchmark, const BenchmarkOpt
               .layers = description.layers,
               .probes = probes,
               .group = planned.group,
-              .target_modules = options.adapter.all_linear || options.low_rank > 0
-                                    ? std::vector<std::string>{"all-linear"}
-                                : options.adapter.target_modules.empty() ? description.names.query_value
-                                                                         : options.adapter.target_modules,
+              .target_modules = targets(),
               .trainables = model.model->state.trainables.count(),
               .ranks = exchange.size(),
               .weight_bytes = model.model->decoder.weight_bytes(),
+              .trainable_bytes = model.model->state.trainables.values.bytes(),
               .arena_bytes = planned.activation_bytes,
               .scratch_bytes = planned.scratch_bytes};
     std::unique_ptr<GemmBound> gemm_bound;

@@ -22,6 +22,7 @@ class DryRunBackend : public BackendOver {
   void load(View, DType, const void*, bool) override {}
   void assign(View, View) override {}
   void fill_normal(View, std::uint64_t, float) override {}
+  void perturb(const ProbeTable&, std::int64_t, std::int64_t, const DenseNoise&, float, View) override {}
   void read(std::span<float> destination, View, std::int64_t) override {
     std::ranges::fill(destination, 0.0f);
   }

@@ -168,8 +168,9 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
+  const std::shared_ptr<const Optimizer> optimizer = configure_optimizer(config.optimizer);
   LoadedModel model(backend, description, *inputs.space,
-                    TrainedState{list_trainables(inputs.space->trainables()), {}});
+                    TrainedState{list_trainables(inputs.space->trainables(), optimizer->master()), {}});
   const Decoder& decoder = model.decoder;
 
   RunForecast run{
@@ -183,10 +184,11 @@ RunForecast forecast_run(const Config& config, const Description& description, c
       .plan = {},
       .reason = GroupReason::asked,
       .weight_bytes = decoder.weight_bytes(),
-      .trainable_bytes = static_cast<std::size_t>(model.state.trainables.count()) * sizeof(float),
-      .optimizer_bytes = static_cast<std::size_t>(element_count(
-                             configure_optimizer(config.optimizer)->state(inputs.space->trainables()))) *
-                         sizeof(float),
+      .trainable_bytes =
+          static_cast<std::size_t>(model.state.trainables.count()) * size_of(optimizer->master()),
+      .optimizer_bytes =
+          static_cast<std::size_t>(element_count(optimizer->state(inputs.space->trainables()))) *
+          sizeof(float),
       .evaluation_activation_bytes = 0,
       .evaluation_scratch_bytes = 0,
       .memory = {},

@@ -174,6 +174,8 @@ std::string_view name_of(Work work) {
       return "norm";
     case Work::rows:
       return "embed_gather";
+    case Work::perturb:
+      return "perturb";
     case Work::update:
       return "update";
     case Work::hash:

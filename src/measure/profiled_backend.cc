@@ -109,6 +109,15 @@ void ProfiledBackend::upload(std::span<const Probe> probes, NoiseKind noise, Pro
   run(Work::transfer, [&] { inner_.upload(probes, noise, destination); });
 }
 
+void ProfiledBackend::perturb(const ProbeTable& table, std::int64_t first, std::int64_t count,
+                              const DenseNoise& noise, float offset, View destination) {
+  View written = destination;
+  written.probe_stride = 0;
+  for (std::int64_t i = 0; i < count; ++i) count_bytes(Work::perturb, table, {{written}});
+  count_bytes(Work::perturb, table, {{noise.value}});
+  run(Work::perturb, [&] { inner_.perturb(table, first, count, noise, offset, destination); });
+}
+
 void ProfiledBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
                             std::int64_t position_offset, View h) {
   const std::int64_t rows = batch.shape.tokens * (h.shared() ? 1 : table.count());

@@ -39,6 +39,8 @@ class ProfiledBackend final : public BackendOver {
   void fill_normal(View destination, std::uint64_t seed, float scale) override {
     inner_.fill_normal(destination, seed, scale);
   }
+  void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
+               float offset, View destination) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;

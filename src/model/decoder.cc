@@ -28,8 +28,6 @@ Decoder::Decoder(const DevicePlan& plan, Backend* backend, const Description& de
 
 Decoder::~Decoder() = default;
 
-const Product& Decoder::head() const { return weights_->product(spec_.head); }
-
 Backend& Decoder::backend() const {
   if (backend_ == nullptr) throw Error("a decoder without a device was to run");
   return *backend_;
@@ -142,14 +140,12 @@ void Decoder::check_begun() const {
 
 void Decoder::evaluate(const ProbeTable& table, View out) {
   check_begun();
-  backend().repeat(forward_->key(table, out),
-                   [&] { backend().score(table, forward_->batch(), head(), forward_->finish(table), out); });
+  backend().repeat(forward_->key(table, out), [&] { forward_->score(table, out); });
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {
   check_begun();
-  backend().product(table, head(), 0, forward_->finish(table), {{out}}, {});
-  if (head().score_cap != 0.0f) backend().soft_cap(table, head().score_cap, out);
+  forward_->logits(table, out);
 }
 
 }  // namespace mezzo

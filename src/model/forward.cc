@@ -31,6 +31,8 @@ Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& s
     if (attention_of(spec_.blocks[i]) != nullptr) last_attention_ = i;
   }
   take_ropes(longest);
+  if (const auto floats = static_cast<std::int64_t>(operand_bytes() / size_of(DType::f32)); floats > 0)
+    operands_ = arena_.take(DType::f32, 0, 1, floats, floats);
   before_begin_ = arena_.mark();
   if (backend_ == nullptr) return;
   const Probe unperturbed{};
@@ -38,7 +40,7 @@ Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& s
 }
 
 std::size_t Forward::first_perturbed_block() const {
-  if (projects_in_each_probe()) return 0;
+  if (starts_in_each_probe()) return 0;
   for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
     const BlockSpec& block = spec_.blocks[i];
     const std::vector<PartIndex> products = block.products();
@@ -50,9 +52,9 @@ std::size_t Forward::first_perturbed_block() const {
   return spec_.blocks.size();
 }
 
-const Norm& Forward::norm_before(std::size_t block) const {
-  if (spec_.norm_after_sum) return weights_.norm(spec_.blocks[block - 1].norm);
-  return weights_.norm(block == spec_.blocks.size() ? *spec_.final_norm : spec_.blocks[block].norm);
+PartIndex Forward::norm_before(std::size_t block) const {
+  if (spec_.norm_after_sum) return spec_.blocks[block - 1].norm;
+  return block == spec_.blocks.size() ? *spec_.final_norm : spec_.blocks[block].norm;
 }
 
 View Forward::take(std::int64_t probes, std::int64_t rows, std::int64_t cols) {
@@ -101,9 +103,9 @@ void Forward::begin(const DeviceBatch& batch) {
 
 void Forward::begin() {
   arena_.release_to(before_begin_);
-  if (spec_.project_in) embedded_ = embed_narrow();
+  if (spec_.project_in && !weights_.trains_tensors()) embedded_ = embed_narrow(one_probe_, 0);
   State state;
-  if (!projects_in_each_probe()) {
+  if (!starts_in_each_probe()) {
     state = take_state(0, shape_.tokens);
     start(one_probe_, state);
   }
@@ -114,11 +116,11 @@ void Forward::begin() {
 View Forward::finish(const ProbeTable& table) {
   arena_.release_to(after_begin_);
   State state = shared_;
-  if (projects_in_each_probe()) {
+  if (starts_in_each_probe()) {
     state = take_state(table.count(), shape_.tokens);
     start(table, state);
   }
-  const View x = run(first_perturbed_block(), spec_.blocks.size(), std::move(state), projects_in_each_probe(),
+  const View x = run(first_perturbed_block(), spec_.blocks.size(), std::move(state), starts_in_each_probe(),
                      table, table.count())
                      .x;
   return spec_.project_out ? projected_out(table, x) : x;
@@ -129,7 +131,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
   begin();
   ProbeTable table;
   table.probes.resize(static_cast<std::size_t>(probes));
-  finish(table);
+  score(table, View{});
   return arena_.high_water();
 }
 
@@ -149,6 +151,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //     +---------------------+ after_begin_ (in finish(); in begin() before_begin_)
 //     | what begin() left: h, x and, where it ended between attention and MLP, a delta
 //     +---------------------+ before_begin_
+//     | parts of a probe (5)|
 //     | rotary tables       |
 //
 //   A mixture has in place of the middle what forward_mixture.cc says.
@@ -159,6 +162,7 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
 //   (3) in the last attention: the rows with a loss, once keys and values of all rows are there; h_r is own h
 //       if that is shared alike
 //   (4) twice where they are stored head by head: as the product gives them, and split
+//   (5) of one operation at a time, where tensors of the model are trained themselves
 //
 // Where norms stand behind the sums, own h is not written but for (1), and what is read as h is x.
 //
@@ -198,14 +202,13 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
     } else {
       in.deltas.push_back(mlp_delta(block, in.x, place_of_delta(own), table));
     }
-    if (block.post_norm && backend_ != nullptr) {
+    if (block.post_norm) {
       const View& delta = in.deltas.back();
-      backend_->residual_norm(table, delta, {}, View{}, weights_.norm(*block.post_norm), delta);
+      residual_norm(table, delta, {}, View{}, *block.post_norm, delta);
     }
     if (is_parallel(index + 1)) {  // the next block reads the same h, and the same x or a norm of its own
       if (spec_.blocks[index + 1].norm != block.norm) {
-        if (backend_ != nullptr)
-          backend_->residual_norm(table, in.h, {}, View{}, norm_before(index + 1), own.x);
+        residual_norm(table, in.h, {}, View{}, norm_before(index + 1), own.x);
         in.x = own.x;
       }
       continue;
@@ -214,9 +217,7 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
     // Where norms stand behind the sums, h is x: there is nothing to store beside it.
     const bool sums = spec_.norm_after_sum || attention == nullptr || in.deltas.size() == 2;
     const bool stores = sums && !spec_.norm_after_sum;
-    if (backend_ != nullptr) {
-      backend_->residual_norm(table, in.h, in.deltas, stores ? own.h : View{}, norm_before(index + 1), own.x);
-    }
+    residual_norm(table, in.h, in.deltas, stores ? own.h : View{}, norm_before(index + 1), own.x);
     if (sums) {
       arena_.release_to(above_own);
       in = {.h = spec_.norm_after_sum ? own.x : own.h, .deltas = {}, .x = own.x};
@@ -279,12 +280,12 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
     }
   }
   // One product for neighbours that read the same rows.
-  for (std::size_t first = 0, last = 0; first < outputs.size() && backend_ != nullptr; first = last) {
+  for (std::size_t first = 0, last = 0; first < outputs.size(); first = last) {
     std::vector<View> y;
     for (; last < outputs.size() && outputs[last].read_rows_only == outputs[first].read_rows_only; ++last)
       y.push_back(outputs[last].y);
     const View& rows = outputs[first].read_rows_only ? x_read : x;
-    backend_->product(table, input, first, rows, y, epilogue_of(block.input));
+    product(table, block.input, first, rows, y, epilogue_of(block.input));
   }
   if (attention.head_by_head) {
     const View mixed = outputs.front().y;
@@ -310,8 +311,7 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
   }
 
   const auto norm_heads = [&](const std::optional<PartIndex>& norm, const View& heads) {
-    if (norm && backend_ != nullptr)
-      backend_->norm_heads(table, weights_.norm(*norm), attention.shape.head_dim, heads);
+    if (norm) this->norm_heads(table, *norm, attention.shape.head_dim, heads);
   };
   norm_heads(attention.q_norm, q);
   norm_heads(attention.k_norm, k);
@@ -324,7 +324,7 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
   }
   arena_.release_to(mark);
   if (takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
-  if (backend_ != nullptr) backend_->product(table, output, 0, out, {{delta}}, epilogue_of(block.output));
+  product(table, block.output, out, delta);
   return delta;
 }
 
@@ -339,17 +339,13 @@ View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place
   if (const auto* const mlp = std::get_if<MlpSpec>(&block.core); mlp != nullptr && mlp->gate) {
     const std::size_t mark = arena_.mark();
     const View gate_up = take(middle_probes, x.rows, input.out());
-    if (backend_ != nullptr) {
-      backend_->product(table, input, 0, x, {{gate_up}}, {});
-      backend_->gate(table, *mlp->gate, gate_up, middle);
-    }
+    product(table, block.input, x, gate_up);
+    if (backend_ != nullptr) backend_->gate(table, *mlp->gate, gate_up, middle);
     arena_.release_to(mark);
-  } else if (backend_ != nullptr) {
-    backend_->product(table, input, 0, x, {{middle}}, epilogue_of(block.input));
+  } else {
+    product(table, block.input, x, middle);
   }
-  if (backend_ != nullptr) {
-    backend_->product(table, output, 0, middle, {{delta}}, epilogue_of(block.output));
-  }
+  product(table, block.output, middle, delta);
   return delta;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -28,25 +30,29 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan);
 /// the first block that depends on the probe, finish() goes on from there.
 class Forward {
  public:
-  /// Takes the arena's first places for what lasts: rotary tables of positions [0, longest). `backend` null:
-  /// only measures. All must outlive the forward.
+  /// Takes the arena's first places for what lasts: rotary tables of positions [0, longest), and room for the
+  /// parts that are made for each probe. `backend` null: only measures. All must outlive the forward.
   Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& spec, const DecoderWeights& weights,
           Arena arena, std::int64_t longest);
 
   /// The first block that depends on the probe, or the number of blocks.
   std::size_t first_perturbed_block() const;
 
-  /// Runs what all probes share. `batch` must stay until the last finish() of it.
+  /// Runs what all probes share. `batch` must stay until the last score() or logits() of it.
   void begin(const DeviceBatch& batch);
   /// The head's input for one group, [R, H] for each probe.
   View finish(const ProbeTable& table);
-  /// Bytes of the arena that begin() and finish() take for such a batch and so many probes.
+  /// The log-probabilities of the batch's targets for one group: Backend::score().
+  void score(const ProbeTable& table, const View& out);
+  /// The logits of the rows with a loss, [R, vocabulary] for each probe.
+  void logits(const ProbeTable& table, const View& out);
+  /// Bytes of the arena that begin() and score() take for such a batch and so many probes.
   std::size_t measure(const BatchShape& largest, std::int64_t probes);
 
   bool begun() const { return batch_ != nullptr; }
   const DeviceBatch& batch() const { return *batch_; }
   std::size_t high_water() const { return arena_.high_water(); }
-  /// All that finish() and what reads its result depend on, but for what lies in the device's memory.
+  /// All that score() depends on, but for what lies in the device's memory.
   std::vector<std::uint64_t> key(const ProbeTable& table, const View& out) const;
 
  private:
@@ -58,11 +64,18 @@ class Forward {
     View x;                    ///< [T or R, H], the next block's input; the last one's is the head's
   };
 
+  /// What a probe reads or writes of operands that lie one behind the other, a matrix a probe.
+  class Share;
+  /// The parts that an operation takes.
+  class Operands;
+  using Operation = std::function<void(const ProbeTable&, const Operands&, const Share&)>;
+
   /// The norm of the residual stream behind block `block` - 1: what block `block`, or the head, reads.
-  const Norm& norm_before(std::size_t block) const;
-  /// Whether what all blocks read depends on the probe: the embedding's projection is perturbed.
-  bool projects_in_each_probe() const {
-    return spec_.project_in && weights_.product(*spec_.project_in).perturbed();
+  PartIndex norm_before(std::size_t block) const;
+  /// Whether what all blocks read depends on the probe: the embedding's projection is perturbed, or tensors
+  /// are trained themselves, which then may lie anywhere.
+  bool starts_in_each_probe() const {
+    return weights_.trains_tensors() || (spec_.project_in && weights_.product(*spec_.project_in).perturbed());
   }
   /// Where a block's delta may lie until its sum is there.
   const View& place_of_delta(const State& own) const { return spec_.norm_after_sum ? own.h : own.x; }
@@ -84,9 +97,27 @@ class Forward {
   View take_like(const View& x, std::int64_t rows, const ProbeTable& table);
   void take_ropes(std::int64_t longest);
 
+  // ---- operations over parts: forward_operations.cc. Nothing is enqueued while only measuring.
+  /// Enqueues an operation that takes `parts`: once for all probes or, where some of their tensors are
+  /// trained themselves, once for each probe with its own.
+  std::size_t operand_bytes() const;  ///< of what is made for it
+  void enqueue(const ProbeTable& table, std::span<const PartIndex> parts, const Operation& operation);
+  void product(const ProbeTable& table, PartIndex product, std::size_t first_part, const View& x,
+               std::span<const View> y, const Epilogue& epilogue);
+  void product(const ProbeTable& table, PartIndex part, const View& x, const View& y) {
+    product(table, part, 0, x, {{y}}, epilogue_of(part));
+  }
+  void residual_norm(const ProbeTable& table, const View& h_in, std::span<const View> deltas,
+                     const View& h_out, PartIndex norm, const View& x);
+  void norm_heads(const ProbeTable& table, PartIndex norm, std::int64_t head_dim, const View& x);
+  /// Tokens' rows, and positions' where `positions` asks for them.
+  void embed(const ProbeTable& table, const std::optional<PartIndex>& positions, const View& h);
+  /// Positions' rows alone.
+  void embed_positions(const ProbeTable& table, PartIndex positions, const View& out);
+
   void begin();
   /// Tokens' rows of an embedding that is narrower than h, [T, width].
-  View embed_narrow();
+  View embed_narrow(const ProbeTable& table, std::int64_t probes);
   /// h and x before the first block.
   void start(const ProbeTable& table, const State& state);
   /// The head's input where that is narrower than x.
@@ -113,10 +144,11 @@ class Forward {
   Arena arena_;
   std::size_t last_attention_ = 0;  ///< the block behind whose keys and values only rows with a loss go on
   std::vector<Rope> ropes_;         ///< of spec_.ropes
+  View operands_ = {};              ///< operand_bytes() of the arena, one row
   ProbeTable one_probe_ = {};       ///< unperturbed, for what all probes share
   const DeviceBatch* batch_ = nullptr;
   BatchShape shape_ = {};
-  View embedded_ = {};            ///< embed_narrow()'s, before the projection
+  View embedded_ = {};            ///< embed_narrow()'s, where all probes share it
   State shared_ = {};             ///< what begin() left
   std::size_t before_begin_ = 0;  ///< marks of the arena
   std::size_t after_begin_ = 0;

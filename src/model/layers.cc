@@ -192,18 +192,34 @@ DecoderSpec decoder_spec(const Description& description) { return SpecMaker(desc
 std::vector<WeightSpec> weight_specs(const DecoderSpec& spec) {
   std::vector<WeightSpec> specs;
   const auto add_embedding = [&](const EmbeddingSpec& table) {
-    specs.push_back({table.name + ".weight", {table.rows, table.cols}});
+    specs.push_back(
+        {.name = table.name + ".weight", .shape = {table.rows, table.cols}, .module = table.name});
   };
   const auto add_norm = [&](const NormSpec& norm) {
-    specs.push_back({norm.name + ".weight", {norm.width}});
-    if (norm.kind == NormKind::layer) specs.push_back({norm.name + ".bias", {norm.width}});
+    specs.push_back({.name = norm.name + ".weight", .shape = {norm.width}, .module = norm.name});
+    if (norm.kind == NormKind::layer)
+      specs.push_back({.name = norm.name + ".bias", .shape = {norm.width}, .module = norm.name});
   };
   const auto add_product = [&](const ProductSpec& product) {
+    const bool in_mixture = product.role == ProductRole::router ||
+                            product.role == ProductRole::expert_input ||
+                            product.role == ProductRole::expert_output;
     for (const LinearModule& module : product.modules) {
       auto shape =
           module.transposed ? std::vector{module.in, module.out} : std::vector{module.out, module.in};
-      if (!product.tied) specs.push_back({module.name + ".weight", std::move(shape)});
-      if (product.bias) specs.push_back({module.name + ".bias", {module.out}});
+      if (!product.tied) {
+        specs.push_back({.name = module.name + ".weight",
+                         .shape = std::move(shape),
+                         .module = module.name,
+                         .transposed = module.transposed,
+                         .in_mixture = in_mixture});
+      }
+      if (product.bias) {
+        specs.push_back({.name = module.name + ".bias",
+                         .shape = {module.out},
+                         .module = module.name,
+                         .in_mixture = in_mixture});
+      }
     }
   };
   for (const Part& part : spec.parts) std::visit(Overloaded{add_embedding, add_norm, add_product}, part);

@@ -1,5 +1,6 @@
 #include "mezzo/model/trainable_values.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "mezzo/core/error.h"
@@ -7,14 +8,29 @@
 
 namespace mezzo {
 
+namespace {
+
+/// Calls f(view, first element) for pieces of all values: a device stages what it loads and reads.
+template <typename F>
+void each_piece(const Trainables& trainables, F f) {
+  constexpr std::int64_t most = std::int64_t{1} << 24;
+  for (std::int64_t first = 0; first < trainables.count(); first += most) {
+    f(trainables.all().columns(first, std::min(most, trainables.count() - first)),
+      static_cast<std::size_t>(first));
+  }
+}
+
+}  // namespace
+
 std::int64_t element_count(std::span<const TrainableSpec> specs) {
   std::int64_t count = 0;
   for (const TrainableSpec& spec : specs) count += spec.count();
   return count;
 }
 
-Trainables list_trainables(std::span<const TrainableSpec> specs) {
+Trainables list_trainables(std::span<const TrainableSpec> specs, DType dtype) {
   Trainables trainables;
+  trainables.dtype = dtype;
   std::int64_t count = 0;
   for (const TrainableSpec& spec : specs) {
     trainables.list.push_back({.name = spec.name,
@@ -28,15 +44,17 @@ Trainables list_trainables(std::span<const TrainableSpec> specs) {
 }
 
 Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
-                           std::span<const float> values) {
-  Trainables trainables = list_trainables(specs);
+                           std::span<const float> values, DType dtype) {
+  Trainables trainables = list_trainables(specs, dtype);
   const std::int64_t count = trainables.count();
   if (count != static_cast<std::int64_t>(values.size())) {
     throw Error("trainables have {} elements, but {} values were given", count, values.size());
   }
   if (count == 0) return trainables;
-  trainables.values = backend.allocate(values.size_bytes());
-  backend.load(dense(trainables.values.data(), DType::f32, 1, count), DType::f32, values.data(), false);
+  trainables.values = backend.allocate(values.size() * size_of(dtype));
+  each_piece(trainables, [&](const View& piece, std::size_t first) {
+    backend.load(piece, DType::f32, values.data() + first, false);
+  });
   backend.synchronize();  // `values` is the caller's
   return trainables;
 }
@@ -44,7 +62,9 @@ Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> spec
 std::vector<float> read_values(Backend& backend, const Trainables& trainables) {
   std::vector<float> values(static_cast<std::size_t>(trainables.count()));
   if (values.empty()) return values;
-  backend.read(values, dense(trainables.values.data(), DType::f32, 1, trainables.count()), 1);
+  each_piece(trainables, [&](const View& piece, std::size_t first) {
+    backend.read(std::span(values).subspan(first, static_cast<std::size_t>(piece.cols)), piece, 1);
+  });
   return values;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,9 @@ class WeightLoader {
       : backend_(backend), files_(files), progress_(progress) {
     for (const WeightSpec& weight : weight_specs(spec)) total_ += files.weight(weight.name).bytes;
   }
+
+  /// The tensor `name` has no place here.
+  void pass_over(const std::string& name) { loaded_ += files_.weight(name).bytes; }
 
   /// The whole tensor `name` into `destination`, plus `offset`; stored as [cols, rows] when `transposed`.
   void load(const std::string& name, const View& destination, bool transposed = false, float offset = 0.0f) {
@@ -103,7 +107,7 @@ class PartPlanner {
       if (const auto found = perturbations_.find(part.name); found != perturbations_.end()) {
         part.perturbation = found->second;
         check_fits(part, spec.in());
-        ++perturbed_;
+        used_.insert(part.name);
       }
       out += part.rows;
       product.parts.push_back(std::move(part));
@@ -115,12 +119,76 @@ class PartPlanner {
     return product;
   }
 
-  std::size_t perturbed() const { return perturbed_; }  ///< parts, so far
+  std::vector<TrainedTensor> trained(const EmbeddingSpec& spec, const Operand& table) {
+    std::vector<TrainedTensor> tensors;
+    add(tensors, 0, table, {piece(spec.name + ".weight", 0, spec.rows, spec.rows, spec.cols)});
+    return tensors;
+  }
+
+  std::vector<TrainedTensor> trained(const NormSpec& spec, const Operand& norm) {
+    std::vector<TrainedTensor> tensors;
+    TensorPiece weight = piece(spec.name + ".weight", 0, spec.width, 1, spec.width);
+    weight.offset = spec.weight_offset;
+    add(tensors, 0, norm, {weight});
+    if (spec.kind == NormKind::layer)
+      add(tensors, 1, norm, {piece(spec.name + ".bias", 0, spec.width, 1, spec.width)});
+    return tensors;
+  }
+
+  std::vector<TrainedTensor> trained(const ProductSpec& spec, const Operand& product) {
+    std::vector<TensorPiece> weights, biases;
+    std::int64_t row = 0;
+    for (const LinearModule& module : spec.modules) {
+      weights.push_back(piece(module.name + ".weight", row, module.out, module.out, module.in));
+      if (spec.bias) biases.push_back(piece(module.name + ".bias", row, module.out, 1, module.out));
+      row += module.out;
+    }
+    std::vector<TrainedTensor> tensors;
+    if (!spec.tied) add(tensors, 0, product, std::move(weights));
+    add(tensors, 1, product, std::move(biases));
+    const bool of_mixture = spec.role == ProductRole::router || spec.role == ProductRole::expert_input ||
+                            spec.role == ProductRole::expert_output;
+    if (of_mixture && !tensors.empty())
+      throw Error("{}: dense noise over a part of a mixture of experts is not built", spec.name());
+    return tensors;
+  }
+
+  std::size_t perturbed() const { return used_.size(); }  ///< of the perturbations, so far
 
  private:
+  TensorPiece piece(const std::string& name, std::int64_t first, std::int64_t count, std::int64_t rows,
+                    std::int64_t cols) {
+    TensorPiece piece{.first = first, .count = count, .noise = {}};
+    const auto found = perturbations_.find(name);
+    if (found == perturbations_.end()) return piece;
+    const auto* const noise = std::get_if<DenseNoise>(&found->second);
+    if (noise == nullptr) throw Error("{}: a {} is not of a tensor", name, name_of(found->second));
+    if (noise->value.rows != rows || noise->value.cols != cols) {
+      throw Error("the trainable [{}, {}] is not {}, which is [{}, {}]", noise->value.rows, noise->value.cols,
+                  name, rows, cols);
+    }
+    piece.noise = *noise;
+    used_.insert(name);
+    return piece;
+  }
+
+  static void add(std::vector<TrainedTensor>& tensors, std::size_t place, const Operand& operand,
+                  std::vector<TensorPiece> pieces) {
+    const auto is_trained = [](const TensorPiece& piece) { return piece.noise.has_value(); };
+    if (std::ranges::none_of(pieces, is_trained)) return;
+    const auto* const product = std::get_if<Product>(&operand);
+    const Weight* const weight = product != nullptr ? &product->weight : std::get_if<Weight>(&operand);
+    TrainedTensor tensor{.place = place, .vector = true, .stored_rows = 1, .pieces = std::move(pieces)};
+    if (weight != nullptr && place == 0) {
+      tensor.vector = false;
+      tensor.stored_rows = std::max(weight->stored_rows, weight->out());
+    }
+    tensors.push_back(std::move(tensor));
+  }
+
   static void check_fits(const ProductPart& part, std::int64_t in) {
     const LowRankTail* tail = part.tail();
-    if (tail == nullptr) return;
+    if (tail == nullptr) throw Error("{}: {} is not of a module", part.name, name_of(part.perturbation));
     if (tail->a.cols != in || tail->b.rows != part.rows || tail->a.rows != tail->b.cols) {
       throw Error("the tail [{}, {}] x [{}, {}] does not fit {}, a product [{}, {}]", tail->b.rows,
                   tail->b.cols, tail->a.rows, tail->a.cols, part.name, part.rows, in);
@@ -134,24 +202,52 @@ class PartPlanner {
 
   const DevicePlan& device_;
   const Perturbations& perturbations_;
-  std::size_t perturbed_ = 0;
+  std::set<std::string> used_;  // the keys that had a part
 };
 
 }  // namespace
+
+std::array<View*, 2> tensors_of(Operand& operand) {
+  return std::visit(Overloaded{[](Weight& weight) {
+                                 return std::array<View*, 2>{&weight.codes, nullptr};
+                               },
+                               [](Norm& norm) {
+                                 return std::array{&norm.weight, &norm.bias};
+                               },
+                               [](Product& product) {
+                                 return std::array{&product.weight.codes, &product.bias};
+                               }},
+                    operand);
+}
 
 DecoderWeights::DecoderWeights(const DevicePlan& plan, const DecoderSpec& spec,
                                const Perturbations& perturbations)
     : spec_(spec) {
   PartPlanner planner(plan, perturbations);
   for (const Part& part : spec_.parts) {
-    std::visit([&](const auto& of) { parts_.emplace_back(planner.plan(of)); }, part);
+    std::visit(
+        [&](const auto& of) {
+          parts_.emplace_back(planner.plan(of));
+          trained_.push_back(planner.trained(of, parts_.back()));
+        },
+        part);
+  }
+  for (PartIndex part = 0; part < parts_.size(); ++part) {  // a tied table may come behind its product
+    const auto* const product = std::get_if<ProductSpec>(&spec_.parts[part]);
+    if (product == nullptr || !product->tied) continue;
+    for (const TrainedTensor& table : trained_[*product->tied]) trained_[part].push_back(table);
   }
   if (planner.perturbed() != perturbations.size()) {
     throw Error("{} parts of a model were to be perturbed, but it has only {} of them", perturbations.size(),
                 planner.perturbed());
   }
   for (PartIndex part = 0; part < parts_.size(); ++part) {
-    const auto own = [&](Weight& weight) { stored_.push_back({&weight.codes, padded(weight.bytes())}); };
+    const auto own = [&](Weight& weight) {
+      // Made from its trainables for each probe.
+      const auto is_made = [](const TrainedTensor& of) { return of.place == 0 && of.whole(); };
+      if (std::ranges::none_of(trained_[part], is_made))
+        stored_.push_back({&weight.codes, padded(weight.bytes())});
+    };
     const auto own_vector = [&](View& view) {
       if (view.rows > 0)
         stored_.push_back({&view, padded(static_cast<std::size_t>(view.cols) * size_of(view.dtype))});
@@ -196,15 +292,28 @@ void DecoderWeights::randomize(Backend& backend, std::uint64_t seed, float scale
     backend.load(vector, DType::f32, values.data(), false);
   };
   for (PartIndex part = 0; part < parts_.size(); ++part) {
-    const auto fill_embedding = [&](const EmbeddingSpec&) {
-      backend.fill_normal(embedding(part).codes, seed++, scale);
+    for (const TrainedTensor& tensor : trained_[part]) {
+      for (const TensorPiece& piece : tensor.pieces) {
+        if (!piece.noise || !piece.noise->value) continue;
+        if (tensor.vector) {
+          fill(piece.noise->value, tensor.place == 0 ? 1.0f - piece.offset : 0.0f);
+        } else {
+          backend.fill_normal(piece.noise->value, seed++, scale);
+        }
+      }
+    }
+  }
+  for (PartIndex part = 0; part < parts_.size(); ++part) {
+    const auto fill_weight = [&](const View& codes) {
+      if (codes) backend.fill_normal(codes, seed++, scale);
     };
+    const auto fill_embedding = [&](const EmbeddingSpec&) { fill_weight(embedding(part).codes); };
     const auto fill_norm = [&](const NormSpec&) {
       fill(norm(part).weight, 1.0f);
       fill(norm(part).bias, 0.0f);
     };
     const auto fill_product = [&](const ProductSpec& spec) {
-      if (!spec.tied) backend.fill_normal(product(part).weight.codes, seed++, scale);
+      if (!spec.tied) fill_weight(product(part).weight.codes);
       fill(product(part).bias, 0.0f);
       for (const ProductPart& module : product(part).parts) {
         if (module.tail() != nullptr && module.tail()->weight)
@@ -231,9 +340,13 @@ void DecoderWeights::refresh(Backend& backend) {
 void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadProgress& progress) {
   allocate(backend);
   WeightLoader loader(backend, files, spec_, progress);
+  const auto load_weight = [&](const std::string& module, const View& codes, bool transposed) {
+    if (codes) loader.load(module + ".weight", codes, transposed);
+    else loader.pass_over(module + ".weight");
+  };
   for (PartIndex part = 0; part < parts_.size(); ++part) {
     const auto load_embedding = [&](const EmbeddingSpec& spec) {
-      loader.load(spec.name + ".weight", embedding(part).codes);
+      load_weight(spec.name, embedding(part).codes, false);
     };
     const auto load_norm = [&](const NormSpec& spec) {
       loader.load(spec.name + ".weight", norm(part).weight, false, spec.weight_offset);
@@ -244,8 +357,8 @@ void DecoderWeights::load(Backend& backend, const ModelFiles& files, const LoadP
       std::int64_t row = 0;
       for (const LinearModule& module : spec.modules) {
         if (!spec.tied) {
-          loader.load(module.name + ".weight", loaded.weight.codes.row_range(row, module.out),
-                      module.transposed);
+          const View& codes = loaded.weight.codes;
+          load_weight(module.name, codes ? codes.row_range(row, module.out) : codes, module.transposed);
         }
         if (spec.bias) loader.load(module.name + ".bias", loaded.bias.columns(row, module.out));
         row += module.out;

@@ -127,11 +127,12 @@ void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_
   throw UsageError("lora.r: found {}: {}; the largest that fits is {:.0f}", r, reason, largest);
 }
 
-void check_weights_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::size_t memory) {
+void check_weights_fit(std::string_view space, std::span<const TrainableSpec> trainables, std::int64_t kept,
+                       std::size_t memory) {
   const double bytes = trainable_bytes(trainables, kept);
   const auto available = static_cast<double>(memory);
   if (bytes <= available) return;
-  throw UsageError("zo.space: low_rank: {}; fewer zo.target_modules{} take less",
+  throw UsageError("zo.space: {}: {}; fewer zo.target_modules{} take less", space,
                    too_large(bytes, kept, available),
                    kept > 0 ? ", or an optimizer.type that keeps less," : "");
 }

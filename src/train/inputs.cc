@@ -242,7 +242,7 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
       if (space->has_adapter()) {
         check_trainables_fit(space->trainables(), element_count(kept), config.lora.r.value(), memory);
       } else {
-        check_weights_fit(space->trainables(), element_count(kept), memory);
+        check_weights_fit(space->kind(), space->trainables(), element_count(kept), memory);
       }
     }
     double tokens = 0.0;

@@ -79,8 +79,9 @@ RunState start_state(const RunFolder& folder, const RunHeader& header) {
 }
 
 TrainedState load_state(Backend& backend, const RunHeader& header, const RunState& state) {
-  return {.trainables = make_trainables(backend, header.trainables(), state.values),
-          .optimizer = make_trainables(backend, header.optimizer_state(), state.optimizer)};
+  return {
+      .trainables = make_trainables(backend, header.trainables(), state.values, header.optimizer->master()),
+      .optimizer = make_trainables(backend, header.optimizer_state(), state.optimizer)};
 }
 
 RunState read_state(Backend& backend, const TrainedState& state, std::uint64_t step) {

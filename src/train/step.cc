@@ -38,7 +38,8 @@ StepRule step_rule(const Config& config) {
 
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
                          std::span<const float> values, const Optimizer& optimizer) {
-  return begin_state(backend, make_trainables(backend, trainables, values), trainables, optimizer);
+  return begin_state(backend, make_trainables(backend, trainables, values, optimizer.master()), trainables,
+                     optimizer);
 }
 
 TrainedState begin_state(Backend& backend, Trainables trainables, std::span<const TrainableSpec> specs,

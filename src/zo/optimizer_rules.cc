@@ -23,6 +23,7 @@ struct Constants {
   double beta2 = 0.0;
   float epsilon = 0.0f;
   SecondMoment second_moment = SecondMoment::full;
+  MasterType master = MasterType::fp32;
 };
 
 /// base^exponent by squaring: multiplications alone, so that every machine gets the same bits.
@@ -81,6 +82,7 @@ class RuleOptimizer final : public Optimizer {
     json["weight_decay"] = constants_.weight_decay;
     // Records of plain gradient descent are older than this key.
     if (constants_.anchor_decay > 0.0f) json["anchor_decay"] = constants_.anchor_decay;
+    if (constants_.master != MasterType::fp32) json["master"] = name_of(constants_.master);
     switch (constants_.type) {
       case OptimizerType::momentum:
         json["momentum"] = constants_.momentum;
@@ -121,6 +123,8 @@ class RuleOptimizer final : public Optimizer {
     }
     return specs;
   }
+
+  DType master() const override { return constants_.master == MasterType::bf16 ? DType::bf16 : DType::f32; }
 
   double walk_variance(double squares) const override {
     const double momentum = constants_.momentum;
@@ -168,6 +172,10 @@ Constants read_decays(OptimizerType type, const JsonCursor& json) {
   constants.type = type;
   constants.weight_decay = read_decay(json["weight_decay"]);
   if (!json["anchor_decay"].missing()) constants.anchor_decay = read_decay(json["anchor_decay"]);
+  if (const JsonCursor master = json["master"]; !master.missing()) {
+    constants.master = MasterType::bf16;
+    if (master.text() != name_of(constants.master)) master.fail("bf16, or no key");
+  }
   return constants;
 }
 
@@ -184,16 +192,17 @@ std::shared_ptr<const Optimizer> configure_rule(const OptimizerConfig& config) {
   constants.beta2 = config.betas.second;
   constants.epsilon = static_cast<float>(config.adam_epsilon);
   constants.second_moment = config.second_moment;
+  constants.master = config.master;
   return std::make_shared<RuleOptimizer>(constants);
 }
 
 std::shared_ptr<const Optimizer> recorded_sgd(const JsonCursor& json) {
-  json.check_keys({"kind", "weight_decay", "anchor_decay"});
+  json.check_keys({"kind", "weight_decay", "anchor_decay", "master"});
   return std::make_shared<RuleOptimizer>(read_decays(OptimizerType::sgd, json));
 }
 
 std::shared_ptr<const Optimizer> recorded_momentum(const JsonCursor& json) {
-  json.check_keys({"kind", "weight_decay", "anchor_decay", "momentum", "nesterov"});
+  json.check_keys({"kind", "weight_decay", "anchor_decay", "master", "momentum", "nesterov"});
   Constants constants = read_decays(OptimizerType::momentum, json);
   constants.momentum = static_cast<float>(read_beta(json["momentum"]));
   constants.nesterov = json["nesterov"].boolean();
@@ -201,14 +210,14 @@ std::shared_ptr<const Optimizer> recorded_momentum(const JsonCursor& json) {
 }
 
 std::shared_ptr<const Optimizer> recorded_sign(const JsonCursor& json) {
-  json.check_keys({"kind", "weight_decay", "anchor_decay", "momentum"});
+  json.check_keys({"kind", "weight_decay", "anchor_decay", "master", "momentum"});
   Constants constants = read_decays(OptimizerType::sign, json);
   constants.momentum = static_cast<float>(read_beta(json["momentum"]));
   return std::make_shared<RuleOptimizer>(constants);
 }
 
 std::shared_ptr<const Optimizer> recorded_adam(const JsonCursor& json) {
-  json.check_keys({"kind", "weight_decay", "anchor_decay", "betas", "epsilon", "second_moment"});
+  json.check_keys({"kind", "weight_decay", "anchor_decay", "master", "betas", "epsilon", "second_moment"});
   Constants constants = read_decays(OptimizerType::adam, json);
   const std::vector<JsonCursor> betas = json["betas"].elements();
   if (betas.size() != 2) json["betas"].fail("a list of two numbers");

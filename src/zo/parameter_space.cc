@@ -19,6 +19,13 @@ ConfiguredSpace configure_low_rank_space(const Config& config, const Description
                                          const std::string& saved_start);
 std::shared_ptr<const ParameterSpace> recorded_low_rank_space(const JsonCursor& constants,
                                                               std::vector<TrainableSpec> trainables);
+// Dense and vectors.
+ConfiguredSpace configure_dense_space(const Config& config, const Description& description,
+                                      const std::string& saved_start);
+std::shared_ptr<const ParameterSpace> recorded_dense_space(const JsonCursor& constants,
+                                                           std::vector<TrainableSpec> trainables);
+std::shared_ptr<const ParameterSpace> recorded_vectors_space(const JsonCursor& constants,
+                                                             std::vector<TrainableSpec> trainables);
 
 namespace {
 
@@ -30,7 +37,9 @@ struct SpaceKind {
 
 // In the order of SpaceType.
 constexpr std::array kinds{SpaceKind{"lora", configure_lora_space, recorded_lora_space},
-                           SpaceKind{"low_rank", configure_low_rank_space, recorded_low_rank_space}};
+                           SpaceKind{"low_rank", configure_low_rank_space, recorded_low_rank_space},
+                           SpaceKind{"dense", configure_dense_space, recorded_dense_space},
+                           SpaceKind{"vectors", configure_dense_space, recorded_vectors_space}};
 
 }  // namespace
 

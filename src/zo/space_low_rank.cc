@@ -4,18 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/core/noise.h"
-#include "mezzo/io/convert.h"
 #include "mezzo/io/json_cursor.h"
 #include "mezzo/model/layers.h"
 #include "mezzo/model/lora.h"
-#include "mezzo/model/merged.h"
-#include "mezzo/zo/parameter_space.h"
 #include "target_modules.h"
+#include "whole_tensors.h"
 
 namespace mezzo {
 
@@ -50,10 +47,10 @@ std::int64_t largest_rank(std::span<const TrainableSpec> trainables) {
   return largest;
 }
 
-class LowRankSpace final : public ParameterSpace {
+class LowRankSpace final : public WholeTensorsSpace {
  public:
   LowRankSpace(std::int64_t rank, TargetModules targets, std::vector<TrainableSpec> trainables)
-      : ParameterSpace(std::move(trainables)), rank_(rank), targets_(std::move(targets)) {}
+      : WholeTensorsSpace(std::move(trainables)), rank_(rank), targets_(std::move(targets)) {}
 
   std::string_view kind() const override { return "low_rank"; }
 
@@ -63,36 +60,8 @@ class LowRankSpace final : public ParameterSpace {
     return json;
   }
 
-  std::vector<float> initial_values(std::uint64_t, const std::string& model) const override {
-    const ModelFiles files(model);
-    check_model(files.description, model);
-    const std::map<std::string, LinearModule> modules = modules_of(files.description);
-    std::vector<float> values;
-    values.reserve(static_cast<std::size_t>(element_count(trainables())));
-    std::vector<float> stored;
-    for (const TrainableSpec& spec : trainables()) {
-      const TensorInfo& tensor = files.weight(spec.name);
-      stored.resize(static_cast<std::size_t>(spec.count()));
-      to_float(tensor, stored);
-      files.tensors.release(tensor);
-      const bool transposed = modules.at(spec.name).transposed;
-      for (std::int64_t i = 0; transposed && i < spec.rows; ++i) {
-        for (std::int64_t j = 0; j < spec.cols; ++j)
-          values.push_back(stored[static_cast<std::size_t>(j * spec.rows + i)]);
-      }
-      if (!transposed) values.insert(values.end(), stored.begin(), stored.end());
-    }
-    return values;
-  }
-
-  void check_model(const Description& description, const std::string& model) const override {
-    if (low_rank_trainables(description, targets_, rank_) == trainables()) return;
-    throw InputError("{}: the trained weights do not belong to this model", model);
-  }
-
   Perturbations perturbations(const Description& description, const Trainables& values) const override {
-    if (low_rank_trainables(description, targets_, rank_) != trainables())
-      throw Error("the trainables are not the weights that the space selects in this model");
+    check_trainables_of(description);
     Perturbations perturbations;
     for (std::size_t id = 0; id < trainables().size(); ++id) {
       const TrainableSpec& spec = trainables()[id];
@@ -109,56 +78,14 @@ class LowRankSpace final : public ParameterSpace {
     return perturbations;
   }
 
-  bool has_adapter() const override { return false; }
-
-  void write_adapter(const std::string&, const Description&, std::span<const float>,
-                     const std::string&) const override {
-    refuse_adapter();
-  }
-
-  std::vector<float> read_adapter(const std::string&) const override { refuse_adapter(); }
-
-  void write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
-                    const std::string& directory, bool overwrite) const override {
-    const std::map<std::string, LinearModule> modules = modules_of(files.description);
-    WeightChanges changes;
-    std::size_t offset = 0;
-    for (const TrainableSpec& spec : trainables()) {
-      const auto count = static_cast<std::size_t>(spec.count());
-      if (count > values.size() - offset) throw Error("a model was to be written with too few values");
-      const std::span<const float> weight = values.subspan(offset, count);
-      const bool transposed = modules.at(spec.name).transposed;
-      changes[spec.name] = [weight, transposed, in = spec.cols](std::int64_t first, std::int64_t rows,
-                                                                std::int64_t cols, std::span<double> stored) {
-        for (std::int64_t i = 0; i < rows; ++i) {
-          for (std::int64_t j = 0; j < cols; ++j) {
-            const std::int64_t from = transposed ? j * in + first + i : (first + i) * in + j;
-            stored[static_cast<std::size_t>(i * cols + j)] = weight[static_cast<std::size_t>(from)];
-          }
-        }
-      };
-      offset += count;
-    }
-    export_changed(files, changes, dtype, directory, default_shard_bytes, overwrite);
-  }
-
   void resolve(Config& config) const override {
     config.zo.rank = rank_;
     config.zo.target_modules = targets_;
   }
 
  private:
-  /// By the weights' names.
-  static std::map<std::string, LinearModule> modules_of(const Description& description) {
-    std::map<std::string, LinearModule> modules;
-    for (const LinearModule& module : linear_modules(description))
-      modules[module.name + std::string(weight_suffix)] = module;
-    return modules;
-  }
-
-  [[noreturn]] static void refuse_adapter() {
-    throw UsageError(
-        "zo.space: low_rank trains whole weights, which no adapter holds; take the merged model instead");
+  std::vector<TrainableSpec> trainables_of(const Description& description) const override {
+    return low_rank_trainables(description, targets_, rank_);
   }
 
   std::int64_t rank_;

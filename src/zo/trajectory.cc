@@ -79,7 +79,8 @@ UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, const Upd
   return {
       .seeds = direction_seeds(run_seed, record.step, static_cast<std::int64_t>(record.coefficients.size())),
       .coefficients = record.coefficients,
-      .factors = factors};
+      .factors = factors,
+      .rounding = {.run_seed = run_seed, .step = static_cast<std::uint32_t>(record.step)}};
 }
 
 std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,

@@ -610,6 +610,46 @@ TEST_F(Operations, AssignTakesAWeightFromItsTrainable) {
   }
 }
 
+/// Rows of odd lengths, of which a row may begin within a block of noise; two probes of a direction at once.
+TEST_F(Operations, PerturbMovesATensorForEachProbeOfADirection) {
+  for (const auto& [rows, cols] :
+       {std::pair<std::int64_t, std::int64_t>{1, 1}, {1, 257}, {31, 33}, {3, 5000}}) {
+    for (const bool bf16 : {false, true}) {
+      const auto count = static_cast<std::size_t>(rows * cols);
+      std::vector<float> values(count);
+      std::vector<std::uint16_t> rounded(count);
+      for (std::size_t i = 0; i < count; ++i) {
+        values[i] = 0.013f * static_cast<float>(i % 101) - 0.4f;
+        rounded[i] = float_to_bf16(values[i]);
+      }
+      const DenseNoise noise{.value = bf16 ? dense(rounded.data(), DType::bf16, rows, cols)
+                                           : dense(values.data(), DType::f32, rows, cols),
+                             .tensor = 4};
+      for (Backend* backend : {cpu.get(), reference.get()}) {
+        Operand out(2, rows, cols, 0);
+        const ProbeTable probes = table(3);  // +, - of one direction, then another
+        backend->perturb(probes, 0, 2, noise, 1.0f, out.view);
+        for (std::int64_t p = 0; p < 2; ++p) {
+          const Probe& probe = probes.probes[static_cast<std::size_t>(p)];
+          for (std::int64_t i = 0; i < rows; ++i) {
+            for (std::int64_t j = 0; j < cols; ++j) {
+              const auto e = static_cast<std::uint64_t>(i * cols + j);
+              const float of = bf16 ? bf16_to_float(rounded[e]) : values[e];
+              ASSERT_EQ(out.at(p, i, j),
+                        std::fma(probe.epsilon, noise_at(probes.noise, probe.seed, 4, e), of + 1.0f))
+                  << backend->name() << " " << i << " " << j;
+            }
+          }
+        }
+        EXPECT_THROW(backend->perturb(probes, 1, 2, noise, 0.0f, out.view), DeviceError);  // two directions
+        EXPECT_THROW(backend->perturb(probes, 2, 2, noise, 0.0f, out.view), DeviceError);
+        EXPECT_THROW(backend->perturb(probes, 0, 2, noise, 0.0f, out.view.probe(0)), DeviceError);
+        EXPECT_THROW(backend->perturb(probes, 0, 1, {}, 0.0f, out.view), DeviceError);
+      }
+    }
+  }
+}
+
 TEST_F(Operations, Update) {
   Trainables actual, expected;
   for (const auto& [backend, trainables] : {std::pair{cpu.get(), &actual}, {reference.get(), &expected}}) {
@@ -687,25 +727,21 @@ std::string refusal(Act act) {
 }
 
 TEST_F(Operations, PerturbationsThatNobodyServesAreRefusedBeforeARun) {
-  const std::vector<std::pair<Perturbation, std::string>> others = {{DenseNoise{.id = 0}, "dense noise"},
-                                                                    {VectorNoise{.id = 0}, "vector noise"}};
-  for (const auto& [perturbation, kind] : others) {
-    RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
-    random.product.parts[1].perturbation = perturbation;
-    Workload workload{.largest = {.tokens = 3, .sequences = 1, .loss_rows = 3, .targets = 3, .longest = 3},
-                      .probes = 2,
-                      .products = {&random.product},
-                      .attention = {}};
-    for (Backend* backend : {cpu.get(), reference.get()}) {
-      const std::string expected = fmt::format(
-          "device {}: the perturbation of part 1 is of the kind {}, which this device does not serve",
-          backend->name(), kind);
-      EXPECT_EQ(refusal([&] { backend->choose(workload); }), expected);
-      EXPECT_EQ(refusal([&] { backend->prepare(workload); }), expected);
-    }
-    random.product.parts[1].perturbation = {};
-    EXPECT_EQ(refusal([&] { cpu->prepare(workload); }), "");
+  RandomProduct random(33, {31, 5}, {8, 0}, false, 1);
+  random.product.parts[1].perturbation = DenseNoise{};
+  Workload workload{.largest = {.tokens = 3, .sequences = 1, .loss_rows = 3, .targets = 3, .longest = 3},
+                    .probes = 2,
+                    .products = {&random.product},
+                    .attention = {}};
+  for (Backend* backend : {cpu.get(), reference.get()}) {
+    const std::string expected = fmt::format(
+        "device {}: the perturbation of part 1 is of the kind dense noise, which this device does not serve",
+        backend->name());
+    EXPECT_EQ(refusal([&] { backend->choose(workload); }), expected);
+    EXPECT_EQ(refusal([&] { backend->prepare(workload); }), expected);
   }
+  random.product.parts[1].perturbation = {};
+  EXPECT_EQ(refusal([&] { cpu->prepare(workload); }), "");
 }
 
 TEST_F(Operations, PerturbedHeadIsRefusedBeforeARun) {

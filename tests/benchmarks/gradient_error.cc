@@ -1,6 +1,6 @@
 // How far projected gradients in bf16 are from those of the cpu backend in fp32: the same directions, batch
-// and adapter on both, at several epsilons.
-//   gradient_error MODEL DATA.jsonl [directions = 64] [all-linear]
+// and trainables on both, at several epsilons.
+//   gradient_error MODEL DATA.jsonl [directions = 64] [all-linear | low_rank | dense]
 #include <fmt/format.h>
 
 #include <cmath>
@@ -15,13 +15,16 @@ namespace {
 
 /// g of each direction, two-sided: of a step that moves nothing, its learning rate being 0.
 std::vector<double> gradients(const BackendOptions& options, const ModelFiles& files, const Slices& slices,
-                              const Objective& objective, const AdapterConfig& config,
-                              std::int64_t directions, double epsilon) {
+                              const Objective& objective, const std::string& trained, std::int64_t directions,
+                              double epsilon) {
   const std::unique_ptr<Backend> backend = make_backend(options);
-  const auto space = lora_space(files.description, config);
-  std::vector<float> values = space->initial_values(1, "");
-  // As after some training: B is not zero.
-  for (std::size_t i = 0; i < values.size(); ++i)
+  const auto space = trained == "dense" ? dense_space(files.description)
+                     : trained == "low_rank"
+                         ? low_rank_space(files.description, 4)
+                         : lora_space(files.description, {.all_linear = trained == "all-linear"});
+  std::vector<float> values = space->initial_values(1, files.directory);
+  // As after some training: LoRA's B is not zero.
+  for (std::size_t i = 0; i < values.size() && space->has_adapter(); ++i)
     values[i] += 0.01f * noise_at(NoiseKind::gaussian, 7, 0, static_cast<std::uint64_t>(i));
   const StepRule rule{.epsilon = epsilon, .directions = directions, .noise = {.seed = 1}};
   LoadedModel model(*backend, files.description, *space,
@@ -37,11 +40,12 @@ std::vector<double> gradients(const BackendOptions& options, const ModelFiles& f
 
 int run(int argc, char** argv) {
   if (argc < 3) {
-    fmt::print(stderr, "usage: gradient_error MODEL DATA.jsonl [directions] [all-linear]\n");
+    fmt::print(stderr,
+               "usage: gradient_error MODEL DATA.jsonl [directions] [all-linear | low_rank | dense]\n");
     return 2;
   }
   const std::int64_t directions = argc > 3 ? std::stoll(argv[3]) : 64;
-  const AdapterConfig adapter{.all_linear = argc > 4 && std::string(argv[4]) == "all-linear"};
+  const std::string trained = argc > 4 ? argv[4] : "";
   const ModelFiles files(argv[1]);
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(argv[1]);
   TaskConfig config;
@@ -57,7 +61,7 @@ int run(int argc, char** argv) {
   if (!card) fmt::print("cuda: {}\n", reason);
   for (const double epsilon : {1e-2, 1e-3}) {
     const std::vector<double> truth = gradients({.device = DeviceKind::cpu, .threads = 8}, files, slices,
-                                                *objective, adapter, directions, epsilon);
+                                                *objective, trained, directions, epsilon);
     double square = 0.0;
     for (const double g : truth) square += g * g;
     fmt::print("epsilon {:g}: root mean square of g {:.4g}\n", epsilon,
@@ -65,7 +69,7 @@ int run(int argc, char** argv) {
     for (const bool fp32 : {true, false}) {
       if (!card) break;
       const std::vector<double> got = gradients({.device = DeviceKind::cuda, .fp32 = fp32}, files, slices,
-                                                *objective, adapter, directions, epsilon);
+                                                *objective, trained, directions, epsilon);
       double error = 0.0;
       double along = 0.0;
       double own = 0.0;

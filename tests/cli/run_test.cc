@@ -515,16 +515,19 @@ TEST_F(RunTest, AStepLimitIsOfAllSteps) {
   EXPECT_NE(longer.err.find("train.max_steps is 2 there"), std::string::npos) << longer.err;
 }
 
-// Whole weights along noise of low rank: the same bits on ranks, from a snapshot and from the trajectory
-// alone; the result is a model, and so is what a replay leaves.
+// Whole weights along noise of low rank or of each element, held in fp32 or bf16: the same bits on ranks,
+// from a snapshot and from the trajectory alone; the result is a model, and so is what a replay leaves.
 TEST_F(RunTest, WholeWeightsGoOnAndAreReplayedToTheSameBits) {
   const std::string low_rank =
       "zo.space=low_rank optimizer.learning_rate=1e-3 optimizer.lr_scheduler_type=constant ";
   std::set<std::string> seen;
   for (const auto& [name, more] :
-       {std::pair("one", "zo.rank=1"),
-        {"two", "zo.rank=2 zo.target_modules=[q_proj,down_proj] optimizer.type=momentum"}}) {
-    const std::string options = low_rank + more;
+       {std::pair("one", low_rank + "zo.rank=1"),
+        {"two", low_rank + "zo.rank=2 zo.target_modules=[q_proj,down_proj] optimizer.type=momentum"},
+        {"dense", std::string("zo.space=dense zo.epsilon=1e-3")},
+        {"bf16", std::string("zo.space=dense optimizer.master=bf16 optimizer.anchor_decay=0.1")},
+        {"vectors", std::string("zo.space=vectors optimizer.type=adam")}}) {
+    const std::string options = more;
     const std::string expected = final_hash(name, options);
     EXPECT_TRUE(seen.insert(expected).second);
     const std::string stopped = fmt::format("{}-stopped", name);
@@ -537,11 +540,15 @@ TEST_F(RunTest, WholeWeightsGoOnAndAreReplayedToTheSameBits) {
     EXPECT_EQ(hash_of(scratch_, scratch_ / stopped), expected) << name;
   }
   const std::string weights = "/model.safetensors";
+  const auto replayed = [&](const std::string& name) {
+    const std::string to = scratch_ / (name + "-replayed");
+    EXPECT_EQ(run(scratch_, fmt::format("replay {} --merged {}", scratch_ / name, to)).status, 0);
+    return read_all(to + weights);
+  };
   const std::string trained = read_all(scratch_ / "one/model" + weights);
   EXPECT_FALSE(trained.empty());
-  EXPECT_EQ(
-      run(scratch_, fmt::format("replay {} --merged {}", scratch_ / "one", scratch_ / "replayed")).status, 0);
-  EXPECT_EQ(read_all(scratch_ / "replayed" + weights), trained);
+  EXPECT_EQ(replayed("one"), trained);
+  EXPECT_EQ(replayed("bf16"), read_all(scratch_ / "bf16/model" + weights));
   EXPECT_EQ(run(scratch_, fmt::format("export {} --merged {}", scratch_ / "one", scratch_ / "merged")).status,
             0);
   EXPECT_EQ(read_all(scratch_ / "merged" + weights), trained);

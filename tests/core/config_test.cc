@@ -830,6 +830,17 @@ TEST(Config, KeysBelongToASpace) {
   EXPECT_EQ(error_of(minimal, {"zo.space=low_rank", "zo.rank=2", "zo.target_modules=[q_proj]"}), "");
   EXPECT_EQ(error_of(to_yaml(parsed(minimal, {"zo.space=low_rank"})), {}), "");
   EXPECT_ERROR(error_of(minimal, {"zo.rank=2"}), "zo.rank: is of zo.space low_rank, found zo.space lora");
+  EXPECT_ERROR(error_of(minimal, {"zo.space=dense", "zo.rank=2"}), "found zo.space dense");
+  for (const char* space : {"dense", "vectors"}) {
+    const std::string chosen = fmt::format("zo.space={}", space);
+    EXPECT_EQ(error_of(minimal, {chosen, "zo.target_modules=[q_proj]"}), "");
+    EXPECT_ERROR(error_of(minimal, {chosen, "lora.r=4"}), "is of zo.space lora, found zo.space");
+  }
+  EXPECT_EQ(error_of(minimal, {"zo.space=dense", "optimizer.master=bf16"}), "");
+  for (const char* space : {"lora", "low_rank", "vectors"}) {
+    EXPECT_ERROR(error_of(minimal, {fmt::format("zo.space={}", space), "optimizer.master=bf16"}),
+                 "optimizer.master: is of zo.space dense, found zo.space");
+  }
   for (const char* key : {"lora.r=4", "lora.lora_alpha=4", "lora.target_modules=[q_proj]",
                           "lora.layers_to_transform=[0]", "lora.adapter=/x"}) {
     EXPECT_ERROR(error_of(minimal, {"zo.space=low_rank", key}),
@@ -965,6 +976,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "optimizer.adam_epsilon",
                                              "optimizer.second_moment",
                                              "optimizer.clip",
+                                             "optimizer.master",
                                              "optimizer.lr_scheduler_type",
                                              "optimizer.warmup_steps",
                                              "train.max_steps",
@@ -1051,6 +1063,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
     EXPECT_NE(identity_of({change}), base) << change;
   }
   EXPECT_NE(identity_of({"zo.normalize=ranks"}), base);
+  EXPECT_NE(identity_of({"zo.space=dense", "optimizer.master=bf16"}), identity_of({"zo.space=dense"}));
   for (const char* change :
        {"zo.probes_per_forward=3", "train.eval_steps=5", "train.save_steps=5", "train.save_total_limit=5",
         "train.logging_steps=5", "train.trajectory_sync_steps=5", "train.hash_steps=5",

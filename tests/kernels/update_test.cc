@@ -143,6 +143,76 @@ TEST(Update, MovesAgainstTheNoise) {
   for (std::size_t i = 0; i < z.size(); ++i) EXPECT_EQ(theta[i], -0.5f * z[i]);  // powers of two: exact
 }
 
+std::vector<std::uint16_t> halves(const std::vector<float>& values) {
+  std::vector<std::uint16_t> result;
+  for (const float value : values)
+    result.push_back(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16));
+  return result;
+}
+
+TEST(Bf16Master, CpuHasTheReferencesBitsOnAnyNumberOfThreads) {
+  const std::vector<std::uint64_t> seeds = {11, 13};
+  const std::vector<float> coefficients = {0.7f, -1.25f};
+  for (const UpdateFactors& factors : test::all_update_rules(5e-3f, 0.02f)) {
+    for (const std::int64_t count : {1, 31, 1025, 9001}) {
+      for (const int threads : {1, 3}) {
+        std::vector<std::uint16_t> expected = halves(trainables(count)), found = expected;
+        Kept of_reference(factors, count), of_cpu(factors, count);
+        for (std::uint32_t step = 0; step < 3; ++step) {
+          reference::update(expected.data(), of_reference.state(), count, 2, seeds, coefficients,
+                            NoiseKind::gaussian, factors, {.run_seed = 7, .step = step});
+          cpu::update(found.data(), of_cpu.state(), count, 2, seeds, coefficients, NoiseKind::gaussian,
+                      factors, threads, {.run_seed = 7, .step = step});
+        }
+        ASSERT_EQ(found, expected) << "rule " << static_cast<int>(factors.rule);
+        ASSERT_EQ(of_cpu.bits(), of_reference.bits());
+        EXPECT_EQ(cpu::hash(found.data(), count, 2, threads), reference::hash(expected.data(), count, 2));
+      }
+    }
+  }
+}
+
+/// A step of 2^-12 from 1 is a 32nd of the way to the next number of bf16: it is taken by as many elements.
+TEST(Bf16Master, StepsBelowThePrecisionAreTakenOnAverage) {
+  constexpr std::int64_t count = 1 << 16;
+  UpdateFactors factors = sgd_factors(1.0f, 0.0f);
+  factors.decay = -0x1p-12f;  // theta (1 + 2^-12)
+  std::vector<std::uint16_t> theta(count, 0x3f80);
+  std::vector<std::uint16_t> other = theta;
+  cpu::update(theta.data(), {}, count, 0, {}, {}, NoiseKind::gaussian, factors, 2,
+              {.run_seed = 3, .step = 1});
+  std::int64_t up = 0;
+  for (const std::uint16_t each : theta) {
+    ASSERT_TRUE(each == 0x3f80 || each == 0x3f81);
+    up += each == 0x3f81;
+  }
+  // Binomial: 2048 on average, a standard deviation of 44.5.
+  EXPECT_NEAR(static_cast<double>(up), count / 32.0, 5 * 44.5);
+  cpu::update(other.data(), {}, count, 0, {}, {}, NoiseKind::gaussian, factors, 2,
+              {.run_seed = 3, .step = 2});
+  EXPECT_NE(other, theta);  // each step rounds by numbers of its own
+}
+
+TEST(Bf16Master, RoundingByHand) {
+  const auto round = [](std::uint32_t word, std::uint32_t bits) {
+    return std::bit_cast<std::uint32_t>(RoundToBf16{bits}(std::bit_cast<float>(word)));
+  };
+  EXPECT_EQ(round(0x3f800000, 0xffff), 0x3f800000u);  // what is exact stays
+  EXPECT_EQ(round(0x3f800001, 0xfffe), 0x3f800000u);
+  EXPECT_EQ(round(0x3f800001, 0xffff), 0x3f810000u);
+  EXPECT_EQ(round(0xbf80ffff, 0x0000), 0xbf800000u);
+  EXPECT_EQ(round(0xbf80ffff, 0x0001), 0xbf810000u);
+  EXPECT_EQ(round(0x3fffffff, 0x0001), 0x40000000u);  // into the next binade
+  EXPECT_EQ(round(0x00000001, 0xffff), 0x00010000u);  // subnormal
+  EXPECT_EQ(round(0x80000000, 0xffff), 0x80000000u);
+  EXPECT_EQ(round(0x7f7fffff, 0xffff), 0x7f7f0000u);  // finite stays finite
+  EXPECT_EQ(round(0xff7fffff, 0xffff), 0xff7f0000u);
+  EXPECT_EQ(round(0x7f800000, 0xffff), 0x7f800000u);  // infinity
+  EXPECT_EQ(round(0xff800000, 0x0001), 0xff800000u);
+  EXPECT_EQ(round(0x7f800001, 0x0000), 0x7fc00000u);  // NaN
+  EXPECT_TRUE(std::isnan(std::bit_cast<float>(round(0xffffffff, 0xffff))));
+}
+
 TEST(Hash, CpuHasTheReferencesOnAnyNumberOfThreads) {
   for (const std::int64_t count : {0, 1, 31, 33, 257, 1025, 5000}) {
     const std::vector<float> theta = trainables(count);

@@ -79,8 +79,9 @@ TEST(RunHeader, UnknownNamesAreRefusedByName) {
   EXPECT_EQ(with([](Json& json) { json["noise"] = "cauchy"; }),
             "run: the run's header: noise is \"cauchy\"; expected gaussian or rademacher");
   EXPECT_EQ(
-      with([](Json& json) { json["space"]["kind"] = "dense"; }),
-      "run: the run's header: space: the parameter space \"dense\" is unknown, expected lora or low_rank");
+      with([](Json& json) { json["space"]["kind"] = "prefix"; }),
+      "run: the run's header: space: the parameter space \"prefix\" is unknown, expected lora or low_rank or "
+      "dense or vectors");
   EXPECT_EQ(with([](Json& json) { json["optimizer"]["kind"] = "lion"; }),
             "run: the run's header: optimizer: the optimizer \"lion\" is unknown, expected sgd or momentum "
             "or sign or adam");

@@ -207,7 +207,7 @@ TEST(Optimizer, WhatARecordCannotSayIsRefusedByName) {
   EXPECT_EQ(refusal_of("sgd", {{"weight_decay", "0"}}),
             "run: weight_decay is \"0\"; expected a finite number");
   EXPECT_EQ(refusal_of("sgd", {{"weight_decay", 0.0}, {"momentum", 0.9}}),
-            "run: the key \"momentum\" is not known here; expected kind, weight_decay, anchor_decay");
+            "run: the key \"momentum\" is not known here; expected kind, weight_decay, anchor_decay, master");
   EXPECT_EQ(refusal_of("sgd", nlohmann::json::array()), "run is a list of 0; expected an object");
 }
 

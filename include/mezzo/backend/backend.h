@@ -151,9 +151,14 @@ class Backend : public DevicePlan {
   /// Host to device with conversion of the element type. `source` is dense [rows, cols], or [cols, rows] when
   /// `transposed`. May return before the copy is done only if `source` was copied.
   virtual void load(View destination, DType source_dtype, const void* source, bool transposed) = 0;
-  /// destination = source, dense fp32 in the backend's memory, rounded to the element type: a weight behind
-  /// an update of the trainable that it is.
+  /// destination = source in the backend's memory, fp32 or of the destination's element type, rounded to it:
+  /// a weight behind an update of the trainable that it is.
   virtual void assign(View destination, View source) = 0;
+  /// For the probes [first, first + count) of the table, which are of one direction: destination[i] =
+  /// perturbed() of mezzo/core/noise.h over `offset` + noise.value, rounded to the element type; the noise is
+  /// made once for all. destination [rows, cols] for each of `count`.
+  virtual void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count,
+                       const DenseNoise& noise, float offset, View destination) = 0;
   /// destination[i, j] = scale * z, z the normal of element i * cols + j of tensor 0 under `seed`
   /// (mezzo/core/noise.h), rounded to the element type: random weights. One matrix, shared.
   virtual void fill_normal(View destination, std::uint64_t seed, float scale) = 0;

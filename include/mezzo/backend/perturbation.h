@@ -31,20 +31,18 @@ struct LowRankTail {
   float a_epsilon(float epsilon) const { return outer && epsilon != 0.0f ? 1.0f : epsilon; }
 };
 
-/// y += sigma*eps * Z x, Z [rows, in]: W itself is trained.
+/// A tensor of the model is trained itself, along the noise of its elements (MeZO: Malladi et al. 2023,
+/// arXiv:2305.17333): a probe's is value + sigma*eps * Z. No device serves parts with it: the decoder makes
+/// each probe's tensor by Backend::perturb() and asks for a product without a perturbation.
 struct DenseNoise {
-  std::uint32_t id = 0;
-};
-
-/// y += sigma*eps * z, z [rows]: the bias is trained.
-struct VectorNoise {
-  std::uint32_t id = 0;
+  View value = {};  ///< [rows, cols] dense, the trainable that the tensor is
+  std::uint32_t tensor = 0;
 };
 
 /// The first alternative is none: the part is the same for all probes, and shared by them where x is.
-using Perturbation = std::variant<std::monostate, LowRankTail, DenseNoise, VectorNoise>;
+using Perturbation = std::variant<std::monostate, LowRankTail, DenseNoise>;
 
-/// For messages: "none", "low-rank tail", "dense noise", "vector noise".
+/// For messages: "none", "low-rank tail", "dense noise".
 std::string_view name_of(const Perturbation& perturbation);
 
 }  // namespace mezzo

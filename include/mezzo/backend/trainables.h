@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -10,7 +11,7 @@
 
 namespace mezzo {
 
-/// One named fp32 matrix that training changes.
+/// One named matrix that training changes.
 struct Trainable {
   std::string name;  ///< its key in adapter_model.safetensors
   std::int64_t rows = 0;
@@ -27,22 +28,37 @@ struct Trainable {
 /// on. Values lie one after another, without gaps, in the backend's memory.
 struct Trainables {
   std::vector<Trainable> list;
-  Buffer values;  ///< [count()] fp32; empty where only sizes matter
+  DType dtype = DType::f32;  ///< f32, or bf16 where updates round stochastically
+  Buffer values;             ///< [count()] of `dtype`; empty where only sizes matter
 
   std::int64_t count() const { return list.empty() ? 0 : list.back().offset + list.back().count(); }
+  /// [1, count()].
+  View all() const { return dense(values.data(), dtype, 1, count()); }
   View view(std::size_t id) const {
-    auto* const first = static_cast<float*>(values.data());
-    return dense(first == nullptr ? nullptr : first + list[id].offset, DType::f32, list[id].rows,
-                 list[id].cols);
+    auto* const first = static_cast<std::byte*>(values.data());
+    const std::size_t begin = static_cast<std::size_t>(list[id].offset) * size_of(dtype);
+    return dense(first == nullptr ? nullptr : first + begin, dtype, list[id].rows, list[id].cols);
   }
 };
+
+/// DeviceError unless trainables may be held in it: fp32 or bf16.
+void check_master(DType dtype);
 
 /// One update of all trainables, in the words of mezzo/core/update.h.
 struct UpdateStep {
   std::vector<std::uint64_t> seeds;  ///< [N] directions in ascending order
   std::vector<float> coefficients;   ///< [N] g_k over the number of good directions; 0 for a dropped one
   UpdateFactors factors = {};
+  StepRounding rounding = {};  ///< of trainables in bf16
 };
+
+/// call(pointer to the first value): float* or, of bf16, std::uint16_t*. DeviceError for another type.
+template <typename Call>
+auto with_masters(const View& values, const Call& call) {
+  if (values.dtype == DType::bf16) return call(values.as<std::uint16_t>());
+  check_master(values.dtype);
+  return call(values.as<float>());
+}
 
 /// Where an update keeps what it keeps of the trainables: in the values of `state`, one array of the
 /// trainables' length (a scalar second moment: of a number a tensor) after another, for each of UpdateState's

@@ -28,8 +28,10 @@ enum class EstimatorKind { two_sided, one_sided };
 /// What the losses of a step are divided by before they become its update (mezzo/zo/estimator.h).
 enum class Normalization { none, zscore, std, ranks };
 /// What z ranges over.
-enum class SpaceType { lora, low_rank };
+enum class SpaceType { lora, low_rank, dense, vectors };
 enum class OptimizerType { sgd, momentum, sign, adam };
+/// What trainables are held in.
+enum class MasterType { fp32, bf16 };
 /// What Adam keeps a second moment of.
 enum class SecondMoment { full, scalar };
 enum class LrScheduler { constant, linear, cosine };
@@ -129,7 +131,7 @@ struct LoraConfig {
 struct ZoConfig {
   SpaceType space = SpaceType::lora;
   std::int64_t rank = 4;         ///< of low_rank
-  TargetModules target_modules;  ///< of low_rank; neither: all linear layers
+  TargetModules target_modules;  ///< of all but lora; neither: the space's own choice
   std::int64_t directions = 16;
   double epsilon = 1e-2;
   EstimatorKind estimator = EstimatorKind::two_sided;
@@ -155,6 +157,7 @@ struct OptimizerConfig {
   double adam_epsilon = 1e-8;                       ///< of adam
   SecondMoment second_moment = SecondMoment::full;  ///< of adam
   std::optional<double> clip = {};                  ///< of projected gradients, before their mean
+  MasterType master = MasterType::fp32;             ///< of dense
   LrScheduler lr_scheduler_type = LrScheduler::linear;
   std::int64_t warmup_steps = 0;
   bool operator==(const OptimizerConfig&) const = default;
@@ -300,6 +303,7 @@ std::string_view name_of(SpaceType value);
 std::string_view name_of(NoiseKind value);
 std::string_view name_of(OptimizerType value);
 std::string_view name_of(SecondMoment value);
+std::string_view name_of(MasterType value);
 std::string_view name_of(LrScheduler value);
 std::string_view name_of(Device value);
 std::string_view name_of(Precision value);

@@ -129,6 +129,12 @@ MEZZO_HOST_DEVICE inline float noise_at(NoiseKind kind, std::uint64_t seed, Nois
   return noise4(kind, seed, tensor, element / 4).value[element % 4];
 }
 
+/// An element of a tensor that a probe of this signed epsilon sees: value + epsilon z, rounded once.
+/// `offset`: of what the forward reads to what is trained, added first.
+MEZZO_HOST_DEVICE inline float perturbed(float value, float offset, float epsilon, float z) {
+  return ieee::fma(epsilon, z, ieee::add(value, offset));
+}
+
 // ---- noise of low rank: Z = U V^T / sqrt(rank) of a matrix [rows, cols] (EGGROLL: Sarkar et al. 2025).
 // Tensor `tensor` has the factors U [rows, rank] and V^T [rank, cols], each the noise of a purpose of its
 // own, its elements counted row by row.

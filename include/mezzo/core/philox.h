@@ -18,7 +18,8 @@ enum class Purpose : std::uint32_t {
   sampling = 4,
   data_file = 5,
   outer_rows = 6,  ///< U of noise U V^T
-  outer_columns = 7
+  outer_columns = 7,
+  rounding = 8  ///< of masters in bf16
 };
 
 /// A counter, or the random words it gives.

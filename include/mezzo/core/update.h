@@ -137,22 +137,91 @@ struct UpdateElement {
   float second = 0.0f;  ///< second moment
 };
 
+// ---- what theta is held in: fp32, or bf16 as the upper half of an fp32 number's bits
+
+MEZZO_HOST_DEVICE inline float master_value(float stored) { return stored; }
+MEZZO_HOST_DEVICE inline float master_value(std::uint16_t stored) {
+  return ieee::from_bits(std::uint32_t{stored} << 16);
+}
+MEZZO_HOST_DEVICE inline void store_master(float& to, float value) { to = value; }
+/// `value` is one of bf16.
+MEZZO_HOST_DEVICE inline void store_master(std::uint16_t& to, float value) {
+  to = static_cast<std::uint16_t>(ieee::to_bits(value) >> 16);
+}
+
+/// Which random numbers round the masters of a step.
+struct StepRounding {
+  std::uint64_t run_seed = 0;  ///< of the run, not of a direction
+  std::uint32_t step = 0;
+};
+
+inline constexpr std::uint64_t elements_per_rounding_block = 8;
+/// Random numbers of the elements [8 block, 8 block + 8) of a tensor, 16 bits each: the lower half of word 0,
+/// its upper half, and so on.
+MEZZO_HOST_DEVICE inline PhiloxWords rounding_words(const StepRounding& of, std::uint32_t tensor,
+                                                    std::uint64_t block) {
+  return philox4x32_10(philox_counter(std::uint64_t{of.step} << 32 | block, tensor, Purpose::rounding),
+                       philox_key(of.run_seed));
+}
+/// Of an element of the tensor in that block.
+MEZZO_HOST_DEVICE inline std::uint32_t rounding_bits(const PhiloxWords& words, std::uint64_t element) {
+  return words.word[element / 2 % 4] >> (element % 2 * 16) & 0xffffu;
+}
+
+/// An fp32 number as it is.
+struct KeepFp32 {
+  MEZZO_HOST_DEVICE float operator()(float value) const { return value; }
+};
+/// A neighbour in bf16, the upper with the probability at which `value` lies between the two: its mean is
+/// `value` (Gupta et al. 2015, arXiv:1502.02551). Numbers stay finite, NaN and infinity what they are.
+struct RoundToBf16 {
+  std::uint32_t bits;  ///< 16 random ones
+  MEZZO_HOST_DEVICE float operator()(float value) const {
+    constexpr std::uint32_t upper = 0xffff0000u, exponent = 0x7f800000u, quiet = 0x00400000u;
+    constexpr std::uint32_t sign = 0x80000000u, largest = 0x7f7f0000u;
+    const std::uint32_t word = ieee::to_bits(value);
+    if ((word & exponent) == exponent) {
+      const bool is_nan = (word & ~(sign | exponent)) != 0;
+      return ieee::from_bits((word & upper) | (is_nan ? quiet : 0u));
+    }
+    const std::uint32_t rounded = (word + bits) & upper;
+    return ieee::from_bits((rounded & exponent) == exponent ? (word & sign) | largest : rounded);
+  }
+};
+
+/// How the masters of the elements of a tensor that share a block with `element` are rounded.
+template <typename Master>
+struct BlockRounding {
+  PhiloxWords words;
+
+  MEZZO_HOST_DEVICE BlockRounding(const StepRounding& of, std::uint32_t tensor, std::uint64_t element)
+      : words(rounding_words(of, tensor, element / elements_per_rounding_block)) {}
+  MEZZO_HOST_DEVICE RoundToBf16 of(std::uint64_t element) const { return {rounding_bits(words, element)}; }
+};
+template <>
+struct BlockRounding<float> {
+  MEZZO_HOST_DEVICE BlockRounding(const StepRounding&, std::uint32_t, std::uint64_t) {}
+  MEZZO_HOST_DEVICE KeepFp32 of(std::uint64_t) const { return {}; }
+};
+
 /// theta behind a step d, and its drift: update_apply() says how.
-MEZZO_HOST_DEVICE inline float update_move(const UpdateFactors& f, float theta, float step, float& drift) {
+template <typename Round>
+MEZZO_HOST_DEVICE inline float update_move(const UpdateFactors& f, float theta, float step, float& drift,
+                                           const Round& round) {
   float decayed = ieee::fma(-f.decay, theta, theta);
   if (f.anchored) decayed = ieee::fma(-f.anchor, drift, decayed);
-  const float result = ieee::fma(-f.step_size, step, decayed);
+  const float result = round(ieee::fma(-f.step_size, step, decayed));
   if (f.anchored) drift = ieee::add(drift, ieee::add(result, -theta));
   return result;
 }
 
 /// theta' = theta - lr wd theta - lr anchor drift - step_size d, the anchor's term only where there is one,
-/// and drift' = drift + (theta' - theta).
-template <UpdateRule rule>
+/// and drift' = drift + (theta' - theta). theta' is rounded to what it is held in.
+template <UpdateRule rule, typename Round>
 MEZZO_HOST_DEVICE inline float update_apply(const UpdateFactors& f, float theta, float acc,
-                                            UpdateElement& kept) {
+                                            UpdateElement& kept, const Round& round) {
   const float step = update_direction<rule>(f, acc, kept.first, kept.second);
-  return update_move(f, theta, step, kept.drift);
+  return update_move(f, theta, step, kept.drift, round);
 }
 
 /// Where a tensor's or all tensors' kept elements lie, in the order of the trainables' own; null: not kept.
@@ -163,18 +232,26 @@ struct UpdateState {
   float* second = nullptr;
 };
 
-/// The update of element `i` of `theta` with what is kept of it, each read and written once.
-template <UpdateRule rule>
-MEZZO_HOST_DEVICE inline void update_at(const UpdateFactors& f, float* theta, const UpdateState& state,
-                                        std::int64_t i, float acc) {
+/// Element `i` behind its update, `theta` before it, with what is kept of it read and written once.
+template <UpdateRule rule, typename Round>
+MEZZO_HOST_DEVICE inline float updated_at(const UpdateFactors& f, float theta, const UpdateState& state,
+                                          std::int64_t i, float acc, const Round& round) {
   UpdateElement kept;
   if (state.drift != nullptr) kept.drift = state.drift[i];
   if constexpr (keeps_momentum(rule)) kept.first = state.first[i];
   if constexpr (keeps_second_moment(rule)) kept.second = state.second[i];
-  theta[i] = update_apply<rule>(f, theta[i], acc, kept);
+  const float result = update_apply<rule>(f, theta, acc, kept, round);
   if (state.drift != nullptr) state.drift[i] = kept.drift;
   if constexpr (keeps_momentum(rule)) state.first[i] = kept.first;
   if constexpr (keeps_second_moment(rule)) state.second[i] = kept.second;
+  return result;
+}
+
+/// The same in place.
+template <UpdateRule rule, typename Master, typename Round>
+MEZZO_HOST_DEVICE inline void update_at(const UpdateFactors& f, Master* theta, const UpdateState& state,
+                                        std::int64_t i, float acc, const Round& round) {
+  store_master(theta[i], updated_at<rule>(f, master_value(theta[i]), state, i, acc, round));
 }
 
 /// A rule that is known when code is compiled.
@@ -229,10 +306,13 @@ MEZZO_HOST_DEVICE inline float scalar_second(const UpdateFactors& f, float secon
 }
 
 /// The update of element `i` once its first moment and the tensor's second are those behind the step.
-MEZZO_HOST_DEVICE inline void update_by_scalar(const UpdateFactors& f, float* theta, const UpdateState& state,
-                                               std::int64_t i, float second) {
+template <typename Master, typename Round>
+MEZZO_HOST_DEVICE inline void update_by_scalar(const UpdateFactors& f, Master* theta,
+                                               const UpdateState& state, std::int64_t i, float second,
+                                               const Round& round) {
   float drift = state.drift != nullptr ? state.drift[i] : 0.0f;
-  theta[i] = update_move(f, theta[i], adam_direction(f, state.first[i], second), drift);
+  const float step = adam_direction(f, state.first[i], second);
+  store_master(theta[i], update_move(f, master_value(theta[i]), step, drift, round));
   if (state.drift != nullptr) state.drift[i] = drift;
 }
 
@@ -245,7 +325,7 @@ MEZZO_HOST_DEVICE inline float updated(float theta, std::uint32_t tensor, std::u
   UpdateElement none;
   return update_apply<UpdateRule::sgd>(sgd_factors(learning_rate, weight_decay), theta,
                                        update_sum(tensor, element, seeds, coefficients, directions, kind),
-                                       none);
+                                       none, KeepFp32{});
 }
 
 /// A bijection of 64-bit words whose output bits each depend on all input bits: the output step of SplitMix64
@@ -258,11 +338,18 @@ MEZZO_HOST_DEVICE inline std::uint64_t mix64(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+/// What the shares of a tensor's elements begin with.
+MEZZO_HOST_DEVICE inline std::uint64_t tensor_hash(std::uint32_t tensor) { return mix64(tensor); }
+MEZZO_HOST_DEVICE inline std::uint64_t hash_in_tensor(std::uint64_t of_tensor, std::uint64_t element,
+                                                      float value) {
+  return mix64(mix64(of_tensor ^ element) ^ ieee::to_bits(value));
+}
+
 /// One element's share of the in-run hash of the trainables. The hash is the sum of all shares modulo 2^64:
 /// it depends on every bit and on its place, not on the order in which shares are added.
 MEZZO_HOST_DEVICE inline std::uint64_t element_hash(std::uint32_t tensor, std::uint64_t element,
                                                     float value) {
-  return mix64(mix64(mix64(tensor) ^ element) ^ ieee::to_bits(value));
+  return hash_in_tensor(tensor_hash(tensor), element, value);
 }
 
 }  // namespace mezzo

@@ -88,6 +88,7 @@ struct BenchmarkOptions {
   std::int64_t layers = 0;     ///< 0: all
   AdapterConfig adapter = {};  ///< on all layers
   std::int64_t low_rank = 0;   ///< > 0: not LoRA, but low-rank noise of this rank over all linear layers
+  std::optional<MasterType> dense = {};  ///< not LoRA, but noise of each element over all tensors, held so
   std::int64_t directions = 20;
   int repetitions = 5;
   std::optional<std::int64_t> probes_per_forward;  ///< none: as the planner chooses
@@ -110,7 +111,8 @@ struct BenchmarkResult {
   double step = 0.0;
   double tokens_per_second = 0.0;  ///< rows of all probes
   double update = 0.0;             ///< update, hash and record alone
-  std::size_t weight_bytes = 0;
+  std::size_t weight_bytes = 0;    ///< without those that are trained themselves, where noise is dense
+  std::size_t trainable_bytes = 0;
   std::size_t arena_bytes = 0;
   std::size_t scratch_bytes = 0;
   std::optional<double> one_by_one = {};     ///< step

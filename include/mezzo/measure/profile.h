@@ -25,12 +25,13 @@ enum class Work : std::uint8_t {
   head,  ///< with the log-probabilities
   attention,
   norm,
-  rows,  ///< embedding, gathered rows, rows to experts and back
+  rows,     ///< embedding, gathered rows, rows to experts and back
+  perturb,  ///< weights of a probe, where they are trained themselves
   update,
   hash,
   transfer,  ///< batches and probes up, log-probabilities down
 };
-inline constexpr std::size_t work_kinds = 15;
+inline constexpr std::size_t work_kinds = 16;
 std::string_view name_of(Work work);
 
 /// Floating-point operations count a multiplication and an addition each.
@@ -40,7 +41,7 @@ struct WorkTally {
   double products = 0.0;   ///< operations of base products
   double low_rank = 0.0;   ///< of the low-rank terms added to them
   double attention = 0.0;  ///< of scores and weighted sums
-  double bytes = 0.0;      ///< that norms and moves of rows read and write, each number once
+  double bytes = 0.0;  ///< that norms, moves of rows and perturbed weights read and write, each number once
 };
 using WorkTallies = std::array<WorkTally, work_kinds>;
 WorkTally total_of(const WorkTallies& tallies);

@@ -85,7 +85,6 @@ class Decoder {
           const Perturbations& perturbations);
 
   Backend& backend() const;
-  const Product& head() const;
   void check_begun() const;
 
   const DevicePlan& plan_;

@@ -152,6 +152,14 @@ DecoderSpec decoder_spec(const Description& description);
 struct WeightSpec {
   std::string name;                 ///< with prefix
   std::vector<std::int64_t> shape;  ///< as stored
+  std::string module = {};          ///< whose tensor it is: `name` is module.weight or module.bias
+  bool transposed = false;          ///< of a linear layer, stored [in, out]
+  bool in_mixture = false;          ///< of a router or an expert
+
+  bool is_vector() const { return shape.size() == 1; }
+  /// As a matrix, [out, in] of a linear layer; a vector is one row.
+  std::int64_t rows() const { return is_vector() ? 1 : shape[transposed ? 1 : 0]; }
+  std::int64_t cols() const { return is_vector() ? shape[0] : shape[transposed ? 0 : 1]; }
 };
 
 /// Every tensor that the files must hold, in the order of the parts.

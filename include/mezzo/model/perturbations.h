@@ -8,8 +8,9 @@
 
 namespace mezzo {
 
-/// By a product part's full name ("model.layers.0.self_attn.q_proj"). A part without an entry is the same for
-/// all probes. The views point into the trainables, which must outlive whoever holds this.
+/// A tail by a product part's full name ("model.layers.0.self_attn.q_proj"), dense noise by a tensor's
+/// ("model.norm.weight"). What has no entry is the same for all probes. The views point into the trainables,
+/// which must outlive whoever holds this.
 using Perturbations = std::map<std::string, Perturbation>;
 
 }  // namespace mezzo

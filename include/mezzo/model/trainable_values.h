@@ -25,10 +25,10 @@ struct TrainableSpec {
 std::int64_t element_count(std::span<const TrainableSpec> specs);
 
 /// The list alone, without values: for sizes.
-Trainables list_trainables(std::span<const TrainableSpec> specs);
-/// Places values in a backend's memory; no memory is taken for none.
+Trainables list_trainables(std::span<const TrainableSpec> specs, DType dtype = DType::f32);
+/// Places values in a backend's memory, rounded to `dtype` (F32 or BF16); no memory is taken for none.
 Trainables make_trainables(Backend& backend, std::span<const TrainableSpec> specs,
-                           std::span<const float> values);
+                           std::span<const float> values, DType dtype = DType::f32);
 /// And back. Waits.
 std::vector<float> read_values(Backend& backend, const Trainables& trainables);
 

@@ -18,6 +18,7 @@ void check_step_fits(const Config& config, double example_tokens, std::size_t me
 void check_trainables_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::int64_t r,
                           std::size_t memory);
 /// The same of weights that are trained themselves; UsageError.
-void check_weights_fit(std::span<const TrainableSpec> trainables, std::int64_t kept, std::size_t memory);
+void check_weights_fit(std::string_view space, std::span<const TrainableSpec> trainables, std::int64_t kept,
+                       std::size_t memory);
 
 }  // namespace mezzo

@@ -44,6 +44,9 @@ class Optimizer {
   /// Whether a record must hold the losses of its step's probes (StepRecord::probe_losses).
   virtual bool reads_probe_losses() const { return false; }
 
+  /// What the trainables are held in: F32 or BF16.
+  virtual DType master() const { return DType::f32; }
+
   /// The variance that an element gains a step at learning rate 1 while coefficients, whose squares have this
   /// sum, come from noise alone: of a random walk, as it goes on average over many steps.
   virtual double walk_variance(double squares) const = 0;

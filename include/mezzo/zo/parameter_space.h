@@ -88,6 +88,8 @@ std::shared_ptr<const ParameterSpace> space_of(const Adapter& adapter);
 std::shared_ptr<const ParameterSpace> lora_space(const Description& description, const AdapterConfig& config);
 /// Low-rank noise over all linear layers of the described model.
 std::shared_ptr<const ParameterSpace> low_rank_space(const Description& description, std::int64_t rank);
+/// Noise of each element over all tensors of the described model.
+std::shared_ptr<const ParameterSpace> dense_space(const Description& description);
 /// The space of a record: its kind, of the object `constants` its constants(), and its trainables. InputError
 /// that names what is wrong, an unknown kind included.
 std::shared_ptr<const ParameterSpace> recorded_space(const std::string& kind, const JsonCursor& constants,
