@@ -379,7 +379,7 @@ TEST(Config, SectionsAreMaps) {
 
 TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon: 0\n"),
-               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 0.01)");
+               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 1e-2, of dense 1e-3)");
   EXPECT_ERROR(override_error("zo.directions=0"),
                "override 'zo.directions=0': zo.directions: expected a whole number from 1 to",
                "found 0 (default: 16)");
