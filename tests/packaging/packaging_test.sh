@@ -61,7 +61,7 @@ man_pages() {
   # The verbs that the program lists, each in a line of two blanks and its name.
   for verb in $("$scratch/usr/bin/mezzo" help | sed -n '/^Subcommands:/,$ s/^  \([a-z][a-z-]*\) .*/\1/p'); do
     is_there "$pages" "mezzo-$verb.1"
-    grep -q "^\\.BR mezzo..$(sed 's/-/\\\\-/g' <<<"$verb") " "$pages/mezzo.1" || fail "mezzo.1 does not name mezzo-$verb"
+    grep -qF ".BR mezzo\\-${verb//-/\\-} (1)" "$pages/mezzo.1" || fail "mezzo.1 does not name mezzo-$verb"
     count=$((count + 1))
   done
   [ "$count" -ge 16 ] || fail "found $count verbs"
@@ -79,7 +79,9 @@ deb() {
   need dpkg-shlibdeps
   need file # CPack looks with it for what is executable
   "$cpack" --config "$build/CPackConfig.cmake" -G DEB -B "$scratch/packages" >"$scratch/log" 2>&1 || fail "$(cat "$scratch/log")"
-  local deb="$scratch/packages/${package}_${version}_$(dpkg --print-architecture).deb"
+  local architecture deb
+  architecture="$(dpkg --print-architecture)"
+  deb="$scratch/packages/${package}_${version}_$architecture.deb"
   [ -f "$deb" ] || fail "no $deb: $(ls "$scratch/packages")"
   local other=mezzo
   [ "$package" != mezzo ] || other=mezzo-cuda
