@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the build needs and the system lacks, from the distribution's own packages (Debian 12, Ubuntu 24.04).
+# Installs what the build, its tests and its packages need and the system lacks, from the distribution's own packages (Debian 12, Ubuntu 24.04).
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config
   libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev libonig-dev libutf8proc-dev libsentencepiece-dev libopenblas-dev libssl-dev
-  zlib1g-dev libzstd-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libgtest-dev libgmock-dev procps)
+  zlib1g-dev libzstd-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libgtest-dev libgmock-dev procps
+  mandoc dpkg-dev file)
 
 missing=()
 for package in "${packages[@]}"; do

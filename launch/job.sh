@@ -16,9 +16,10 @@ job_usage_error() {
   exit "$MEZZO_USAGE"
 }
 
-# The executable: $MEZZO, or the release build that these scripts lie beside.
+# The executable: $MEZZO, or the release build that these scripts lie beside, or, where there is none, the installed one.
 find_mezzo() { # FOLDER_OF_THE_SCRIPTS
   local mezzo="${MEZZO:-$(dirname "$1")/build/release/src/cli/mezzo}"
+  if [ -z "${MEZZO:-}" ] && [ ! -e "$mezzo" ]; then mezzo="$(type -P mezzo || echo "$mezzo")"; fi
   if [ ! -x "$mezzo" ] || [ -d "$mezzo" ]; then
     job_error "no executable $mezzo: build it (cmake --preset release && cmake --build --preset release --target mezzo)," \
       "or name another one in the environment variable MEZZO"

@@ -43,6 +43,7 @@ constexpr VerbEntry verbs[] = {
     {"bench", "the benchmark table: steps of models with random weights", add_bench, true},
     {"config-keys", "the configuration reference", add_config_keys},
     {"completion", "shell completion for bash, zsh and fish", add_completion},
+    {"man-pages", "the manual pages of mezzo and its verbs", add_man_pages},
     {"help", "what a verb does and takes", add_help},
 };
 

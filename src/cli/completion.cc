@@ -252,7 +252,12 @@ _mezzo_key_words() {{
   [[ "$PREFIX" == *,* ]] && compset -P '*,'
   compadd -- ${{=words}}
 }}
-compdef _mezzo mezzo
+# Sourced, it takes effect here; of a folder of $fpath, zsh reads it as _mezzo's own body at the first completion.
+if [[ "$funcstack[1]" == _mezzo ]]; then
+  _mezzo "$@"
+else
+  compdef _mezzo mezzo
+fi
 )",
       fmt::arg("verbs", names_of(verbs)), fmt::arg("options", cases.options), fmt::arg("first", cases.first),
       fmt::arg("option_words", cases.option_words),

@@ -65,5 +65,15 @@ TEST_F(CompletionTest, TheScriptsAreOfTheirShells) {
   EXPECT_EQ(run(scratch_, "completion csh").status, 2);
 }
 
+TEST_F(CompletionTest, ZshLoadsTheScriptFromItsFunctionFolders) {
+  if (output("command -v zsh").empty()) GTEST_SKIP() << "no zsh";
+  std::filesystem::rename(scratch_ / "zsh", scratch_ / "_mezzo");
+  write_file(
+      scratch_ / "ask",
+      "fpath=(.)\nautoload -Uz _mezzo\ncompadd() { echo offered $* }\nwords=(mezzo '') CURRENT=2\n_mezzo\n");
+  const std::string offered = output("zsh -f ask");
+  EXPECT_TRUE(offered.starts_with("offered -- train ")) << offered;
+}
+
 }  // namespace
 }  // namespace mezzo::test

@@ -12,7 +12,7 @@ namespace mezzo {
 struct VerbContext {
   Exchange& exchange;
   Logger& log;
-  CLI::App& app;  ///< the whole command line, for completion
+  CLI::App& app;  ///< the whole command line, for completion and manual pages
 };
 using VerbAction = std::function<ExitCode(VerbContext&)>;
 
@@ -31,6 +31,7 @@ VerbAction add_profile(CLI::App& verb);
 VerbAction add_bench(CLI::App& verb);
 VerbAction add_config_keys(CLI::App& verb);
 VerbAction add_completion(CLI::App& verb);
+VerbAction add_man_pages(CLI::App& verb);
 
 /// The whole program: what main() returns.
 int run_command_line(int argc, char** argv);
