@@ -146,6 +146,45 @@ TEST_F(RunTest, AdapterSnapshotRunAndReplayAgree) {
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run"), expected);
 }
 
+// The ratio is made of losses that every rank has, and a run that goes on writes it again.
+TEST_F(RunTest, MetricsHaveSignalToNoise) {
+  const auto ratios = [&](const std::string& name) {
+    std::map<int, double> of_step;
+    std::istringstream metrics(read_all(scratch_ / (name + "/metrics.jsonl")));
+    for (std::string line; std::getline(metrics, line);) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      if (values.contains("signal_to_noise"))
+        of_step[values.at("step").get<int>()] = values.at("signal_to_noise").get<double>();
+    }
+    return of_step;
+  };
+  final_hash("run");
+  std::map<int, double> expected = ratios("run");
+  ASSERT_EQ(expected.size(), static_cast<std::size_t>(steps));
+  for (const auto& [step, ratio] : expected) EXPECT_GT(ratio, 0.0) << step;
+  if (has_mpirun()) {
+    final_hash("two", "", {.ranks = 2});
+    EXPECT_EQ(ratios("two"), expected);
+  }
+  // The run goes back to its snapshot of step 5 and the records behind it.
+  std::filesystem::remove_all(scratch_ / "run/adapter");
+  for (const char* name : {"step-10.h5", "step-12.h5"})
+    std::filesystem::remove(scratch_ / (std::string("run/snapshots/") + name));
+  const std::string path = scratch_ / "run/trajectory";
+  {
+    RecordReader reader(path);
+    for (int step = 0; step < 7; ++step) ASSERT_TRUE(reader.next());
+    std::filesystem::resize_file(path, reader.position());
+  }
+  final_hash("run");
+  EXPECT_EQ(ratios("run"), expected);
+  // A batch of one slice does not tell.
+  std::string whole = train(scratch_ / "whole");
+  whole.replace(whole.find("train.batch_slices=2"), 20, "train.batch_slices=1");
+  EXPECT_EQ(run(scratch_, whole).status, 0);
+  EXPECT_TRUE(ratios("whole").empty());
+}
+
 TEST_F(RunTest, RestsAfterItsEnd) {
   final_hash("run");
   const auto rests = [&](const std::string& more) {
