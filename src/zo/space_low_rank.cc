@@ -142,6 +142,30 @@ class LowRankSpace final : public ParameterSpace {
     export_changed(files, changes, dtype, directory, default_shard_bytes, overwrite);
   }
 
+  std::vector<UpdateSize> update_sizes(const ModelFiles& files, std::span<const float> start,
+                                       std::span<const float> values) const override {
+    const std::map<std::string, std::span<const float>> before = values_by_name(trainables(), start);
+    const std::map<std::string, std::span<const float>> now = values_by_name(trainables(), values);
+    std::vector<UpdateSize> sizes;
+    for (const LinearModule& module : trained_modules(files.description, targets_)) {
+      const std::string name = module.name + std::string(weight_suffix);
+      const std::span<const float> old = before.at(name);
+      const std::span<const float> weight = now.at(name);
+      double moved = 0.0;  // sums of squares
+      double kept = 0.0;
+      for (std::size_t i = 0; i < old.size(); ++i) {
+        const double difference = static_cast<double>(weight[i]) - static_cast<double>(old[i]);
+        moved += difference * difference;
+        kept += static_cast<double>(old[i]) * static_cast<double>(old[i]);
+      }
+      sizes.push_back({.module = module.name,
+                       .layer = module.layer,
+                       .update = std::sqrt(moved),
+                       .weight = std::sqrt(kept)});
+    }
+    return sizes;
+  }
+
   void resolve(Config& config) const override {
     config.zo.rank = rank_;
     config.zo.target_modules = targets_;
