@@ -33,7 +33,18 @@ Normalization default_normalization(const ZoConfig& zo) {
 }
 
 /// As measured on small models; of dense as MeZO's authors use it, which learned as much there.
-double default_epsilon(SpaceType space) { return space == SpaceType::dense ? 1e-3 : 1e-2; }
+double default_epsilon(SpaceType space) {
+  switch (space) {
+    case SpaceType::dense:
+      return 1e-3;
+    case SpaceType::vectors:
+      return 3e-2;
+    case SpaceType::lora:
+    case SpaceType::low_rank:
+      break;
+  }
+  return 1e-2;
+}
 
 /// With normalized steps about twice the best rate without a step limit, for the limit to cut.
 double default_learning_rate(OptimizerType type, Normalization normalize) {

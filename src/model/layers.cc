@@ -178,6 +178,27 @@ std::int64_t ProductSpec::out() const {
   return rows;
 }
 
+namespace {
+
+/// The layer of each part; -1: of none.
+std::vector<std::int64_t> layers_of_parts(const DecoderSpec& spec) {
+  std::vector<std::int64_t> layers(spec.parts.size(), -1);
+  for (const BlockSpec& block : spec.blocks) {
+    std::vector<PartIndex> parts = block.products();
+    parts.push_back(block.norm);
+    if (block.post_norm) parts.push_back(*block.post_norm);
+    if (const auto* const attention = std::get_if<AttentionSpec>(&block.core)) {
+      for (const std::optional<PartIndex>& norm : {attention->q_norm, attention->k_norm}) {
+        if (norm) parts.push_back(*norm);
+      }
+    }
+    for (const PartIndex part : parts) layers.at(part) = block.layer;
+  }
+  return layers;
+}
+
+}  // namespace
+
 std::vector<PartIndex> BlockSpec::products() const {
   const auto* const mixture = std::get_if<MixtureSpec>(&core);
   if (mixture == nullptr) return {input, output};
@@ -190,39 +211,39 @@ std::vector<PartIndex> BlockSpec::products() const {
 DecoderSpec decoder_spec(const Description& description) { return SpecMaker(description).make(); }
 
 std::vector<WeightSpec> weight_specs(const DecoderSpec& spec) {
+  const std::vector<std::int64_t> layers = layers_of_parts(spec);
   std::vector<WeightSpec> specs;
+  std::int64_t layer = -1;  // of the part in turn
+  const auto add = [&](const std::string& module, const char* tensor, std::vector<std::int64_t> shape) {
+    specs.push_back({.name = module + tensor, .shape = std::move(shape), .module = module, .layer = layer});
+    return &specs.back();
+  };
   const auto add_embedding = [&](const EmbeddingSpec& table) {
-    specs.push_back(
-        {.name = table.name + ".weight", .shape = {table.rows, table.cols}, .module = table.name});
+    add(table.name, ".weight", {table.rows, table.cols});
   };
   const auto add_norm = [&](const NormSpec& norm) {
-    specs.push_back({.name = norm.name + ".weight", .shape = {norm.width}, .module = norm.name});
-    if (norm.kind == NormKind::layer)
-      specs.push_back({.name = norm.name + ".bias", .shape = {norm.width}, .module = norm.name});
+    add(norm.name, ".weight", {norm.width});
+    if (norm.kind == NormKind::layer) add(norm.name, ".bias", {norm.width});
   };
   const auto add_product = [&](const ProductSpec& product) {
     const bool in_mixture = product.role == ProductRole::router ||
                             product.role == ProductRole::expert_input ||
                             product.role == ProductRole::expert_output;
     for (const LinearModule& module : product.modules) {
-      auto shape =
-          module.transposed ? std::vector{module.in, module.out} : std::vector{module.out, module.in};
       if (!product.tied) {
-        specs.push_back({.name = module.name + ".weight",
-                         .shape = std::move(shape),
-                         .module = module.name,
-                         .transposed = module.transposed,
-                         .in_mixture = in_mixture});
+        auto shape =
+            module.transposed ? std::vector{module.in, module.out} : std::vector{module.out, module.in};
+        WeightSpec* const weight = add(module.name, ".weight", std::move(shape));
+        weight->transposed = module.transposed;
+        weight->in_mixture = in_mixture;
       }
-      if (product.bias) {
-        specs.push_back({.name = module.name + ".bias",
-                         .shape = {module.out},
-                         .module = module.name,
-                         .in_mixture = in_mixture});
-      }
+      if (product.bias) add(module.name, ".bias", {module.out})->in_mixture = in_mixture;
     }
   };
-  for (const Part& part : spec.parts) std::visit(Overloaded{add_embedding, add_norm, add_product}, part);
+  for (PartIndex part = 0; part < spec.parts.size(); ++part) {
+    layer = layers[part];
+    std::visit(Overloaded{add_embedding, add_norm, add_product}, spec.parts[part]);
+  }
   return specs;
 }
 

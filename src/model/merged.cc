@@ -132,15 +132,8 @@ void remove_model(const std::string& directory) {
 void export_merged(const ModelFiles& files, const AdapterConfig& config, std::span<const float> values,
                    DType dtype, const std::string& directory, std::uint64_t shard_bytes, bool replace) {
   const Description& description = files.description;
-  std::map<std::string, std::span<const float>> trainables;
-  std::size_t offset = 0;
-  for (const TrainableSpec& spec : lora_trainables(description, config)) {
-    const auto count = static_cast<std::size_t>(spec.count());
-    if (count > values.size() - offset) throw Error("a merged model was to be written with too few values");
-    trainables[spec.name] = values.subspan(offset, count);
-    offset += count;
-  }
-  if (offset != values.size()) throw Error("a merged model was to be written with too many values");
+  const std::map<std::string, std::span<const float>> trainables =
+      values_by_name(lora_trainables(description, config), values);
   WeightChanges changes;
   for (const LinearModule& module : adapted_modules(description, config)) {
     const Factors factors{.a = trainables.at(lora_a_name(module.name)),

@@ -28,6 +28,20 @@ std::int64_t element_count(std::span<const TrainableSpec> specs) {
   return count;
 }
 
+std::map<std::string, std::span<const float>> values_by_name(std::span<const TrainableSpec> specs,
+                                                             std::span<const float> values) {
+  if (const std::int64_t count = element_count(specs); count != static_cast<std::int64_t>(values.size()))
+    throw Error("trainables have {} elements, but {} values were given", count, values.size());
+  std::map<std::string, std::span<const float>> parts;
+  std::size_t offset = 0;
+  for (const TrainableSpec& spec : specs) {
+    const auto count = static_cast<std::size_t>(spec.count());
+    parts[spec.name] = values.subspan(offset, count);
+    offset += count;
+  }
+  return parts;
+}
+
 Trainables list_trainables(std::span<const TrainableSpec> specs, DType dtype) {
   Trainables trainables;
   trainables.dtype = dtype;

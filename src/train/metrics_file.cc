@@ -87,6 +87,7 @@ void MetricsFile::append(const StepMetrics& metrics) {
                                  {"work_seconds_min", metrics.work_seconds_min},
                                  {"work_seconds_max", metrics.work_seconds_max},
                                  {"exchange_seconds", metrics.exchange_seconds}};
+  if (metrics.signal_to_noise) line["signal_to_noise"] = *metrics.signal_to_noise;
   if (metrics.dropped_directions > 0) line["dropped_directions"] = metrics.dropped_directions;
   writer_.append(line);
 }

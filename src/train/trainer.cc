@@ -274,7 +274,8 @@ void Trainer::report(const StepResult& result, double seconds) {
                             .work_seconds_min = std::ranges::min(work),
                             .work_seconds_max = std::ranges::max(work),
                             .exchange_seconds = result.exchange_seconds,
-                            .dropped_directions = result.estimate.dropped};
+                            .dropped_directions = result.estimate.dropped,
+                            .signal_to_noise = result.estimate.signal_to_noise};
   const bool log_line = metrics.step % static_cast<std::uint64_t>(config_.train.logging_steps) == 0 ||
                         metrics.step == max_steps() || result.stop;
   if (metrics.dropped_directions > 0 && (log_line || !dropped_)) {

@@ -15,9 +15,31 @@ struct Difference {
   double plus = 0.0;   ///< L(+eps z)
   double other = 0.0;  ///< L(-eps z) or L(0)
   bool good = true;
+  std::optional<double> variance = {};  ///< of value(); none with fewer than two slices
 
   double value() const { return plus - other; }
 };
+
+/// v_k of Estimate::signal_to_noise.
+std::optional<double> sampling_variance(const ProbeLoss& plus, const ProbeLoss& other) {
+  const std::size_t slices = plus.slices.size();
+  if (slices < 2) return {};
+  const double difference = plus.mean() - other.mean();
+  double squares = 0.0;
+  for (std::size_t s = 0; s < slices; ++s) {
+    const double rest = plus.slices[s].sum - other.slices[s].sum - plus.slices[s].weight * difference;
+    squares += rest * rest;
+  }
+  const auto count = static_cast<double>(slices);
+  return count / (count - 1.0) * squares / (plus.weight * plus.weight);
+}
+
+Difference difference_of(const ProbeLoss& plus, const ProbeLoss& other) {
+  return {.plus = plus.mean(),
+          .other = other.mean(),
+          .good = plus.good && other.good,
+          .variance = sampling_variance(plus, other)};
+}
 
 /// Square root of the sum of squares around the mean over one less than their number; two or more values.
 double sample_deviation(const std::vector<double>& values) {
@@ -28,6 +50,19 @@ double sample_deviation(const std::vector<double>& values) {
   double squares = 0.0;
   for (const double value : values) squares += (value - mean) * (value - mean);
   return std::sqrt(squares / (count - 1.0));
+}
+
+/// Estimate::signal_to_noise of good differences.
+std::optional<double> signal_to_noise(const std::vector<Difference>& differences) {
+  double squares = 0.0;
+  double variances = 0.0;
+  for (const Difference& difference : differences) {
+    if (!difference.variance) return {};
+    squares += difference.value() * difference.value();
+    variances += *difference.variance;
+  }
+  if (variances == 0.0) return {};
+  return std::sqrt(squares / variances);
 }
 
 /// rank / (m - 1) - 1/2 of each of m >= 2 values. Equal ones have their mean rank.
@@ -78,6 +113,7 @@ class FiniteDifference : public Estimator {
       estimate.coefficients.push_back(moves ? static_cast<float>(*step++ / static_cast<double>(good.size()))
                                             : 0.0f);
     }
+    estimate.signal_to_noise = signal_to_noise(good);
     estimate.loss = loss_count > 0 ? loss_sum / static_cast<double>(loss_count) : dropped;
     return estimate;
   }
@@ -141,9 +177,9 @@ class TwoSided final : public FiniteDifference {
     for (std::size_t i = 0; i + 1 < losses.size(); i += 2) {
       const ProbeLoss& plus = losses[i];
       const ProbeLoss& minus = losses[i + 1];
-      const bool good = plus.good && minus.good && has_base;
-      differences.push_back({.plus = plus.mean(), .other = minus.mean(), .good = good});
-      if (!good) continue;
+      differences.push_back(difference_of(plus, minus));
+      differences.back().good &= has_base;
+      if (!differences.back().good) continue;
       const double middle = 0.5 * (plus.mean() + minus.mean());
       loss_sum += middle;
       ++loss_count;
@@ -176,9 +212,7 @@ class OneSided final : public FiniteDifference {
   Estimate estimate(std::span<const ProbeLoss> losses) const override {
     const ProbeLoss& base = losses[0];
     std::vector<Difference> differences;
-    for (const ProbeLoss& plus : losses.subspan(1)) {
-      differences.push_back({.plus = plus.mean(), .other = base.mean(), .good = base.good && plus.good});
-    }
+    for (const ProbeLoss& plus : losses.subspan(1)) differences.push_back(difference_of(plus, base));
     return estimate_of(std::move(differences), epsilon(), false, base.good ? base.mean() : 0.0,
                        base.good ? 1 : 0);
   }

@@ -62,8 +62,10 @@ std::vector<ProbeLoss> SlotTable::losses(std::span<const Probe> probes, std::int
             "a rank is out of step",
             step, p, slice, slot[0], slot[3], probes[p].seed);
       }
-      losses[p].sum += std::bit_cast<double>(slot[1]);
-      losses[p].weight += std::bit_cast<double>(slot[2]);
+      losses[p].slices.push_back(
+          {.sum = std::bit_cast<double>(slot[1]), .weight = std::bit_cast<double>(slot[2])});
+      losses[p].sum += losses[p].slices.back().sum;
+      losses[p].weight += losses[p].slices.back().weight;
       losses[p].good = losses[p].good && status == SlotStatus::good;
     }
   }

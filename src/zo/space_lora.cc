@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
@@ -15,6 +16,78 @@
 namespace mezzo {
 
 namespace {
+
+/// Vectors of one length, row-major [count][length].
+struct Rows {
+  std::int64_t length = 0;
+  std::vector<double> values;
+
+  std::int64_t count() const { return static_cast<std::int64_t>(values.size()) / length; }
+  std::span<const double> row(std::int64_t i) const {
+    return std::span(values).subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length));
+  }
+};
+
+double dot(std::span<const double> a, std::span<const double> b) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+/// The Frobenius norm of sum over k of left_k right_k^T, which is not formed: the square root of
+/// tr(G H) = sum over i and j of G_ij H_ij, with the Gram matrices G of `left` and H of `right`.
+double norm_of_product(const Rows& left, const Rows& right) {
+  double squares = 0.0;
+  for (std::int64_t i = 0; i < left.count(); ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      const double term = dot(left.row(i), left.row(j)) * dot(right.row(i), right.row(j));
+      squares += i == j ? term : 2.0 * term;
+    }
+  }
+  return squares < 0.0 ? 0.0 : std::sqrt(squares);  // a sum that is 0 can be rounded below it
+}
+
+/// A module's factors, A [r, in] and B [out, r].
+struct FactorPair {
+  std::span<const float> a;
+  std::span<const float> b;
+};
+
+/// The Frobenius norm of B A - B0 A0 of rank r. It is taken as (B - B0) A + B0 (A - A0), a product of rank
+/// 2 r, so that a small update of large factors is no difference of large products.
+double norm_of_update(const FactorPair& start, const FactorPair& now, std::int64_t r) {
+  const auto at = [](std::span<const float> matrix, std::int64_t index) {
+    return static_cast<double>(matrix[static_cast<std::size_t>(index)]);
+  };
+  Rows left{.length = std::ssize(now.b) / r, .values = {}};
+  Rows right{.length = std::ssize(now.a) / r, .values = {}};
+  for (const bool moved_b : {true, false}) {
+    for (std::int64_t k = 0; k < r; ++k) {
+      for (std::int64_t o = k; o < std::ssize(now.b); o += r)
+        left.values.push_back(moved_b ? at(now.b, o) - at(start.b, o) : at(start.b, o));
+      for (std::int64_t i = k * right.length; i < (k + 1) * right.length; ++i)
+        right.values.push_back(moved_b ? at(now.a, i) : at(now.a, i) - at(start.a, i));
+    }
+  }
+  return norm_of_product(left, right);
+}
+
+/// The Frobenius norm of a stored tensor, a piece of its rows in memory at a time.
+double norm_of(const ModelFiles& files, const TensorInfo& tensor) {
+  constexpr std::int64_t piece_elements = std::int64_t{4} << 20;
+  const std::int64_t all_rows = tensor.shape.at(0);
+  const std::int64_t piece = std::max<std::int64_t>(1, piece_elements / tensor.row_elements());
+  std::vector<float> values;
+  double squares = 0.0;
+  for (std::int64_t first = 0; first < all_rows; first += piece) {
+    const std::int64_t rows = std::min(piece, all_rows - first);
+    values.resize(static_cast<std::size_t>(rows * tensor.row_elements()));
+    to_float(tensor, first, rows, values);
+    for (const float value : values) squares += static_cast<double>(value) * static_cast<double>(value);
+  }
+  files.tensors.release(tensor);
+  return std::sqrt(squares);
+}
 
 class LoraSpace final : public ParameterSpace {
  public:
@@ -64,6 +137,27 @@ class LoraSpace final : public ParameterSpace {
   void write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
                     const std::string& directory, bool overwrite) const override {
     export_merged(files, config_, values, dtype, directory, default_shard_bytes, overwrite);
+  }
+
+  std::vector<UpdateSize> update_sizes(const ModelFiles& files, std::span<const float> start,
+                                       std::span<const float> values) const override {
+    const std::map<std::string, std::span<const float>> before = values_by_name(trainables(), start);
+    const std::map<std::string, std::span<const float>> now = values_by_name(trainables(), values);
+    const auto factors_in = [](const std::map<std::string, std::span<const float>>& all,
+                               const std::string& module) {
+      return FactorPair{.a = all.at(lora_a_name(module)), .b = all.at(lora_b_name(module))};
+    };
+    const auto scaling = static_cast<double>(config_.scaling());
+    std::vector<UpdateSize> sizes;
+    for (const LinearModule& module : adapted_modules(files.description, config_)) {
+      const double product =
+          norm_of_update(factors_in(before, module.name), factors_in(now, module.name), config_.r);
+      sizes.push_back({.module = module.name,
+                       .layer = module.layer,
+                       .update = std::abs(scaling) * product,
+                       .weight = norm_of(files, files.weight(module.name + ".weight"))});
+    }
+    return sizes;
   }
 
   void resolve(Config& config) const override {

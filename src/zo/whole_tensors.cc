@@ -1,5 +1,7 @@
 #include "whole_tensors.h"
 
+#include <cmath>
+
 #include "mezzo/core/error.h"
 #include "mezzo/io/convert.h"
 #include "mezzo/model/merged.h"
@@ -59,12 +61,10 @@ void WholeTensorsSpace::refuse_adapter() const {
 void WholeTensorsSpace::write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
                                      const std::string& directory, bool overwrite) const {
   const std::map<std::string, WeightSpec> tensors = tensors_of(files.description);
+  const std::map<std::string, std::span<const float>> by_name = values_by_name(trainables(), values);
   WeightChanges changes;
-  std::size_t offset = 0;
   for (const TrainableSpec& spec : trainables()) {
-    const auto count = static_cast<std::size_t>(spec.count());
-    if (count > values.size() - offset) throw Error("a model was to be written with too few values");
-    const std::span<const float> trained = values.subspan(offset, count);
+    const std::span<const float> trained = by_name.at(spec.name);
     const bool transposed = tensors.at(spec.name).transposed;
     changes[spec.name] = [trained, transposed, in = spec.cols](std::int64_t first, std::int64_t rows,
                                                                std::int64_t cols, std::span<double> stored) {
@@ -75,9 +75,33 @@ void WholeTensorsSpace::write_merged(const ModelFiles& files, std::span<const fl
         }
       }
     };
-    offset += count;
   }
   export_changed(files, changes, dtype, directory, default_shard_bytes, overwrite);
+}
+
+std::vector<UpdateSize> WholeTensorsSpace::update_sizes(const ModelFiles& files, std::span<const float> start,
+                                                        std::span<const float> values) const {
+  const std::map<std::string, std::span<const float>> before = values_by_name(trainables(), start);
+  const std::map<std::string, std::span<const float>> now = values_by_name(trainables(), values);
+  std::vector<UpdateSize> sizes;
+  for (const WeightSpec& tensor : weight_specs(files.description)) {
+    const auto found = before.find(tensor.name);
+    if (found == before.end()) continue;
+    const std::span<const float> old = found->second;
+    const std::span<const float> trained = now.at(tensor.name);
+    if (sizes.empty() || sizes.back().module != tensor.module)
+      sizes.push_back({.module = tensor.module, .layer = tensor.layer});
+    double moved = sizes.back().update * sizes.back().update;  // sums of squares
+    double kept = sizes.back().weight * sizes.back().weight;
+    for (std::size_t i = 0; i < old.size(); ++i) {
+      const double difference = static_cast<double>(trained[i]) - static_cast<double>(old[i]);
+      moved += difference * difference;
+      kept += static_cast<double>(old[i]) * static_cast<double>(old[i]);
+    }
+    sizes.back().update = std::sqrt(moved);
+    sizes.back().weight = std::sqrt(kept);
+  }
+  return sizes;
 }
 
 }  // namespace mezzo

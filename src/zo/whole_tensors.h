@@ -20,6 +20,9 @@ class WholeTensorsSpace : public ParameterSpace {
   std::vector<float> read_adapter(const std::string& directory) const override;
   void write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
                     const std::string& directory, bool overwrite) const override;
+  /// A module's tensors count together.
+  std::vector<UpdateSize> update_sizes(const ModelFiles& files, std::span<const float> start,
+                                       std::span<const float> values) const override;
 
  protected:
   using ParameterSpace::ParameterSpace;

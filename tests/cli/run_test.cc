@@ -2,6 +2,7 @@
 // grouping, after any crash, and from the trajectory alone.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
@@ -9,6 +10,7 @@
 
 #include "file_size_limit.h"
 #include "mezzo/io/record_file.h"
+#include "mezzo/io/safetensors.h"
 #include "program.h"
 
 namespace mezzo::test {
@@ -144,6 +146,110 @@ TEST_F(RunTest, AdapterSnapshotRunAndReplayAgree) {
   // The trajectory alone suffices.
   std::filesystem::remove_all(scratch_ / "run/snapshots");
   EXPECT_EQ(hash_of(scratch_, scratch_ / "run"), expected);
+}
+
+// The ratio is made of losses that every rank has, and a run that goes on writes it again.
+TEST_F(RunTest, MetricsHaveSignalToNoise) {
+  const auto ratios = [&](const std::string& name) {
+    std::map<int, double> of_step;
+    std::istringstream metrics(read_all(scratch_ / (name + "/metrics.jsonl")));
+    for (std::string line; std::getline(metrics, line);) {
+      const nlohmann::json values = nlohmann::json::parse(line);
+      if (values.contains("signal_to_noise"))
+        of_step[values.at("step").get<int>()] = values.at("signal_to_noise").get<double>();
+    }
+    return of_step;
+  };
+  final_hash("run");
+  std::map<int, double> expected = ratios("run");
+  ASSERT_EQ(expected.size(), static_cast<std::size_t>(steps));
+  for (const auto& [step, ratio] : expected) EXPECT_GT(ratio, 0.0) << step;
+  if (has_mpirun()) {
+    final_hash("two", "", {.ranks = 2});
+    EXPECT_EQ(ratios("two"), expected);
+  }
+  // The run goes back to its snapshot of step 5 and the records behind it.
+  std::filesystem::remove_all(scratch_ / "run/adapter");
+  for (const char* name : {"step-10.h5", "step-12.h5"})
+    std::filesystem::remove(scratch_ / (std::string("run/snapshots/") + name));
+  const std::string path = scratch_ / "run/trajectory";
+  {
+    RecordReader reader(path);
+    for (int step = 0; step < 7; ++step) ASSERT_TRUE(reader.next());
+    std::filesystem::resize_file(path, reader.position());
+  }
+  final_hash("run");
+  EXPECT_EQ(ratios("run"), expected);
+  // A batch of one slice does not tell.
+  std::string whole = train(scratch_ / "whole");
+  whole.replace(whole.find("train.batch_slices=2"), 20, "train.batch_slices=1");
+  EXPECT_EQ(run(scratch_, whole).status, 0);
+  EXPECT_TRUE(ratios("whole").empty());
+}
+
+// Against the weights of the merged model, whose rounding to fp32 is the tolerance.
+TEST_F(RunTest, InfoTellsTheSizeOfTheUpdate) {
+  const std::string base = "configs/quickstart/llama2m";
+  const auto weights = [&](const std::string& folder, const std::string& module) {
+    const Safetensors files = Safetensors::open(folder);
+    const TensorInfo& tensor = files.at(module + ".weight");
+    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+    to_float(tensor, values);
+    return values;
+  };
+  for (const std::string space : {"lora", "low_rank"}) {
+    final_hash(space, "zo.space=" + space + " optimizer.learning_rate=0.01");
+    const Outcome merged =
+        run(scratch_, fmt::format("export {} --merged {}", scratch_ / space, scratch_ / (space + "-merged")));
+    ASSERT_EQ(merged.status, 0) << merged.err;
+    const Outcome json = run(scratch_, fmt::format("info {} --update-size --json", scratch_ / space));
+    ASSERT_EQ(json.status, 0) << json.err;
+    const nlohmann::json layers = nlohmann::json::parse(json.out).at("update_sizes");
+    ASSERT_FALSE(layers.empty());
+    std::string table = "layer  update/weight\n";
+    for (std::size_t number = 0; number < layers.size(); ++number) {
+      const nlohmann::json& layer = layers[number];
+      EXPECT_EQ(layer.at("layer"), number);
+      double moved = 0.0;  // sums of squares
+      double all = 0.0;
+      const nlohmann::json modules = layer.at("modules");
+      for (auto module = modules.begin(); module != modules.end(); ++module) {
+        const std::vector<float> before = weights(MEZZO_SOURCE_DIR "/" + base, module.key());
+        const std::vector<float> after = weights(scratch_ / (space + "-merged"), module.key());
+        double difference = 0.0;
+        double size = 0.0;
+        for (std::size_t i = 0; i < before.size(); ++i) {
+          difference += std::pow(double{after[i]} - double{before[i]}, 2.0);
+          size += std::pow(double{before[i]}, 2.0);
+        }
+        const double ratio = std::sqrt(difference / size);
+        EXPECT_GT(ratio, 1e-5) << module.key();
+        EXPECT_NEAR(module.value().get<double>(), ratio, 1e-2 * ratio) << module.key();
+        moved += difference;
+        all += size;
+      }
+      EXPECT_NEAR(layer.at("update_norm").get<double>(), std::sqrt(moved), 1e-2 * std::sqrt(moved));
+      EXPECT_NEAR(layer.at("weight_norm").get<double>(), std::sqrt(all), 1e-6 * std::sqrt(all));
+      const double ratio = layer.at("update_to_weight").get<double>();
+      EXPECT_NEAR(ratio, std::sqrt(moved / all), 1e-2 * ratio);
+      table += fmt::format("{:<5}  {:.3g}\n", number, ratio);
+    }
+    const Outcome text = run(scratch_, fmt::format("info {} --update-size", scratch_ / space));
+    EXPECT_TRUE(text.out.ends_with(table)) << text.out;
+  }
+  // A run that began at a snapshot has moved since then.
+  final_hash("later", "train.resume_from_checkpoint=" + (scratch_ / "lora/snapshots/step-12.h5") +
+                          " optimizer.learning_rate=0.01");
+  const Outcome later = run(scratch_, fmt::format("info {} --update-size --json", scratch_ / "later"));
+  ASSERT_EQ(later.status, 0) << later.err;
+  EXPECT_EQ(nlohmann::json::parse(later.out).at("update_sizes")[0].at("update_norm"), 0.0);
+
+  EXPECT_FALSE(info(scratch_, scratch_ / "lora").contains("update_sizes"));
+  for (const std::string& other : {scratch_ / "lora/snapshots/step-12.h5", scratch_ / "lora/adapter", base}) {
+    const Outcome refused = run(scratch_, fmt::format("info {} --update-size", other));
+    EXPECT_EQ(refused.status, 2) << refused.err;
+    EXPECT_NE(refused.err.find("is not a run's folder"), std::string::npos) << refused.err;
+  }
 }
 
 TEST_F(RunTest, RestsAfterItsEnd) {

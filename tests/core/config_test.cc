@@ -379,7 +379,8 @@ TEST(Config, SectionsAreMaps) {
 
 TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon: 0\n"),
-               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 1e-2, of dense 1e-3)");
+               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 1e-2, of dense 1e-3, "
+               "of vectors 3e-2)");
   EXPECT_ERROR(override_error("zo.directions=0"),
                "override 'zo.directions=0': zo.directions: expected a whole number from 1 to",
                "found 0 (default: 16)");
@@ -837,6 +838,13 @@ TEST(Config, KeysBelongToASpace) {
     EXPECT_ERROR(error_of(minimal, {chosen, "lora.r=4"}), "is of zo.space lora, found zo.space");
   }
   EXPECT_EQ(error_of(minimal, {"zo.space=dense", "optimizer.master=bf16"}), "");
+  const auto epsilon = [](const std::vector<std::string>& overrides) {
+    return parsed(minimal, overrides).zo.epsilon;
+  };
+  EXPECT_EQ(epsilon({"zo.space=low_rank"}), 1e-2);
+  EXPECT_EQ(epsilon({"zo.space=dense"}), 1e-3);
+  EXPECT_EQ(epsilon({"zo.space=vectors"}), 3e-2);
+  EXPECT_EQ(epsilon({"zo.space=vectors", "zo.epsilon=1e-2"}), 1e-2);
   for (const char* space : {"lora", "low_rank", "vectors"}) {
     EXPECT_ERROR(error_of(minimal, {fmt::format("zo.space={}", space), "optimizer.master=bf16"}),
                  "optimizer.master: is of zo.space dense, found zo.space");

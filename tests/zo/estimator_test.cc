@@ -140,6 +140,79 @@ TEST(Estimator, CurvatureOfAQuadraticIsExact) {
   EXPECT_NEAR(estimator->estimate(losses).curvature.value(), exact, 1e-9);
 }
 
+/// A probe's loss of slices, each (sum, weight).
+ProbeLoss sliced(const std::vector<ProbeLoss::Slice>& slices) {
+  ProbeLoss loss{.slices = slices};
+  for (const ProbeLoss::Slice& slice : slices) {
+    loss.sum += slice.sum;
+    loss.weight += slice.weight;
+  }
+  return loss;
+}
+
+// Of weights 1 and 3 (W = 4). Direction 1: sums differ by 3 and 5, d = 2, rests 1 and -1, v = 2 * 2 / 16.
+// Direction 2: by -1 and 1, d = 0, rests -1 and 1, the same v. sum d^2 = 4.
+TEST(Estimator, SignalToNoiseIsDifferencesOverTheirSpreadBetweenSlices) {
+  const ProbeLoss base = sliced({{1.0, 1.0}, {2.0, 3.0}});
+  const ProbeLoss first = sliced({{4.0, 1.0}, {7.0, 3.0}});
+  const ProbeLoss second = sliced({{0.0, 1.0}, {3.0, 3.0}});
+  const auto ratio = [](EstimatorKind kind, const std::vector<ProbeLoss>& losses,
+                        Normalization normalize = Normalization::none, bool curvature = false) {
+    return make_estimator(kind, epsilon, normalize, curvature)->estimate(losses).signal_to_noise;
+  };
+  const std::vector<ProbeLoss> losses = {first, base, second, base};
+  ASSERT_TRUE(ratio(EstimatorKind::two_sided, losses));
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::two_sided, losses), std::sqrt(4.0 / 0.5));
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::two_sided, losses, Normalization::zscore), std::sqrt(8.0));
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::two_sided, {first, base, second, base, base}, Normalization::none,
+                          /*curvature=*/true),
+                   std::sqrt(8.0));  // the unperturbed loss is in no difference
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::one_sided, {base, first, second}), std::sqrt(8.0));
+  // One direction has slices too, and a direction that is dropped counts for nothing.
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::two_sided, {first, base}), std::sqrt(4.0 / 0.25));
+  ProbeLoss bad = second;
+  bad.good = false;
+  EXPECT_DOUBLE_EQ(*ratio(EstimatorKind::two_sided, {first, base, bad, base}), std::sqrt(4.0 / 0.25));
+  EXPECT_FALSE(ratio(EstimatorKind::two_sided, {bad, base}));
+  EXPECT_FALSE(ratio(EstimatorKind::two_sided, {base, base}));  // no differences at all
+  EXPECT_FALSE(ratio(EstimatorKind::two_sided, {sliced({{4.0, 1.0}}), sliced({{1.0, 1.0}})}));
+  EXPECT_FALSE(ratio(EstimatorKind::two_sided, {loss(2.0), loss(1.0)}));
+}
+
+/// The root mean square of the ratio over many steps of 4 directions with 5 slices of 2 examples. An
+/// example's loss along a direction of noise z has the slope `slope` z, and an error of standard deviation 1.
+double root_mean_square_ratio(double slope) {
+  constexpr int steps = 3000;
+  std::mt19937_64 random(11);
+  std::normal_distribution<double> normal;
+  const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon);
+  double squares = 0.0;
+  for (int step = 0; step < steps; ++step) {
+    std::vector<ProbeLoss> losses;
+    for (int k = 0; k < 4; ++k) {
+      const double z = normal(random);
+      const double bend = 100.0 * normal(random);  // the same on both sides
+      for (const double sign : {1.0, -1.0}) {
+        std::vector<ProbeLoss::Slice> slices;
+        for (int s = 0; s < 5; ++s)
+          slices.push_back(
+              {2.0 * (sign * epsilon * slope * z + bend) + std::sqrt(2.0) * normal(random), 2.0});
+        losses.push_back(sliced(slices));
+      }
+    }
+    const double ratio = estimator->estimate(losses).signal_to_noise.value();
+    squares += ratio * ratio;
+  }
+  return std::sqrt(squares / steps);
+}
+
+// The mean of F(4, 16) is 16 / 14. A difference 2 eps slope z over 10 examples of variance 2 makes it
+// 1 + 20 (eps slope)^2 times as much. Tolerance: three standard errors.
+TEST(Estimator, SignalToNoiseTellsASlopeFromErrors) {
+  EXPECT_NEAR(root_mean_square_ratio(0.0), std::sqrt(16.0 / 14.0), 0.025);
+  EXPECT_NEAR(root_mean_square_ratio(1.0 / epsilon), std::sqrt(21.0 * 16.0 / 14.0), 0.12);
+}
+
 TEST(Estimator, DirectionWithoutFiniteLossIsDropped) {
   const auto estimator = make_estimator(EstimatorKind::two_sided, epsilon);
   const std::vector<ProbeLoss> losses = {loss(2.0), loss(1.0), loss(std::nan(""), 1.0, false),

@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_cursor.h"
+#include "mezzo/io/safetensors.h"
 #include "mezzo/model/family.h"
 #include "scratch.h"
 
@@ -88,6 +91,66 @@ TEST(ParameterSpace, AnAdapterStartsItAndLeavesIt) {
   EXPECT_THROW(configure_space(config, description, ""), Error);
   const auto other = lora_space(description, {.r = 1});
   EXPECT_THROW(static_cast<void>(other->read_adapter(scratch / "copy")), InputError);
+}
+
+/// B A of a module's factors by the definition, [out, in], times the scaling.
+std::vector<double> product_of(const AdapterConfig& config, const LinearModule& module,
+                               std::span<const float> values) {
+  const ModelFiles files(model("gpt2"));
+  const auto parts = values_by_name(lora_trainables(files.description, config), values);
+  const std::span<const float> a = parts.at(lora_a_name(module.name));
+  const std::span<const float> b = parts.at(lora_b_name(module.name));
+  const auto r = static_cast<std::size_t>(config.r);
+  const auto in = static_cast<std::size_t>(module.in);
+  std::vector<double> product(static_cast<std::size_t>(module.out) * in);
+  for (std::size_t i = 0; i < product.size(); ++i) {
+    for (std::size_t k = 0; k < r; ++k)
+      product[i] += double{config.scaling()} * double{b[i / in * r + k]} * double{a[k * in + i % in]};
+  }
+  return product;
+}
+
+double norm(const std::vector<double>& values) {
+  double squares = 0.0;
+  for (const double value : values) squares += value * value;
+  return std::sqrt(squares);
+}
+
+// GPT-2 stores its weights as [in, out]. A fresh adapter's start is B0 = 0; the other start has a B0, beside
+// which the update is small. Tolerance: sums of some thousand terms in double.
+TEST(ParameterSpace, LoraUpdatesAreTheNormsOfProducts) {
+  const ModelFiles files(model("gpt2"));
+  const AdapterConfig config{.r = 3, .lora_alpha = 12, .all_linear = true};
+  const auto space = lora_space(files.description, config);
+  const std::vector<float> fresh = space->initial_values(5, "");
+  std::vector<float> far = fresh;
+  std::vector<float> near = fresh;
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    far[i] += static_cast<float>(i % 11) - 5.0f;
+    near[i] = far[i] + 1e-4f * (static_cast<float>(i % 7) - 3.0f);
+  }
+  EXPECT_THROW(static_cast<void>(space->update_sizes(files, fresh, {})), Error);
+  const std::vector<LinearModule> modules = adapted_modules(files.description, config);
+  struct Case {
+    const std::vector<float>&start, &now;
+  };
+  for (const auto& [start, now] : {Case{fresh, far}, Case{far, near}, Case{far, far}}) {
+    const std::vector<UpdateSize> sizes = space->update_sizes(files, start, now);
+    ASSERT_EQ(sizes.size(), modules.size());
+    for (std::size_t m = 0; m < modules.size(); ++m) {
+      EXPECT_EQ(sizes[m].module, modules[m].name);
+      EXPECT_EQ(sizes[m].layer, modules[m].layer);
+      std::vector<double> moved = product_of(config, modules[m], now);
+      const std::vector<double> before = product_of(config, modules[m], start);
+      for (std::size_t i = 0; i < moved.size(); ++i) moved[i] -= before[i];
+      EXPECT_NEAR(sizes[m].update, norm(moved), 1e-9 * norm(moved)) << sizes[m].module;
+      const TensorInfo& stored = files.weight(modules[m].name + ".weight");
+      std::vector<float> weight(static_cast<std::size_t>(stored.elements()));
+      to_float(stored, weight);
+      const double expected = norm({weight.begin(), weight.end()});
+      EXPECT_NEAR(sizes[m].weight, expected, 1e-12 * expected) << sizes[m].module;
+    }
+  }
 }
 
 TEST(ParameterSpace, WhatARecordCannotSayIsRefusedByName) {

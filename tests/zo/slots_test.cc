@@ -32,6 +32,9 @@ TEST(Slots, SumsKeepEveryBitAndAddSlicesInOrder) {
   const std::vector<ProbeLoss> losses = a.losses(probes, 0);
   EXPECT_EQ(losses[0].sum, 1.0 + 1e-16 + -1.0);
   EXPECT_EQ(losses[0].weight, 3.0);
+  ASSERT_EQ(losses[0].slices.size(), 3u);
+  EXPECT_EQ(losses[0].slices[1].sum, 1e-16);
+  EXPECT_EQ(losses[1].slices[2].weight, 2.0);
   EXPECT_TRUE(losses[0].good);
   EXPECT_FALSE(losses[1].good);
   EXPECT_FALSE(a.stop_requested());

@@ -105,6 +105,40 @@ TEST(DenseSpace, ARecordMakesTheSameOneAgain) {
   }
 }
 
+/// By hand, of a module's weight and bias together; embeddings and the last norm are of no layer.
+TEST(DenseSpace, UpdateSizesAreOfModules) {
+  const ModelFiles files(model("gpt2"));
+  const auto space = space_of(SpaceType::dense, "gpt2");
+  const std::vector<float> start = space->initial_values(1, model("gpt2"));
+  std::vector<float> values = start;
+  double weight = 0.0;
+  std::int64_t moved = 0;
+  std::size_t at = 0;
+  for (const TrainableSpec& spec : space->trainables()) {
+    for (std::int64_t e = 0; e < spec.count(); ++e, ++at) {
+      if (spec.name.find("h.1.mlp.c_fc.") == std::string::npos) continue;
+      weight += static_cast<double>(start[at]) * static_cast<double>(start[at]);
+      values[at] += 0.5f;
+      ++moved;
+    }
+  }
+  const std::vector<UpdateSize> sizes = space->update_sizes(files, start, values);
+  std::size_t modules = 0;
+  for (const UpdateSize& size : sizes) {
+    const bool is_moved = size.module.ends_with("h.1.mlp.c_fc");
+    EXPECT_NEAR(size.update, is_moved ? 0.5 * std::sqrt(static_cast<double>(moved)) : 0.0, 1e-5)
+        << size.module;
+    if (is_moved) {
+      EXPECT_DOUBLE_EQ(size.weight, std::sqrt(weight));
+    }
+    const std::size_t layer = size.module.find("h.");
+    EXPECT_EQ(size.layer, layer == std::string::npos ? -1 : size.module.at(layer + 2) - '0') << size.module;
+    modules += is_moved;
+  }
+  EXPECT_EQ(modules, 1u);
+  EXPECT_EQ(sizes.size(), static_cast<std::size_t>(files.description.layers * 6 + 3));
+}
+
 /// Log-probabilities of a few tokens under each of some probes, all in one forward or one by one.
 std::vector<float> scores(Backend& backend, const ModelFiles& files, const Perturbations& perturbations,
                           std::span<const Probe> probes, bool one_by_one) {

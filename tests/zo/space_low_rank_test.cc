@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/backend/devices.h"
@@ -110,6 +111,34 @@ TEST(LowRankSpace, BeginsWithTheModelsWeightsAndLeavesThemInIt) {
       EXPECT_EQ(old, now) << weight.name;
     }
   }
+}
+
+// Every element of a module moves by 0.5 or, of the last one, by 2.
+TEST(LowRankSpace, UpdatesAreTheNormsOfDifferences) {
+  const ModelFiles files(model("gpt2"));
+  const auto space = configure_space(config_of(1), files.description, "").space;
+  const std::vector<float> start = space->initial_values(1, model("gpt2"));
+  const std::vector<LinearModule> modules = linear_modules(files.description);
+  std::vector<float> values;
+  std::map<std::string, double> weights;  // sums of squares
+  for (const TrainableSpec& spec : space->trainables()) {
+    for (std::int64_t e = 0; e < spec.count(); ++e) {
+      const float before = start[values.size()];
+      weights[spec.name] += double{before} * double{before};
+      values.push_back(before + (spec.name == modules.back().name + ".weight" ? 2.0f : 0.5f));
+    }
+  }
+  const std::vector<UpdateSize> sizes = space->update_sizes(files, start, values);
+  ASSERT_EQ(sizes.size(), modules.size());
+  for (std::size_t m = 0; m < modules.size(); ++m) {
+    EXPECT_EQ(sizes[m].module, modules[m].name);
+    EXPECT_EQ(sizes[m].layer, modules[m].layer);
+    const double step = m + 1 == modules.size() ? 2.0 : 0.5;
+    const double expected = step * std::sqrt(static_cast<double>(modules[m].in * modules[m].out));
+    EXPECT_NEAR(sizes[m].update, expected, 1e-6 * expected);  // the sum is rounded to fp32
+    EXPECT_NEAR(sizes[m].weight, std::sqrt(weights.at(modules[m].name + ".weight")), 1e-12 * sizes[m].weight);
+  }
+  EXPECT_EQ(space->update_sizes(files, start, start).front().update, 0.0);
 }
 
 /// Log-probabilities of a few tokens at theta under a probe, on the reference backend.

@@ -153,6 +153,7 @@ struct WeightSpec {
   std::string name;                 ///< with prefix
   std::vector<std::int64_t> shape;  ///< as stored
   std::string module = {};          ///< whose tensor it is: `name` is module.weight or module.bias
+  std::int64_t layer = -1;          ///< of the module; -1: of none
   bool transposed = false;          ///< of a linear layer, stored [in, out]
   bool in_mixture = false;          ///< of a router or an expert
 

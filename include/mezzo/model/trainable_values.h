@@ -2,6 +2,7 @@
 // Trainables on the host and their way into a backend's memory and back. Values are one vector<float>: all
 // tensors in bytewise order of their names, each row-major, without gaps, as in Trainables::values.
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,10 @@ struct TrainableSpec {
 
 /// Elements of all.
 std::int64_t element_count(std::span<const TrainableSpec> specs);
+
+/// Each tensor's part of `values`, by its name. Error unless `values` are those of all.
+std::map<std::string, std::span<const float>> values_by_name(std::span<const TrainableSpec> specs,
+                                                             std::span<const float> values);
 
 /// The list alone, without values: for sizes.
 Trainables list_trainables(std::span<const TrainableSpec> specs, DType dtype = DType::f32);

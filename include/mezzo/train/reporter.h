@@ -26,6 +26,7 @@ struct StepMetrics {
   double work_seconds_max = 0.0;
   double exchange_seconds = 0.0;  ///< rank 0's
   std::int64_t dropped_directions = 0;
+  std::optional<double> signal_to_noise = {};  ///< Estimate's
 };
 
 /// A bar of which `part`, 0 to 1, is filled, and behind it as many of the fields, ASCII in the order of their

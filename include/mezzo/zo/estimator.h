@@ -13,9 +13,15 @@ namespace mezzo {
 
 /// A probe's loss over the whole accumulated batch, slices added in order.
 struct ProbeLoss {
-  double sum = 0.0;     ///< of the losses
-  double weight = 0.0;  ///< examples or tokens
-  bool good = true;     ///< false when any slice was not finite
+  struct Slice {
+    double sum = 0.0;
+    double weight = 0.0;
+  };
+
+  double sum = 0.0;                ///< of the losses
+  double weight = 0.0;             ///< examples or tokens
+  bool good = true;                ///< false when any slice was not finite
+  std::vector<Slice> slices = {};  ///< [S] what was added; empty: not known
 
   double mean() const { return sum / weight; }
 };
@@ -32,6 +38,20 @@ struct Estimate {
   /// L(0)) / eps^2 over the good ones, which is near half the trace of the Hessian. None where L(0) was not
   /// asked for.
   std::optional<double> curvature = {};
+  /// How far the n good directions' loss differences d_k stand above what another draw of the examples, and
+  /// rounding, would make of them, by how they differ between the S slices of the batch: sqrt(sum d_k^2 / sum
+  /// v_k). v_k estimates the variance of d_k as that of a ratio of sums (Cochran 1977, Sampling Techniques,
+  /// chapter 6): with the slices' weights w_s and sums D_ks of loss differences, W = sum w_s,
+  ///
+  ///   v_k = S / (S - 1) sum over s of (D_ks - w_s d_k)^2 / W^2
+  ///
+  /// Differences that are noise alone come to about 1: with slices of equal weight and normal noise the
+  /// square is F(n, n (S - 1)) distributed. Of a batch of B examples with the gradient g and the covariance C
+  /// of single examples' gradients the square is near 1 + |g|^2 B / tr C, so that B / (square - 1) estimates
+  /// the simple noise scale tr C / |g|^2 (McCandlish et al. 2018, arXiv:1812.06162). An error that all slices
+  /// of a direction share counts as signal. None with fewer than two slices, without a good direction, and
+  /// where the slices do not differ.
+  std::optional<double> signal_to_noise = {};
 
   double gradient_norm() const;  ///< Euclidean norm of (g_k) over the good directions
 };

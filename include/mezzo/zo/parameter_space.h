@@ -24,6 +24,14 @@ namespace mezzo {
 
 class JsonCursor;
 
+/// How far training has moved the weight W of a module that it trains or adapts. Norms are Frobenius norms.
+struct UpdateSize {
+  std::string module;      ///< "model.layers.3.self_attn.q_proj"
+  std::int64_t layer = 0;  ///< -1: of none
+  double update = 0.0;     ///< norm of W's difference from what it was at the start
+  double weight = 0.0;     ///< norm of what W was at the start; of an adapted module, of the base model's W
+};
+
 class ParameterSpace {
  public:
   virtual ~ParameterSpace() = default;
@@ -55,6 +63,13 @@ class ParameterSpace {
   /// Writes the whole model with the values in its weights; as export_merged() in mezzo/model/merged.h.
   virtual void write_merged(const ModelFiles& files, std::span<const float> values, DType dtype,
                             const std::string& directory, bool overwrite) const = 0;
+
+  /// The update of each module between two values of the trainables, `start` and `values`, in the order of
+  /// the forward; in fp64. `files`: the base model, one that check_model() accepts, of which the weights are
+  /// read that the trainables are not themselves. Error unless both are as many values as the trainables
+  /// have.
+  virtual std::vector<UpdateSize> update_sizes(const ModelFiles& files, std::span<const float> start,
+                                               std::span<const float> values) const = 0;
 
   /// Puts what this space's keys came to into a config that left them to the model or to files.
   virtual void resolve(Config& config) const = 0;
