@@ -63,6 +63,7 @@ void CpuBackend::fill_normal(View destination, std::uint64_t seed, float scale) 
 void CpuBackend::perturb(const ProbeTable& table, std::int64_t first, std::int64_t count,
                          const DenseNoise& noise, float offset, View destination) {
   check_perturb(table, first, count, noise, destination);
+  check_shape("perturb", "the destination", destination, noise.value.rows, noise.value.cols);
   constexpr std::int64_t piece = 4096;  // elements of a row
   const std::int64_t cols = destination.cols;
   const std::int64_t pieces = (cols + piece - 1) / piece;

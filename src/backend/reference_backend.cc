@@ -59,6 +59,7 @@ class ReferenceBackend final : public HostBackend {
   void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
                float offset, View destination) override {
     check_perturb(table, first, count, noise, destination);
+    check_shape("perturb", "the destination", destination, noise.value.rows, noise.value.cols);
     const std::int64_t cols = destination.cols;
     for (std::int64_t copy = 0; copy < count; ++copy) {
       const Probe& probe = table.probes[static_cast<std::size_t>(first + copy)];

@@ -178,7 +178,7 @@ std::vector<Key> make_table() {
           .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
       key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
           "The size of the perturbation along a direction.")
-          .defaults_to("1e-2, of dense 1e-3, of vectors 3e-2")
+          .defaults_to("1e-2, of dense 3e-3, of vectors 3e-2")
           .also_called({"eps", "zo_eps"}),
       key("zo.estimator", MEMBER(zo.estimator), Choice<decltype(estimators)>{estimators}, fixed,
           "Two losses a direction, on both its sides, or one loss a direction and one unperturbed loss a "

@@ -379,7 +379,7 @@ TEST(Config, SectionsAreMaps) {
 
 TEST(Config, ErrorsNamePlaceKeyFoundExpectedDefault) {
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon: 0\n"),
-               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 1e-2, of dense 1e-3, "
+               "c.yaml:12: zo.epsilon: expected a finite number > 0, found 0 (default: 1e-2, of dense 3e-3, "
                "of vectors 3e-2)");
   EXPECT_ERROR(override_error("zo.directions=0"),
                "override 'zo.directions=0': zo.directions: expected a whole number from 1 to",
@@ -842,7 +842,7 @@ TEST(Config, KeysBelongToASpace) {
     return parsed(minimal, overrides).zo.epsilon;
   };
   EXPECT_EQ(epsilon({"zo.space=low_rank"}), 1e-2);
-  EXPECT_EQ(epsilon({"zo.space=dense"}), 1e-3);
+  EXPECT_EQ(epsilon({"zo.space=dense"}), 3e-3);
   EXPECT_EQ(epsilon({"zo.space=vectors"}), 3e-2);
   EXPECT_EQ(epsilon({"zo.space=vectors", "zo.epsilon=1e-2"}), 1e-2);
   for (const char* space : {"lora", "low_rank", "vectors"}) {

@@ -178,9 +178,11 @@ std::vector<float> scores(Backend& backend, const ModelFiles& files, const Pertu
   return all;
 }
 
+using Case = std::pair<std::string, SpaceType>;
+
 /// A probe's forward is that of a model whose tensors were moved by eps z and written to files: the same bits
 /// in fp32, for every place that a tensor has in any family, in any company of probes.
-class DenseProbe : public ::testing::TestWithParam<std::pair<const char*, SpaceType>> {};
+class DenseProbe : public ::testing::TestWithParam<Case> {};
 
 TEST_P(DenseProbe, IsTheModelWithMovedTensors) {
   const auto [name, type] = GetParam();
@@ -211,7 +213,7 @@ TEST_P(DenseProbe, IsTheModelWithMovedTensors) {
       for (std::size_t j = 0; j < expected.size(); ++j) {
         // Where the forward adds 1 to a norm's weight, the sum is rounded before the probe moves it.
         EXPECT_NEAR(together[3 * p + j], expected[j],
-                    std::string(name).starts_with("gemma") ? 1e-5 * std::abs(expected[j]) : 0.0)
+                    name.starts_with("gemma") ? 1e-5 * std::abs(expected[j]) : 0.0)
             << name << " probe " << p;
         if (p < 3) {
           EXPECT_NE(together[3 * p + j], together[9 + j]);
@@ -223,16 +225,13 @@ TEST_P(DenseProbe, IsTheModelWithMovedTensors) {
 
 INSTANTIATE_TEST_SUITE_P(
     Models, DenseProbe,
-    ::testing::Values(std::pair("gpt2", SpaceType::dense), std::pair("llama", SpaceType::dense),
-                      std::pair("opt_350m", SpaceType::dense), std::pair("gptj", SpaceType::dense),
-                      std::pair("gemma2", SpaceType::dense), std::pair("qwen3", SpaceType::dense),
-                      std::pair("gpt_neox", SpaceType::dense), std::pair("phi3", SpaceType::dense),
-                      std::pair("opt_norm_after", SpaceType::dense),
-                      std::pair("llama_tied", SpaceType::dense), std::pair("gpt2", SpaceType::vectors),
-                      std::pair("mixtral", SpaceType::vectors)),
-    [](const auto& which) {
-      return std::string(which.param.first) + "_" + std::string(name_of(which.param.second));
-    });
+    ::testing::Values(Case("gpt2", SpaceType::dense), Case("llama", SpaceType::dense),
+                      Case("opt_350m", SpaceType::dense), Case("gptj", SpaceType::dense),
+                      Case("gemma2", SpaceType::dense), Case("qwen3", SpaceType::dense),
+                      Case("gpt_neox", SpaceType::dense), Case("phi3", SpaceType::dense),
+                      Case("opt_norm_after", SpaceType::dense), Case("llama_tied", SpaceType::dense),
+                      Case("gpt2", SpaceType::vectors), Case("mixtral", SpaceType::vectors)),
+    [](const auto& which) { return which.param.first + "_" + std::string(name_of(which.param.second)); });
 
 /// Some tensors of a product alone: the others of it are as they were loaded.
 TEST(DenseSpace, TrainsAModuleBesideOthers) {
