@@ -188,11 +188,12 @@ __global__ void write_outer_factors(OuterTensor tensor, Step step, float* factor
 constexpr int outer_rows_a_thread = 16;
 constexpr int outer_cols_a_thread = 2;
 constexpr int outer_factors_a_pass = 256;  // pairs of a direction and a rank whose rows of U a block holds
+constexpr int outer_pairs_ahead = 4;       // pairs whose numbers of V are on their way; divides the others
 
 /// A thread updates two columns of 16 rows: outer_element() of each, with every number of U and V read once
-/// for all of them.
+/// for all of them, those of V some pairs before they are used.
 template <UpdateRule rule>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(threads, 4)
     update_outer_columns(float* values, UpdateState state, OuterTensor tensor, Step step,
                          const float* factors) {
   __shared__ float u[outer_factors_a_pass][outer_rows_a_thread];
@@ -205,13 +206,25 @@ __global__ void __launch_bounds__(threads)
   // Columns behind the last one are computed as the last one, and left.
   const std::int64_t at = min(col, cols - 1);
   const std::int64_t to_second = min(col + threads, cols - 1) - at;
-  const float* const first_v = factors + rank * tensor.rows + at;
   const float scale = outer_scale(rank);
   const int rows = static_cast<int>(min(std::int64_t{outer_rows_a_thread}, tensor.rows - row0));
   float acc[outer_cols_a_thread][outer_rows_a_thread] = {};
   float z[outer_cols_a_thread][outer_rows_a_thread] = {};
-  const float* v = first_v;
-  int k = 0, q = 0;  // the pair's direction and rank
+  int k = 0, q = 0;                                    // the pair's direction and rank
+  const float* v = factors + rank * tensor.rows + at;  // of the next pair that is not on its way
+  int v_pair = 0, v_rank = 0;
+  float next[outer_pairs_ahead][outer_cols_a_thread] = {};
+  const auto load_next = [&](float(&to)[outer_cols_a_thread]) {
+    if (v_pair++ >= pairs) return;
+    to[0] = v[0];
+    to[1] = v[to_second];
+    v += cols;
+    if (++v_rank < rank) return;
+    v_rank = 0;
+    v += stride - rank * cols;
+  };
+#pragma unroll
+  for (auto& each : next) load_next(each);
   for (int first = 0; first < pairs; first += outer_factors_a_pass) {
     const int count = min(outer_factors_a_pass, pairs - first);
     __syncthreads();
@@ -224,27 +237,35 @@ __global__ void __launch_bounds__(threads)
         u[i / outer_rows_a_thread][row] = factors[direction * stride + (row0 + row) * rank + of_rank];
     }
     __syncthreads();
-#pragma unroll 4
-    for (int pair = 0; pair < count; ++pair) {
-      const float each[outer_cols_a_thread] = {v[0], v[to_second]};
+    for (int begin = 0; begin < count; begin += outer_pairs_ahead) {
+      float now[outer_pairs_ahead][outer_cols_a_thread];
 #pragma unroll
-      for (int i = 0; i < outer_rows_a_thread; ++i) {
+      for (int p = 0; p < outer_pairs_ahead; ++p) {
 #pragma unroll
-        for (int j = 0; j < outer_cols_a_thread; ++j) z[j][i] = ieee::fma(u[pair][i], each[j], z[j][i]);
+        for (int j = 0; j < outer_cols_a_thread; ++j) now[p][j] = next[p][j];
+        load_next(next[p]);
       }
-      v += cols;
-      if (++q < rank) continue;
-      const float coefficient = step.coefficients[k];
 #pragma unroll
-      for (int i = 0; i < outer_rows_a_thread; ++i) {
+      for (int p = 0; p < outer_pairs_ahead; ++p) {
+        if (begin + p >= count) break;
 #pragma unroll
-        for (int j = 0; j < outer_cols_a_thread; ++j) {
-          acc[j][i] = update_accumulate(acc[j][i], coefficient, ieee::mul(z[j][i], scale));
-          z[j][i] = 0.0f;
+        for (int i = 0; i < outer_rows_a_thread; ++i) {
+#pragma unroll
+          for (int j = 0; j < outer_cols_a_thread; ++j)
+            z[j][i] = ieee::fma(u[begin + p][i], now[p][j], z[j][i]);
+        }
+        if (++q < rank) continue;
+        q = 0;
+        const float coefficient = step.coefficients[k++];
+#pragma unroll
+        for (int i = 0; i < outer_rows_a_thread; ++i) {
+#pragma unroll
+          for (int j = 0; j < outer_cols_a_thread; ++j) {
+            acc[j][i] = update_accumulate(acc[j][i], coefficient, ieee::mul(z[j][i], scale));
+            z[j][i] = 0.0f;
+          }
         }
       }
-      q = 0;
-      v = first_v + ++k * stride;
     }
   }
 #pragma unroll
