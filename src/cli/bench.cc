@@ -142,6 +142,7 @@ VerbAction add_bench(CLI::App& verb) {
     std::vector<std::string> shapes = {"1x128", "8x128", "16x256"};
     std::int64_t probes_per_forward = 0;
     std::vector<std::string> targets;
+    std::string dense;
     BenchmarkOptions options;
     DeviceOptions device;
     bool json = false;
@@ -175,11 +176,9 @@ VerbAction add_bench(CLI::App& verb) {
   verb.add_option("--low-rank", options.low_rank,
                   "not LoRA, but all linear layers' weights along noise of this rank")
       ->check(CLI::PositiveNumber);
-  verb.add_option("--dense", options.dense,
-                  "not LoRA, but all tensors along noise of each of their elements, held in fp32 or bf16")
-      ->transform(CLI::Transformer(
-          std::map<std::string, MasterType>{{std::string(name_of(MasterType::fp32)), MasterType::fp32},
-                                            {std::string(name_of(MasterType::bf16)), MasterType::bf16}}));
+  verb.add_option("--dense", arguments->dense,
+                  "not LoRA, but all tensors along noise of each of their elements, held in this")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
   add_device_options(verb, arguments->device);
   verb.add_flag("--one-by-one", options.one_by_one, "also steps of one probe a forward");
   verb.add_flag("--upper-half", options.upper_half, "also steps with the upper half of the layers perturbed");
@@ -201,6 +200,8 @@ VerbAction add_bench(CLI::App& verb) {
           "--one-by-one, --upper-half, --base-forward and --gemm-bound measure one rank, but {} were started",
           exchange.size());
     }
+    if (!arguments->dense.empty())
+      chosen.dense = arguments->dense == name_of(MasterType::bf16) ? MasterType::bf16 : MasterType::fp32;
     if ((chosen.low_rank > 0 || chosen.dense) && chosen.upper_half) {
       throw UsageError("--upper-half: is of LoRA alone, found {}", chosen.dense ? "--dense" : "--low-rank");
     }
