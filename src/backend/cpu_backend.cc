@@ -52,11 +52,11 @@ void CpuBackend::prepare(const Workload& workload) {
 
 void CpuBackend::fill_normal(View destination, std::uint64_t seed, float scale) {
   const std::int64_t cols = destination.cols;
-  check_shape("fill_normal", "the destination", destination, destination.rows, cols);
   for_rows(1, destination.rows, [&](std::int64_t, std::int64_t i) {
-    float* row = rows_of(destination, 0).row(i);
-    cpu::fill_noise(row, cols, NoiseKind::gaussian, seed, 0, static_cast<std::uint64_t>(i * cols));
-    for (std::int64_t j = 0; j < cols; ++j) row[j] *= scale;
+    std::vector<float> row(static_cast<std::size_t>(cols));
+    cpu::fill_noise(row.data(), cols, NoiseKind::gaussian, seed, 0, static_cast<std::uint64_t>(i * cols));
+    for (float& value : row) value *= scale;
+    load(destination.row_range(i, 1), DType::f32, row.data(), false);
   });
 }
 

@@ -47,12 +47,12 @@ class ReferenceBackend final : public HostBackend {
   void prepare(const Workload& workload) override { check_served(*this, workload); }
 
   void fill_normal(View destination, std::uint64_t seed, float scale) override {
-    check_shape("fill_normal", "the destination", destination, destination.rows, destination.cols);
+    std::vector<float> row(static_cast<std::size_t>(destination.cols));
     for (std::int64_t i = 0; i < destination.rows; ++i) {
-      float* row = rows_of(destination, 0).row(i);
-      reference::fill_noise(row, destination.cols, NoiseKind::gaussian, seed, 0,
+      reference::fill_noise(row.data(), destination.cols, NoiseKind::gaussian, seed, 0,
                             static_cast<std::uint64_t>(i * destination.cols));
-      for (std::int64_t j = 0; j < destination.cols; ++j) row[j] *= scale;
+      for (float& value : row) value *= scale;
+      load(destination.row_range(i, 1), DType::f32, row.data(), false);
     }
   }
 

@@ -46,6 +46,12 @@ TEST_F(Operations, FillNormal) {
       EXPECT_EQ(actual.at(0, i, j), noise_at(NoiseKind::gaussian, 7, 0, element) * 0.02f);
     }
   }
+  for (Backend* backend : {cpu.get(), reference.get()}) {  // trainables may be in bf16
+    std::vector<std::uint16_t> rounded(37 * 29);
+    backend->fill_normal(dense(rounded.data(), DType::bf16, 37, 29), 7, 0.02f);
+    for (std::int64_t i = 0; i < 37 * 29; ++i)
+      EXPECT_EQ(rounded[static_cast<std::size_t>(i)], float_to_bf16(actual.at(0, i / 29, i % 29)));
+  }
 }
 
 TEST_F(Operations, Embed) {
