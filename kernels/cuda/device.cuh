@@ -97,7 +97,9 @@ __device__ inline void store8(bf16* to, const float* from) {
 }
 
 /// Whether load8 and store8 may be used on every eighth column.
-__host__ __device__ inline bool in_eights(const void* data) { return reinterpret_cast<std::uintptr_t>(data) % 16 == 0; }
+__host__ __device__ inline bool in_eights(const void* data) {
+  return reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+}
 inline bool in_eights(const Matrices& m) {
   return in_eights(m.data) && m.row_stride % 8 == 0 && m.copy_stride % 8 == 0;
 }

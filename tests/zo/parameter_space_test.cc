@@ -158,8 +158,9 @@ TEST(ParameterSpace, WhatARecordCannotSayIsRefusedByName) {
   const std::vector<TrainableSpec>& trainables = space->trainables();
   const nlohmann::json good = space->constants();
   EXPECT_EQ(refusal_of("lora", good, trainables), "accepted");
-  EXPECT_EQ(refusal_of("prefix", good, trainables),
-            "record: the parameter space \"prefix\" is unknown, expected lora or low_rank or dense or vectors");
+  EXPECT_EQ(
+      refusal_of("prefix", good, trainables),
+      "record: the parameter space \"prefix\" is unknown, expected lora or low_rank or dense or vectors");
   const auto with = [&](const std::string& key, const nlohmann::json& value) {
     nlohmann::json changed = good;
     changed[key] = value;
