@@ -55,9 +55,7 @@ Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const
   Workload workload{.largest = largest, .probes = probes, .products = {}, .attention = {}};
   for (PartIndex part = 0; part < spec_.parts.size(); ++part) {
     if (const auto* product = std::get_if<ProductSpec>(&spec_.parts[part])) {
-      const bool expert =
-          product->role == ProductRole::expert_input || product->role == ProductRole::expert_output;
-      if (expert) continue;
+      if (is_expert(product->role)) continue;
       workload.products.emplace_back(&weights_->product(part), product->epilogue,
                                      product->role == ProductRole::head);
       workload.products.back().to_fp32 = product->role == ProductRole::router;

@@ -20,9 +20,8 @@ View room_for(const View& tensor, const TrainedTensor& trained, std::int64_t mad
 }
 
 std::size_t bytes_of(const View& tensor, const TrainedTensor& trained) {
-  constexpr std::size_t alignment = 256;
   const auto elements = static_cast<std::size_t>(most_made * trained.stored_rows * tensor.row_stride);
-  return (elements * size_of(tensor.dtype) + alignment - 1) / alignment * alignment;
+  return padded(elements * size_of(tensor.dtype));
 }
 
 View place_of(const View& view, const TrainedTensor& tensor, const TensorPiece& piece) {

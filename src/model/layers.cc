@@ -226,18 +226,16 @@ std::vector<WeightSpec> weight_specs(const DecoderSpec& spec) {
     if (norm.kind == NormKind::layer) add(norm.name, ".bias", {norm.width});
   };
   const auto add_product = [&](const ProductSpec& product) {
-    const bool in_mixture = product.role == ProductRole::router ||
-                            product.role == ProductRole::expert_input ||
-                            product.role == ProductRole::expert_output;
+    const bool of_mixture = in_mixture(product.role);
     for (const LinearModule& module : product.modules) {
       if (!product.tied) {
         auto shape =
             module.transposed ? std::vector{module.in, module.out} : std::vector{module.out, module.in};
         WeightSpec* const weight = add(module.name, ".weight", std::move(shape));
         weight->transposed = module.transposed;
-        weight->in_mixture = in_mixture;
+        weight->in_mixture = of_mixture;
       }
-      if (product.bias) add(module.name, ".bias", {module.out})->in_mixture = in_mixture;
+      if (product.bias) add(module.name, ".bias", {module.out})->in_mixture = of_mixture;
     }
   };
   for (PartIndex part = 0; part < spec.parts.size(); ++part) {

@@ -16,13 +16,6 @@ namespace {
 
 constexpr std::string_view root = "base_model.model.";  // PEFT's wrapper around the model
 
-/// The last components of all linear modules' names, each once: "c_attn, c_fc, c_proj".
-std::set<std::string> short_names(const std::vector<LinearModule>& modules) {
-  std::set<std::string> names;
-  for (const LinearModule& module : modules) names.insert(module.name.substr(module.name.rfind('.') + 1));
-  return names;
-}
-
 void check_layers(const Description& description, const AdapterConfig& config) {
   if (!config.layers_to_transform) return;
   for (const std::int64_t layer : *config.layers_to_transform) {
@@ -45,24 +38,36 @@ bool is_targeted(const std::string& module, const std::string& target) {
   return module.size() == target.size() || module[module.size() - target.size() - 1] == '.';
 }
 
+std::vector<bool> select_targeted(const std::vector<std::string>& modules,
+                                  const std::vector<std::string>& targets, const std::string& key,
+                                  const std::string& model) {
+  std::vector<bool> selected(modules.size(), false);
+  for (const std::string& target : targets) {
+    bool matches = false;
+    for (std::size_t i = 0; i < modules.size(); ++i) {
+      if (!is_targeted(modules[i], target)) continue;
+      selected[i] = true;
+      matches = true;
+    }
+    if (matches) continue;
+    std::set<std::string> known;  // last components: "c_attn, c_fc, c_proj"
+    for (const std::string& module : modules) known.insert(module.substr(module.rfind('.') + 1));
+    throw UsageError("{}: {} matches no module of {}, expected some of {}, or all-linear", key, quote(target),
+                     model, fmt::join(known, ", "));
+  }
+  return selected;
+}
+
 std::vector<LinearModule> targeted_modules(const Description& description,
                                            const std::vector<std::string>& targets, const std::string& key) {
   const std::vector<LinearModule> all = linear_modules(description);
+  std::vector<std::string> names;
+  for (const LinearModule& module : all) names.push_back(module.name);
+  const std::vector<bool> selected =
+      select_targeted(names, targets, key, fmt::format("this {} model", description.family));
   std::vector<LinearModule> found;
-  std::set<std::string> matched;
-  for (const LinearModule& module : all) {
-    bool wanted = false;
-    for (const std::string& target : targets) {
-      if (!is_targeted(module.name, target)) continue;
-      matched.insert(target);
-      wanted = true;
-    }
-    if (wanted) found.push_back(module);
-  }
-  for (const std::string& target : targets) {
-    if (matched.contains(target)) continue;
-    throw UsageError("{}: {} matches no module of this {} model, expected some of {}, or all-linear", key,
-                     quote(target), description.family, fmt::join(short_names(all), ", "));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (selected[i]) found.push_back(all[i]);
   }
   return found;
 }

@@ -78,12 +78,6 @@ class WeightLoader {
   std::size_t total_ = 0;
 };
 
-/// Bytes up to the next place where a weight may begin.
-std::size_t padded(std::size_t bytes) {
-  constexpr std::size_t alignment = 256;
-  return (bytes + alignment - 1) / alignment * alignment;
-}
-
 /// Makes the operands of a device without their data.
 class PartPlanner {
  public:
@@ -113,8 +107,7 @@ class PartPlanner {
       product.parts.push_back(std::move(part));
     }
     // Experts lie alike, whichever of them are perturbed: tails have no columns there.
-    const bool expert = spec.role == ProductRole::expert_input || spec.role == ProductRole::expert_output;
-    product.weight = device_.place_weight(out, spec.in(), expert ? 0 : product.tail_ranks());
+    product.weight = device_.place_weight(out, spec.in(), is_expert(spec.role) ? 0 : product.tail_ranks());
     if (spec.bias) product.bias = vector(out, device_.activation_dtype());
     return product;
   }
@@ -146,9 +139,7 @@ class PartPlanner {
     std::vector<TrainedTensor> tensors;
     if (!spec.tied) add(tensors, 0, product, std::move(weights));
     add(tensors, 1, product, std::move(biases));
-    const bool of_mixture = spec.role == ProductRole::router || spec.role == ProductRole::expert_input ||
-                            spec.role == ProductRole::expert_output;
-    if (of_mixture && !tensors.empty())
+    if (in_mixture(spec.role) && !tensors.empty())
       throw Error("{}: dense noise over a part of a mixture of experts is not built", spec.name());
     return tensors;
   }
@@ -206,6 +197,11 @@ class PartPlanner {
 };
 
 }  // namespace
+
+std::size_t padded(std::size_t bytes) {
+  constexpr std::size_t alignment = 256;
+  return (bytes + alignment - 1) / alignment * alignment;
+}
 
 std::array<View*, 2> tensors_of(Operand& operand) {
   return std::visit(Overloaded{[](Weight& weight) {

@@ -14,6 +14,9 @@
 
 namespace mezzo {
 
+/// Bytes up to the next place where a weight may begin.
+std::size_t padded(std::size_t bytes);
+
 /// A part with its weights: an embedding is its table.
 using Operand = std::variant<Weight, Norm, Product>;
 /// The tensors of an operand: its weight and, where it has one, its bias.

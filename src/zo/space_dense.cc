@@ -1,7 +1,7 @@
 // The parameter spaces of a model's own tensors, moved along noise of their elements (MeZO: Malladi et al.
 // 2023, arXiv:2305.17333). `dense` has weights, biases, norms and embeddings; `vectors` biases and norms
 // alone (BitFit: Ben Zaken et al. 2022, arXiv:2106.10199, and norm tuning).
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -9,7 +9,6 @@
 
 #include "mezzo/core/error.h"
 #include "mezzo/io/json_cursor.h"
-#include "mezzo/io/json_file.h"
 #include "mezzo/model/layers.h"
 #include "mezzo/model/lora.h"
 #include "target_modules.h"
@@ -19,33 +18,17 @@ namespace mezzo {
 
 namespace {
 
-/// The last names of modules, which a config can choose by.
-std::set<std::string> short_names(const std::vector<WeightSpec>& tensors) {
-  std::set<std::string> names;
-  for (const WeightSpec& tensor : tensors) names.insert(tensor.module.substr(tensor.module.rfind('.') + 1));
-  return names;
-}
-
 /// The tensors of modules that a config names.
 std::vector<WeightSpec> named(const std::vector<WeightSpec>& tensors, const Description& description,
                               const std::vector<std::string>& names, SpaceType space) {
+  std::vector<std::string> modules;
+  for (const WeightSpec& tensor : tensors) modules.push_back(tensor.module);
+  const std::vector<bool> selected = select_targeted(
+      modules, names, "zo.target_modules",
+      fmt::format("this {} model that zo.space {} trains", description.family, name_of(space)));
   std::vector<WeightSpec> found;
-  std::set<std::string> matched;
-  for (const WeightSpec& tensor : tensors) {
-    bool wanted = false;
-    for (const std::string& name : names) {
-      if (!is_targeted(tensor.module, name)) continue;
-      matched.insert(name);
-      wanted = true;
-    }
-    if (wanted) found.push_back(tensor);
-  }
-  for (const std::string& name : names) {
-    if (matched.contains(name)) continue;
-    throw UsageError(
-        "zo.target_modules: {} matches no module of this {} model that zo.space {} trains, expected some of "
-        "{}, or all-linear",
-        quote(name), description.family, name_of(space), fmt::join(short_names(tensors), ", "));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (selected[i]) found.push_back(tensors[i]);
   }
   return found;
 }

@@ -95,9 +95,9 @@ deb() {
   local stray
   stray="$(dpkg-deb -c "$deb" | awk '$2 != "root/root" || $6 !~ "^\\./(usr/((bin|share)/.*)?)?$" { print }')"
   [ -z "$stray" ] || fail "not root's, or not below /usr/bin and /usr/share: $stray"
-  dpkg-deb -x "$deb" "$scratch/root"
-  is_there "$scratch/root/usr" "${files[@]}" share/zsh/vendor-completions/_mezzo "share/doc/$package/copyright"
-  serves "$scratch/root/usr"
+  dpkg-deb -x "$deb" "$scratch/unpacked"
+  is_there "$scratch/unpacked/usr" "${files[@]}" share/zsh/vendor-completions/_mezzo "share/doc/$package/copyright"
+  serves "$scratch/unpacked/usr"
 }
 
 case "$1" in

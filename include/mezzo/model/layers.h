@@ -64,6 +64,12 @@ enum class ProductRole : std::uint8_t {
   head
 };
 
+constexpr bool is_expert(ProductRole role) {
+  return role == ProductRole::expert_input || role == ProductRole::expert_output;
+}
+/// Of an expert, or the router before it.
+constexpr bool in_mixture(ProductRole role) { return role == ProductRole::router || is_expert(role); }
+
 /// y = epilogue(W x + b): modules that share an input, one below the other in W. How they cut W says how it
 /// is stored; which rows mean what is said by the block's core.
 struct ProductSpec {

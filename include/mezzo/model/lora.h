@@ -40,6 +40,12 @@ struct Adapter {
 /// PEFT's rule (check_target_module_exists): a target is a module's whole name, or all of it behind some dot.
 bool is_targeted(const std::string& module, const std::string& target);
 
+/// Which of `modules`, by their full names, the targets select. A target that selects none is a UsageError of
+/// the config's `key`, which suggests what there is in `model` ("this llama model").
+std::vector<bool> select_targeted(const std::vector<std::string>& modules,
+                                  const std::vector<std::string>& targets, const std::string& key,
+                                  const std::string& model);
+
 /// The modules that names and suffixes select, in the order of the forward: a name that matches nothing is a
 /// UsageError of the config's `key`, which suggests what there is.
 std::vector<LinearModule> targeted_modules(const Description& description,
