@@ -156,6 +156,51 @@ std::int64_t attend_scratch(std::int64_t longest, std::int64_t head_dim) {
   return (head_dim + query_block) * padded(longest);
 }
 
+std::int64_t attend_row_scratch(std::int64_t length) { return padded(length); }
+
+void attend_row(const float* q, std::int64_t group, std::span<const KeyRows> pieces, std::int64_t head_dim,
+                const Scoring& scoring, float* out, float* scores) {
+  std::int64_t length = 0;
+  for (const KeyRows& piece : pieces) length += piece.count;
+  if (length == 0) return std::fill(out, out + group * head_dim, 0.0f);
+  const std::int64_t first = scoring.first_key(length - 1);
+  const std::int64_t count = length - first;
+  /// f(j, piece, row) for every key seen, j from 0.
+  const auto for_keys = [&](auto f) {
+    std::int64_t begin = 0;  // of the piece
+    for (const KeyRows& piece : pieces) {
+      for (std::int64_t row = std::max<std::int64_t>(first - begin, 0); row < piece.count; ++row)
+        f(begin + row - first, piece, row);
+      begin += piece.count;
+    }
+  };
+  const __m256i rest = mask_of(head_dim % width);
+  for (std::int64_t head = 0; head < group; ++head, q += head_dim, out += head_dim) {
+    for_keys([&](std::int64_t j, const KeyRows& piece, std::int64_t row) {
+      const float* const key = piece.k.row(row);
+      Float8 dot = broadcast(0.0f);
+      std::int64_t d = 0;
+      for (; d + width <= head_dim; d += width) dot = fma(load(q + d), load(key + d), dot);
+      if (d < head_dim) dot = fma(load(q + d, rest), load(key + d, rest), dot);
+      scores[j] = sum(dot);
+    });
+    if (scoring.soft_cap != 0.0f) soft_cap(scores, count, scoring.scale, scoring.soft_cap);
+    const float total =
+        soften(scores, 0, count, padded(count), scoring.soft_cap == 0.0f ? scoring.scale : 1.0f);
+    const Float8 norm = broadcast(1.0f / total);
+    for (std::int64_t d = 0; d < head_dim; d += width) {
+      const bool whole = d + width <= head_dim;
+      Float8 y = broadcast(0.0f);
+      for_keys([&](std::int64_t j, const KeyRows& piece, std::int64_t row) {
+        const float* const value = piece.v.row(row) + d;
+        y = fma(broadcast(scores[j]), whole ? load(value) : load(value, rest), y);
+      });
+      y = _mm256_mul_ps(y, norm);
+      whole ? store(out + d, y) : store(out + d, rest, y);
+    }
+  }
+}
+
 void attend(Rows<const float> q, std::int64_t queries, const std::int32_t* places, std::int64_t group,
             Rows<const float> k, Rows<const float> v, std::int64_t length, std::int64_t head_dim,
             const Scoring& scoring, Rows<float> out, float* scratch) {

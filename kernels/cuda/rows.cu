@@ -11,15 +11,16 @@ namespace {
 template <typename T>
 __global__ void embed_rows(Typed<const T> table, std::int64_t vocabulary, const std::int32_t* tokens,
                            std::int64_t token_stride, Typed<const T> positions_table, std::int64_t places,
-                           const std::int32_t* positions, std::int64_t position_offset, std::int64_t cols,
-                           Typed<float> h, std::uint32_t* fault) {
+                           const std::int32_t* positions, std::int64_t position_stride,
+                           std::int64_t position_offset, std::int64_t cols, Typed<float> h,
+                           std::uint32_t* fault) {
   const std::int64_t t = blockIdx.x;
   const std::int64_t token = tokens[blockIdx.y * token_stride + t];
   if (token < 0 || token >= vocabulary) return report(fault, Fault::token);
   const T* word = table.row(0, token);
   const T* place = nullptr;
   if (positions_table.data != nullptr) {
-    const std::int64_t position = positions[t] + position_offset;
+    const std::int64_t position = positions[blockIdx.y * position_stride + t] + position_offset;
     if (position < 0 || position >= places) return report(fault, Fault::position);
     place = positions_table.row(0, position);
   }
@@ -140,14 +141,14 @@ constexpr int threads = 256;
 
 cudaError_t embed(Matrices table, std::int64_t vocabulary, const std::int32_t* tokens,
                   std::int64_t token_stride, Matrices positions_table, std::int64_t places,
-                  const std::int32_t* positions, std::int64_t position_offset, std::int64_t rows,
-                  std::int64_t cols, std::int64_t copies, Matrices h, std::uint32_t* fault,
+                  const std::int32_t* positions, std::int64_t position_stride, std::int64_t position_offset,
+                  std::int64_t rows, std::int64_t cols, std::int64_t copies, Matrices h, std::uint32_t* fault,
                   cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return by_type(table.dtype, [&]<typename T>(T) {
     embed_rows<T><<<dim3(blocks(rows, 1), blocks(copies, 1)), threads, 0, stream>>>(
         typed<const T>(table), vocabulary, tokens, token_stride, typed<const T>(positions_table), places,
-        positions, position_offset, cols, typed<float>(h), fault);
+        positions, position_stride, position_offset, cols, typed<float>(h), fault);
     return cudaGetLastError();
   });
 }

@@ -8,13 +8,14 @@
 
 namespace mezzo::cuda {
 
-/// h[copy][t] = table[tokens[copy * token_stride + t]] + positions_table[positions[t] + position_offset], t <
-/// rows, each row `cols` wide; h fp32. The second term is left out where positions_table has no data; both
-/// tables are of one type.
+/// h[copy][t] = table[tokens[copy * token_stride + t]] + positions_table[positions[copy * position_stride +
+/// t]
+/// + position_offset], t < rows, each row `cols` wide; h fp32. The second term is left out where
+/// positions_table has no data; both tables are of one type.
 cudaError_t embed(Matrices table, std::int64_t vocabulary, const std::int32_t* tokens,
                   std::int64_t token_stride, Matrices positions_table, std::int64_t places,
-                  const std::int32_t* positions, std::int64_t position_offset, std::int64_t rows,
-                  std::int64_t cols, std::int64_t copies, Matrices h, std::uint32_t* fault,
+                  const std::int32_t* positions, std::int64_t position_stride, std::int64_t position_offset,
+                  std::int64_t rows, std::int64_t cols, std::int64_t copies, Matrices h, std::uint32_t* fault,
                   cudaStream_t stream);
 
 /// out[copy][i] = x[copy][index[i]], i < rows; x has `x_rows` rows.

@@ -15,6 +15,30 @@ namespace {
 
 }  // namespace
 
+DeviceBatch of_probe(const DeviceBatch& batch, std::int64_t p) {
+  DeviceBatch one;
+  one.shape = batch.shape;
+  one.probes = 1;
+  for (View DeviceBatch::*const row :
+       {&DeviceBatch::tokens, &DeviceBatch::positions, &DeviceBatch::offsets, &DeviceBatch::loss_rows,
+        &DeviceBatch::target_rows, &DeviceBatch::target_tokens, &DeviceBatch::cache_rows,
+        &DeviceBatch::prompt_begins, &DeviceBatch::prompt_lengths, &DeviceBatch::draw_keys,
+        &DeviceBatch::draw_places})
+    one.*row = (batch.*row).probe(p);
+  return one;
+}
+
+void Backend::store(const ProbeTable&, const DeviceBatch&, View, View, const KeyValues&) {
+  refuse(*this, "caches of keys and values");
+}
+void Backend::decode_attention(const ProbeTable&, const DeviceBatch&, const AttentionShape&, const Rope*,
+                               View, View, View, const LayerCache&, View) {
+  refuse(*this, "caches of keys and values");
+}
+void Backend::next_tokens(const ProbeTable&, const DeviceBatch&, const Product&, View, const Sampling&,
+                          View) {
+  refuse(*this, "choices of next tokens");
+}
 void Backend::split_heads(const ProbeTable&, const AttentionShape&, View, View) {
   throw DeviceError("device {}: queries, keys and values that lie head by head are not served", name());
 }

@@ -50,6 +50,13 @@ class CpuBackend final : public HostBackend {
               std::int64_t head_dim, View x) override;
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
+  void keep_apart(std::span<const std::int32_t> offsets) override {
+    apart_.assign(offsets.begin(), offsets.end());
+  }
+  void decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                        const Rope* rope, View q, View k, View v, const LayerCache& cache, View out) override;
+  void next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                   const Sampling& sampling, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
   void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override;
   void score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
@@ -105,8 +112,8 @@ class CpuBackend final : public HostBackend {
     std::int64_t most_rows = 0;   // of a block
     std::int64_t probe_rows = 0;  // of s
 
-    /// Rows [begin, begin + rows) of the next probe, in even blocks.
-    void add_probe(std::int64_t probe, std::int64_t begin, std::int64_t rows);
+    /// Rows [begin, begin + rows) of the last probe or the next, in even blocks; of its s from `s_begin` on.
+    void add(std::int64_t probe, std::int64_t begin, std::int64_t rows, std::int64_t s_begin);
     /// Of what is computed never (0 copies), once, or for each probe.
     std::span<const RowBlock> of(std::int64_t copies) const {
       if (copies == 0) return {};
@@ -114,6 +121,8 @@ class CpuBackend final : public HostBackend {
     }
   };
 
+  /// All rows of the next probe, those that keep_apart() names in blocks of their own.
+  void add_rows(RowBlocks& blocks, std::int64_t probe, std::int64_t rows) const;
   /// The outputs of a product over blocks of rows.
   void multiply(const ProbeTable& table, const Product& product, const std::vector<ProductOutput>& outputs,
                 View x, const RowBlocks& blocks, Epilogue epilogue);
@@ -139,6 +148,7 @@ class CpuBackend final : public HostBackend {
              const RowBlocks& blocks, const Tails& tails, Activation activation) const;
 
   int threads_;
+  std::vector<std::int32_t> apart_;  // of keep_apart()
   CpuSizes sizes_;
   Arena memory_;
   CpuScratch scratch_;

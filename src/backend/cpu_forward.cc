@@ -9,6 +9,7 @@
 #include "kernels/cpu/partition.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/score.h"
+#include "kernels/reference/sampling.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo {
@@ -18,12 +19,12 @@ using cpu::Partition;
 void CpuBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View words, View places,
                        std::int64_t position_offset, View h) {
   check_embed(table, batch, words, places, position_offset, h);
-  const auto* positions = batch.positions.as<std::int32_t>();
   for_rows(copies_of(h, table), h.rows, [&](std::int64_t p, std::int64_t t) {
     float* to = rows_of(h, p).row(t);
     const float* word = rows_of(words, 0).row(integers_of(batch.tokens, p)[t]);
     if (places) {
-      cpu::add(word, rows_of(places, 0).row(positions[t] + position_offset), h.cols, to);
+      const std::int64_t place = integers_of(batch.positions, p)[t] + position_offset;
+      cpu::add(word, rows_of(places, 0).row(place), h.cols, to);
     } else {
       std::copy(word, word + h.cols, to);
     }
@@ -138,13 +139,88 @@ void CpuBackend::attention(const ProbeTable& table, const DeviceBatch& batch, co
   });
 }
 
+void CpuBackend::decode_attention(const ProbeTable& table, const DeviceBatch& batch,
+                                  const AttentionShape& shape, const Rope* rope, View q, View k, View v,
+                                  const LayerCache& cache, View out) {
+  check_decode_attention(table, batch, shape, q, k, v, cache, out);
+  if (rope != nullptr)
+    check_indices("rotate", "positions", batch.positions, rope->cosines.rows, batch.probes);
+  const std::int64_t group = shape.heads / shape.kv_heads;
+  for_rows(table.count(), out.rows, [&](std::int64_t p, std::int64_t t) {
+    if (integers_of(batch.cache_rows, p)[t] < 0) return;
+    const std::int64_t own = t * cache.new_tokens + integers_of(batch.cache_rows, p)[t];
+    if (rope != nullptr) {
+      const std::int64_t position = integers_of(batch.positions, p)[t];
+      const auto rotate_row =
+          rope->style == RopeStyle::half_split ? cpu::rotate_half_split : cpu::rotate_interleaved;
+      for (const auto& [heads, x] : {std::pair(shape.heads, q), std::pair(shape.kv_heads, k)})
+        rotate_row(rows_of(x, p).row(t), heads, shape.head_dim, rope->dims,
+                   rows_of(rope->cosines, 0).row(position), rows_of(rope->sines, 0).row(position));
+    }
+    std::copy_n(rows_of(k, p).row(t), k.cols, rows_of(cache.own.k, p).row(own));
+    std::copy_n(rows_of(v, p).row(t), v.cols, rows_of(cache.own.v, p).row(own));
+  });
+  const std::int64_t items = table.count() * out.rows;
+  parallel(items, [&](std::int64_t item, int thread) {
+    const std::int64_t p = item / out.rows;
+    const std::int64_t t = item % out.rows;
+    const SeenRows seen = seen_rows(batch, cache, p, t);
+    check_scratch("decode_attention", "a thread's tile", scratch_.tiles.cols,
+                  cpu::attend_row_scratch(seen.length()));
+    for (std::int64_t head = 0; head < shape.kv_heads; ++head) {
+      const auto rows = [&](const KeyValues& of, std::int64_t begin, std::int64_t count) {
+        const auto piece = [&](const View& view) -> Rows<const float> {
+          return {rows_of(view, p).row(begin) + head * shape.head_dim, view.row_stride};
+        };
+        return cpu::KeyRows{.k = piece(of.k), .v = piece(of.v), .count = count};
+      };
+      const cpu::KeyRows pieces[] = {rows(cache.prompts, seen.prompt_begin, seen.prompt_length),
+                                     rows(cache.own, seen.own_begin, seen.own_length)};
+      const std::int64_t column = head * group * shape.head_dim;
+      cpu::attend_row(rows_of(q, p).row(t) + column, group, pieces, shape.head_dim,
+                      {.scale = shape.scale, .window = shape.window, .soft_cap = shape.soft_cap},
+                      rows_of(out, p).row(t) + column, tile(thread));
+    }
+  });
+}
+
+void CpuBackend::next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                             const Sampling& sampling, View out) {
+  check_next_tokens(table, batch, head, x, out);
+  const std::int64_t copies = copies_of(out, table);
+  RowBlocks blocks;
+  for (std::int64_t p = 0; p < copies; ++p) add_rows(blocks, p, x.rows);
+  check_scratch("next_tokens", "a thread's tile", scratch_.tiles.cols, blocks.most_rows * head.out());
+  const std::int32_t* const read = batch.target_rows.as<std::int32_t>();  // ascending
+  parallel(std::ssize(blocks.all), [&](std::int64_t item, int thread) {
+    const RowBlock& block = blocks.all[static_cast<std::size_t>(item)];
+    const std::int32_t* const targets_end = read + batch.shape.targets;
+    const std::int32_t* const begin = std::lower_bound(read, targets_end, block.first);
+    const std::int32_t* const end = std::lower_bound(begin, targets_end, block.first + block.rows);
+    if (begin == end) return;
+    const Rows<float> logits{tile(thread), head.out()};
+    cpu::linear({rows_of(x, block.probe).row(block.first), x.row_stride}, block.rows, head.in(),
+                {rows_of(head.weight.codes, 0).data, head.weight.codes.row_stride}, head.out(), logits);
+    if (head.bias) cpu::add_bias(head.bias.as<float>(), block.rows, head.out(), logits);
+    for (const std::int32_t* target = begin; target != end; ++target) {
+      const Rows<float> row{logits.row(*target - block.first), 0};
+      const bool first = target == begin || *target != *(target - 1);
+      if (first && head.score_cap != 0.0f) cpu::soft_cap(row.data, head.out(), 1.0f, head.score_cap);
+      const std::int64_t j = target - read;
+      integers_of(out, block.probe)[j] =
+          reference::choose_token(row.data, head.out(), sampling, draw_key_of(batch, block.probe, j),
+                                  draw_place_of(batch, block.probe, j));
+    }
+  });
+}
+
 void CpuBackend::gather(const ProbeTable& table, View x, View rows, View out) {
   check_shape("gather", "out", out, rows.cols, x.cols);
   check_sharing("gather", out, x);
-  check_indices("gather", "rows", rows, x.rows);
-  const auto* index = rows.as<std::int32_t>();
+  check_sharing("gather", out, rows);
+  check_indices("gather", "rows", rows, x.rows, table.count());
   for_rows(copies_of(out, table), out.rows, [&](std::int64_t p, std::int64_t i) {
-    const float* from = rows_of(x, p).row(index[i]);
+    const float* from = rows_of(x, p).row(integers_of(rows, p)[i]);
     std::copy(from, from + x.cols, rows_of(out, p).row(i));
   });
 }

@@ -32,6 +32,11 @@ CpuSizes cpu_sizes_of(const Workload& workload) {
   const std::int64_t attend =
       cpu::attend_scratch(workload.largest.longest, workload.attention.head_dim) + workload.largest.longest;
   sizes.tile = std::max(attend, std::min(tile_floats, rows * widest));
+  if (workload.largest.cache) {
+    for (const PlannedProduct& planned : workload.products) {
+      if (planned.scored) sizes.tile = std::max(sizes.tile, loss_rows * planned.product->out());
+    }
+  }
   sizes.chunks = Partition(widest, head_columns).parts();
   sizes.probes = workload.probes;
   sizes.loss_rows = loss_rows;

@@ -69,14 +69,25 @@ void gated_activation(Activation activation, Rows<float> gate, Rows<const float>
 
 }  // namespace
 
-void CpuBackend::RowBlocks::add_probe(std::int64_t probe, std::int64_t begin, std::int64_t rows) {
+void CpuBackend::RowBlocks::add(std::int64_t probe, std::int64_t begin, std::int64_t rows,
+                                std::int64_t s_begin) {
   const Partition cut(rows, block_rows);
   for (std::int64_t i = 0; i < cut.parts(); ++i) {
-    all.push_back({probe, begin + cut.begin(i), cut.size(i), cut.begin(i)});
+    all.push_back({probe, begin + cut.begin(i), cut.size(i), s_begin + cut.begin(i)});
     most_rows = std::max(most_rows, cut.size(i));
   }
   if (probe == 0) of_first_probe = all.size();
-  probe_rows = std::max(probe_rows, rows);
+  probe_rows = std::max(probe_rows, s_begin + rows);
+}
+
+void CpuBackend::add_rows(RowBlocks& blocks, std::int64_t probe, std::int64_t rows) const {
+  if (apart_.empty()) return blocks.add(probe, 0, rows, 0);
+  if (rows != apart_.back()) {
+    for (std::int64_t row = 0; row < rows; ++row) blocks.add(probe, row, 1, row);
+    return;
+  }
+  for (std::size_t i = 0; i + 1 < apart_.size(); ++i)
+    blocks.add(probe, apart_[i], apart_[i + 1] - apart_[i], apart_[i]);
 }
 
 void CpuBackend::product(const ProbeTable& table, const Product& product, std::size_t first_part, View x,
@@ -88,7 +99,7 @@ void CpuBackend::product(const ProbeTable& table, const Product& product, std::s
     check_sharing("product", output.y, x);
   }
   RowBlocks blocks;
-  for (std::int64_t p = 0; p < std::max<std::int64_t>(1, table.count()); ++p) blocks.add_probe(p, 0, x.rows);
+  for (std::int64_t p = 0; p < std::max<std::int64_t>(1, table.count()); ++p) add_rows(blocks, p, x.rows);
   multiply(table, product, outputs, x, blocks, epilogue);
 }
 
@@ -105,11 +116,14 @@ void CpuBackend::expert_product(const ProbeTable& table, std::span<const Product
                                 const Routing& routing, View x, View y, Epilogue epilogue) {
   check_expert_product(table, experts, routing, x, y);
   for (std::size_t e = 0; e < experts.size(); ++e) {
-    // What an expert gets of a probe is cut by its number of rows, which the probe alone decides.
+    // What an expert gets of a probe is cut by its number of rows, which the probe alone decides; of
+    // sequences that are kept apart each row stands alone.
     RowBlocks blocks;
     for (std::int64_t p = 0; p < std::max<std::int64_t>(1, table.count()); ++p) {
       const std::int32_t* const begin = integers_of(routing.begins, p);
-      blocks.add_probe(p, begin[e], begin[e + 1] - begin[e]);
+      const std::int64_t rows = begin[e + 1] - begin[e];
+      if (apart_.empty()) blocks.add(p, begin[e], rows, 0);
+      for (std::int64_t row = 0; !apart_.empty() && row < rows; ++row) blocks.add(p, begin[e] + row, 1, row);
     }
     if (blocks.all.empty()) continue;
     multiply(table, *experts[e], outputs_of(*experts[e], 0, {{y}}, epilogue.gated), x, blocks, epilogue);

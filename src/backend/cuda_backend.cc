@@ -84,9 +84,16 @@ std::size_t CudaBackend::memory_available() const {
 
 void CudaBackend::choose(const Workload& workload) {
   check_served(plan_, workload);
-  if (direction_rows_ == 0) direction_rows_ = 2 * std::max<std::int64_t>(1, workload.largest.tokens);
+  if (direction_rows_ == 0) {
+    // Generation goes through the rows of decoding far more often than through those of prompts.
+    const CacheShape& cache = workload.largest.cache;
+    const std::int64_t rows =
+        cache ? std::min(cache.slots, workload.largest.tokens) : workload.largest.tokens;
+    direction_rows_ = 2 * std::max<std::int64_t>(1, rows);
+  }
+  const bool stores_logits = bool{workload.largest.cache};
   for (const PlannedProduct& planned : workload.products) {
-    for (const GemmShape& shape : plan_.shapes_of(planned, direction_rows_))
+    for (const GemmShape& shape : plan_.shapes_of(planned, direction_rows_, stores_logits))
       choose_algorithm(*planned.product, shape);
   }
 }
@@ -174,8 +181,20 @@ void CudaBackend::read(std::span<float> destination, View source, std::int64_t p
   synchronize();
 }
 
+void CudaBackend::read(std::span<std::int32_t> destination, View source, std::int64_t probes) {
+  const std::int64_t copies = source.shared() ? 1 : probes;
+  if (std::ssize(destination) != copies * source.cols || source.rows != 1 ||
+      (copies > 1 && source.probe_stride != source.cols)) {
+    throw DeviceError("read: room for {} integers, expected a row of {} for each of {}", destination.size(),
+                      source.cols, copies);
+  }
+  MEZZO_CUDA(cudaMemcpyAsync(destination.data(), source.data, destination.size_bytes(),
+                             cudaMemcpyDeviceToHost, stream()));
+  synchronize();
+}
+
 void CudaBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
-  const std::array<BatchRow, 6> rows = rows_of(batch, destination);
+  const auto rows = rows_of(batch, destination);
   std::vector<std::int32_t> all;
   for (const BatchRow& row : rows) all.insert(all.end(), row.values->begin(), row.values->end());
   const TargetsByRow by_row(batch);

@@ -63,6 +63,7 @@ class CudaBackend final : public Backend {
   void perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,
                float offset, View destination) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
+  void read(std::span<std::int32_t> destination, View source, std::int64_t probes) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
   void* native_stream() const override { return stream(); }
@@ -79,6 +80,11 @@ class CudaBackend final : public Backend {
               std::int64_t head_dim, View x) override;
   void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                  const Rope* rope, View q, View k, View v, View query_rows, View out) override;
+  void store(const ProbeTable& table, const DeviceBatch& batch, View k, View v, const KeyValues& to) override;
+  void decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                        const Rope* rope, View q, View k, View v, const LayerCache& cache, View out) override;
+  void next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                   const Sampling& sampling, View out) override;
   void gather(const ProbeTable& table, View x, View rows, View out) override;
   void norm_heads(const ProbeTable& table, const Norm& norm, std::int64_t head_dim, View x) override;
   void scale(const ProbeTable& table, float factor, View h) override;

@@ -3,6 +3,7 @@
 
 #include "cuda_backend.h"
 #include "cuda_operands.h"
+#include "kernels/cuda/decoding.h"
 #include "kernels/cuda/flash_attention.h"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/norm.h"
@@ -19,9 +20,9 @@ void CudaBackend::embed(const ProbeTable& table, const DeviceBatch& batch, View 
   check_view("embed", "the words' table", words, words.rows, words.cols, dtype_);
   if (places) check_view("embed", "the positions' table", places, places.rows, words.cols, dtype_);
   MEZZO_CUDA(cuda::embed(matrices(words), words.rows, batch.tokens.as<std::int32_t>(),
-                         batch.tokens.probe_stride, matrices(places), places.rows, integers(batch.positions),
-                         position_offset, h.rows, h.cols, copies_on(h, table), matrices(h), fault(),
-                         stream()));
+                         batch.tokens.probe_stride, matrices(places), places.rows,
+                         batch.positions.as<std::int32_t>(), batch.positions.probe_stride, position_offset,
+                         h.rows, h.cols, copies_on(h, table), matrices(h), fault(), stream()));
 }
 
 void CudaBackend::residual_norm(const ProbeTable& table, View h_in, std::span<const View> deltas, View h_out,
@@ -156,6 +157,102 @@ void CudaBackend::attention(const ProbeTable& table, const DeviceBatch& batch, c
     MEZZO_CUDA(cuda::flash_attend(operands, rotary, copies_on(out, table), stream()));
   } else {
     MEZZO_CUDA(cuda::attend(operands, copies_on(out, table), stream()));
+  }
+}
+
+void CudaBackend::store(const ProbeTable& table, const DeviceBatch& batch, View k, View v,
+                        const KeyValues& to) {
+  for (const auto& [from, cache] : {std::pair(k, to.k), std::pair(v, to.v)}) {
+    check_view("store", "k or v", from, batch.cache_rows.cols, cache.cols, dtype_);
+    check_view("store", "the cache", cache, cache.rows, cache.cols, dtype_);
+    check_sharing("store", cache, from);
+    MEZZO_CUDA(cuda::scatter(matrices(from), integers(batch.cache_rows), from.rows, from.cols,
+                             copies_on(cache, table), matrices(cache), cache.rows, fault(), stream()));
+  }
+}
+
+void CudaBackend::decode_attention(const ProbeTable& table, const DeviceBatch& batch,
+                                   const AttentionShape& shape, const Rope* rope, View q, View k, View v,
+                                   const LayerCache& cache, View out) {
+  constexpr const char* operation = "decode_attention";
+  const std::int64_t rows = batch.tokens.cols;
+  const std::int64_t width = shape.kv_heads * shape.head_dim;
+  check_probes(operation, batch, table);
+  check_view(operation, "q", q, rows, shape.heads * shape.head_dim, dtype_);
+  check_view(operation, "k", k, rows, width, dtype_);
+  check_view(operation, "v", v, rows, width, dtype_);
+  check_view(operation, "out", out, rows, shape.heads * shape.head_dim, dtype_);
+  for (const KeyValues* const of : {&cache.prompts, &cache.own}) {
+    check_view(operation, "the cache", of->k, of->k.rows, width, dtype_);
+    check_view(operation, "the cache", of->v, of->v.rows, width, dtype_);
+  }
+  if (out.shared() || cache.own.k.shared() || batch.cache_rows.shared())
+    throw DeviceError("{}: the probes share what each has of its own", operation);
+  if (shape.head_dim > 256)
+    throw DeviceError("{}: heads of {}, expected up to 256", operation, shape.head_dim);
+  cuda::Decoding decoding{.q = matrices(q),
+                          .k = matrices(k),
+                          .v = matrices(v),
+                          .prompt_k = matrices(cache.prompts.k),
+                          .prompt_v = matrices(cache.prompts.v),
+                          .own_k = matrices(cache.own.k),
+                          .own_v = matrices(cache.own.v),
+                          .out = matrices(out),
+                          .positions = batch.positions.as<std::int32_t>(),
+                          .cache_rows = batch.cache_rows.as<std::int32_t>(),
+                          .prompt_begins = batch.prompt_begins.as<std::int32_t>(),
+                          .prompt_lengths = batch.prompt_lengths.as<std::int32_t>(),
+                          .index_stride = batch.cache_rows.probe_stride,
+                          .rows = rows,
+                          .prompt_rows = cache.prompts.k.rows,
+                          .own_rows = cache.own.k.rows,
+                          .slot_rows = cache.new_tokens,
+                          .heads = shape.heads,
+                          .kv_heads = shape.kv_heads,
+                          .head_dim = shape.head_dim,
+                          .scale = shape.scale,
+                          .window = shape.window,
+                          .soft_cap = shape.soft_cap,
+                          .rotation = {}};
+  if (rope != nullptr) decoding.rotation = rotation_of(operation, *rope, shape.head_dim);
+  MEZZO_CUDA(cuda::decode_attend(decoding, table.count(), fault(), stream()));
+}
+
+void CudaBackend::next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                              const Sampling& sampling, View out) {
+  constexpr const char* operation = "next_tokens";
+  check_input(operation, head, x);
+  check_probes(operation, batch, table);
+  check_view(operation, "x", x, batch.shape.loss_rows, head.in(), dtype_);
+  check_view(operation, "out", out, 1, batch.shape.targets, DType::i32);
+  check_sharing(operation, out, x);
+  const ProductRange range = range_of(head, 0, head.parts.size());
+  const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, direction_rows_);
+  choose_algorithm(head, shape);
+  const cuda::Choices choices{.rows = integers(batch.target_rows),
+                              .keys = batch.draw_keys.as<std::int32_t>(),
+                              .places = batch.draw_places.as<std::int32_t>(),
+                              .key_stride = batch.draw_keys.probe_stride,
+                              .place_stride = batch.draw_places.probe_stride,
+                              .count = batch.shape.targets};
+  const std::int64_t stride = aligned_floats(shape.n);
+  const std::int64_t rows = copies_on(x, table) * x.rows;
+  const std::int64_t rows_a_range = range_rows(operation, stride, rows);
+  for (std::int64_t first = 0; first < rows; first += rows_a_range) {
+    const std::int64_t count = std::min(rows_a_range, rows - first);
+    multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
+    const cuda::ChoiceLogits logits{.data = scratch_.accumulators.as<float>(),
+                                    .stride = stride,
+                                    .vocabulary = head.out(),
+                                    .bias = head.bias.data,
+                                    .bias_dtype = head.bias.dtype,
+                                    .soft_cap = head.score_cap,
+                                    .first = first,
+                                    .count = count,
+                                    .copy_rows = x.shared() ? 0 : x.rows,
+                                    .rows = x.rows};
+    MEZZO_CUDA(cuda::choose_tokens(logits, choices, sampling, copies_on(out, table), out.as<std::int32_t>(),
+                                   out.probe_stride, fault(), stream()));
   }
 }
 

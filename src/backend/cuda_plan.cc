@@ -194,7 +194,8 @@ GemmShape CudaPlan::shape_of(Way way, const Product& product, const ProductRange
   return shape;
 }
 
-std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t direction_rows) const {
+std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::int64_t direction_rows,
+                                           bool stores_logits) const {
   if (planned.routing) return {};  // by kernels of our own
   const Product& product = *planned.product;
   std::vector<GemmShape> shapes;
@@ -203,7 +204,7 @@ std::vector<GemmShape> CudaPlan::shapes_of(const PlannedProduct& planned, std::i
     shapes.push_back(shape_of(way, product, range, planned.epilogue, direction_rows));
   };
   if (planned.scored) {
-    if (!runs_tiles_) add(Way::plain, range_of(product, 0, product.parts.size()));
+    if (!runs_tiles_ || stores_logits) add(Way::plain, range_of(product, 0, product.parts.size()));
     return shapes;
   }
   for (const auto& [first, count] : product_ranges(product)) {
@@ -261,7 +262,7 @@ CudaSizes CudaPlan::sizes_of(const Workload& workload) const {
     const auto range_floats = [&](std::int64_t most_bytes) {
       return std::min(rows, std::max(fewest_rows, most_bytes / 4 / floats)) * floats;
     };
-    const bool stores_logits = planned.scored && !runs_tiles_;
+    const bool stores_logits = planned.scored && (!runs_tiles_ || workload.largest.cache);
     // The logits of many rows are worth more room: the head's weight is read again for every range.
     const std::int64_t logits = std::clamp(rows * scored_bytes_a_row, most_accumulators, most_scored);
     sizes.accumulators =

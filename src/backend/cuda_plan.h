@@ -143,7 +143,8 @@ class CudaPlan final : public DevicePlan {
   GemmShape shape_of(Way way, const Product& product, const ProductRange& range, const Epilogue& epilogue,
                      std::int64_t direction_rows) const;
   /// All that a forward may ask the library for.
-  std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t direction_rows) const;
+  std::vector<GemmShape> shapes_of(const PlannedProduct& planned, std::int64_t direction_rows,
+                                   bool stores_logits = false) const;
   /// Whether score() keeps sums over the logits of a range of rows in place of the logits (head.h), and gate
   /// and up are multiplied where they arise (gated.h).
   bool runs_tiles() const { return runs_tiles_; }

@@ -94,6 +94,28 @@ void HostBackend::read(std::span<float> destination, View source, std::int64_t p
   }
 }
 
+void HostBackend::read(std::span<std::int32_t> destination, View source, std::int64_t probes) {
+  const std::int64_t copies = source.shared() ? 1 : probes;
+  if (std::ssize(destination) != copies * source.cols) {
+    throw DeviceError("read: room for {} integers, but the row has {} for each of {}", destination.size(),
+                      source.cols, copies);
+  }
+  for (std::int64_t p = 0; p < copies; ++p)
+    std::copy_n(integers_of(source, p), source.cols, destination.begin() + p * source.cols);
+}
+
+void HostBackend::store(const ProbeTable& table, const DeviceBatch& batch, View k, View v,
+                        const KeyValues& to) {
+  check_store(table, batch, k, v, to);
+  for (const auto& [from, cache] : {std::pair(k, to.k), std::pair(v, to.v)}) {
+    for (std::int64_t p = 0; p < copies_of(cache, table); ++p) {
+      const std::int32_t* const row = integers_of(batch.cache_rows, p);
+      for (std::int64_t t = 0; t < from.rows; ++t)
+        std::copy_n(rows_of(from, p).row(t), from.cols, rows_of(cache, p).row(row[t]));
+    }
+  }
+}
+
 void HostBackend::assign(View destination, View source) {
   check_shape("assign", "the destination", destination, destination.rows, destination.cols);
   check_shape("assign", "the source", source, destination.rows, destination.cols);
@@ -109,8 +131,9 @@ View BatchRow::at(void* data) const {
   return row;
 }
 
-std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination) {
+std::array<BatchRow, 11> rows_of(const PackedBatch& batch, DeviceBatch& destination) {
   const std::int64_t probes = batch.probes;
+  const std::int64_t decoding = batch.decodes() ? probes : 0;  // probes of what only decoding has for each
   if (std::ssize(batch.tokens) % batch.copies() != 0 ||
       std::ssize(batch.target_tokens) % batch.copies() != 0) {
     throw DeviceError("upload: {} tokens and {} target tokens are not as many for each of {} probes",
@@ -119,15 +142,20 @@ std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destinati
   destination.shape = shape_of(batch);
   destination.probes = probes;
   return {{{&destination.tokens, &batch.tokens, probes},
-           {&destination.positions, &batch.positions, 0},
+           {&destination.positions, &batch.positions, decoding},
            {&destination.offsets, &batch.offsets, 0},
            {&destination.loss_rows, &batch.loss_rows, 0},
            {&destination.target_rows, &batch.target_rows, 0},
-           {&destination.target_tokens, &batch.target_tokens, probes}}};
+           {&destination.target_tokens, &batch.target_tokens, probes},
+           {&destination.cache_rows, &batch.cache_rows, decoding},
+           {&destination.prompt_begins, &batch.prompt_begins, decoding},
+           {&destination.prompt_lengths, &batch.prompt_lengths, decoding},
+           {&destination.draw_keys, &batch.draw_keys, decoding},
+           {&destination.draw_places, &batch.draw_places, decoding}}};
 }
 
 void HostBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
-  const std::array<BatchRow, 6> rows = rows_of(batch, destination);
+  const auto rows = rows_of(batch, destination);
   std::size_t bytes = 0;
   for (const BatchRow& row : rows) bytes += row.values->size() * sizeof(std::int32_t);
   if (destination.storage.bytes() < bytes) destination.storage = allocate(bytes);
@@ -201,7 +229,8 @@ void check_embed(const ProbeTable& table, const DeviceBatch& batch, const View& 
   check_shape(operation, "h", h, batch.tokens.cols, words.cols);
   check_sharing(operation, h, batch.tokens);
   check_indices(operation, "tokens", batch.tokens, words.rows, batch.probes);
-  if (places) check_indices(operation, "positions", batch.positions, places.rows - position_offset);
+  if (places)
+    check_indices(operation, "positions", batch.positions, places.rows - position_offset, batch.probes);
 }
 
 void check_score(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
@@ -274,6 +303,82 @@ void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTa
     throw DeviceError("{}: the batch has tokens for {} probes, but there are {}", operation, batch.probes,
                       table.count());
   }
+}
+
+void check_store(const ProbeTable& table, const DeviceBatch& batch, const View& k, const View& v,
+                 const KeyValues& to) {
+  for (const auto& [from, cache] : {std::pair(&k, &to.k), std::pair(&v, &to.v)}) {
+    check_shape("store", "k or v", *from, batch.tokens.cols, cache->cols);
+    check_shape("store", "the cache", *cache, cache->rows, cache->cols);
+    check_sharing("store", *cache, *from);
+    check_indices("store", "cache_rows", batch.cache_rows, cache->rows);
+  }
+  if (batch.cache_rows.cols != batch.tokens.cols)
+    throw DeviceError("store: {} rows of the cache for {} tokens", batch.cache_rows.cols, batch.tokens.cols);
+  static_cast<void>(table);
+}
+
+void check_decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                            const View& q, const View& k, const View& v, const LayerCache& cache,
+                            const View& out) {
+  constexpr const char* operation = "decode_attention";
+  check_probes(operation, batch, table);
+  const std::int64_t rows = batch.tokens.cols;
+  const std::int64_t width = shape.kv_heads * shape.head_dim;
+  check_shape(operation, "q", q, rows, shape.heads * shape.head_dim);
+  check_shape(operation, "k", k, rows, width);
+  check_shape(operation, "v", v, rows, width);
+  check_shape(operation, "out", out, rows, shape.heads * shape.head_dim);
+  for (const View* of : {&cache.prompts.k, &cache.prompts.v})
+    check_shape(operation, "the cache's prompts", *of, of->rows, width);
+  for (const View* of : {&cache.own.k, &cache.own.v})
+    check_shape(operation, "the cache's own rows", *of, of->rows, width);
+  if (out.shared() || cache.own.k.shared() || cache.own.v.shared() || batch.cache_rows.shared())
+    throw DeviceError("{}: the probes share what each has of its own", operation);
+  for (std::int64_t p = 0; p < table.count(); ++p) {
+    for (std::int64_t t = 0; t < rows; ++t) {
+      const std::int32_t row = integers_of(batch.cache_rows, p)[t];
+      const SeenRows seen = seen_rows(batch, cache, p, t);
+      if (row >= cache.new_tokens || seen.own_begin + seen.own_length > cache.own.k.rows ||
+          seen.prompt_begin < 0 || seen.prompt_length < 0 ||
+          seen.prompt_begin + seen.prompt_length > cache.prompts.k.rows) {
+        throw DeviceError("{}: row {} of probe {} sees {} rows of a prompt from {} on and its own up to {}",
+                          operation, t, p, seen.prompt_length, seen.prompt_begin, row);
+      }
+    }
+  }
+}
+
+SeenRows seen_rows(const DeviceBatch& batch, const LayerCache& cache, std::int64_t p, std::int64_t t) {
+  const std::int64_t row = integers_of(batch.cache_rows, p)[t];
+  if (row < 0) return {};
+  return {.prompt_begin = integers_of(batch.prompt_begins, p)[t],
+          .prompt_length = integers_of(batch.prompt_lengths, p)[t],
+          .own_begin = t * cache.new_tokens,
+          .own_length = row + 1};
+}
+
+void check_next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                       const View& out) {
+  constexpr const char* operation = "next_tokens";
+  check_probes(operation, batch, table);
+  check_shape(operation, "x", x, batch.shape.loss_rows, head.in());
+  if (!out || out.dtype != DType::i32 || out.rows != 1 || out.cols != batch.shape.targets)
+    throw DeviceError("{}: out is [{}, {}], expected a row of {} integers", operation, out.rows, out.cols,
+                      batch.shape.targets);
+  check_sharing(operation, out, x);
+  check_indices(operation, "target_rows", batch.target_rows, batch.shape.loss_rows);
+  if (batch.draw_places.cols != out.cols || batch.draw_keys.cols != 2 * out.cols)
+    throw DeviceError("{}: {} targets, but draws for {}", operation, out.cols, batch.draw_places.cols);
+}
+
+std::uint64_t draw_key_of(const DeviceBatch& batch, std::int64_t p, std::int64_t j) {
+  const std::int32_t* const words = integers_of(batch.draw_keys, p) + 2 * j;
+  return static_cast<std::uint32_t>(words[0]) | std::uint64_t{static_cast<std::uint32_t>(words[1])} << 32;
+}
+
+std::uint32_t draw_place_of(const DeviceBatch& batch, std::int64_t p, std::int64_t j) {
+  return static_cast<std::uint32_t>(integers_of(batch.draw_places, p)[j]);
 }
 
 void check_perturb(const ProbeTable& table, std::int64_t first, std::int64_t count, const DenseNoise& noise,

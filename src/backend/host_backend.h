@@ -37,6 +37,8 @@ class HostBackend : public Backend {
   void load(View destination, DType source_dtype, const void* source, bool transposed) override;
   void assign(View destination, View source) override;
   void read(std::span<float> destination, View source, std::int64_t probes) override;
+  void read(std::span<std::int32_t> destination, View source, std::int64_t probes) override;
+  void store(const ProbeTable& table, const DeviceBatch& batch, View k, View v, const KeyValues& to) override;
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   /// Host code reads ProbeTable::probes: there is no device copy.
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override;
@@ -54,13 +56,13 @@ void split_row(const AttentionShape& shape, const float* x, float* out);
 struct BatchRow {
   View* view;
   const std::vector<std::int32_t>* values;
-  std::int64_t probes;  ///< whose own the values are; 0: shared
+  std::int64_t probes = 0;  ///< whose own the values are; 0: shared
 
   /// The view of the values at `data`.
   View at(void* data) const;
 };
 /// Sets shape and probes of `destination`. DeviceError where the values are not a row for each probe.
-std::array<BatchRow, 6> rows_of(const PackedBatch& batch, DeviceBatch& destination);
+std::array<BatchRow, 11> rows_of(const PackedBatch& batch, DeviceBatch& destination);
 
 /// The rows of probe p.
 inline Rows<float> rows_of(const View& view, std::int64_t p) {
@@ -112,6 +114,29 @@ void check_attention(const DeviceBatch& batch, const AttentionShape& shape, cons
 /// 0 where the operation takes none but shared indices.
 void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit,
                    std::int64_t probes = 0);
+/// What store was given: a row of k and v for each token, and rows of the cache for them.
+void check_store(const ProbeTable& table, const DeviceBatch& batch, const View& k, const View& v,
+                 const KeyValues& to);
+/// What decode_attention was given: a row a slot of everything, each probe's own, and a cache to go with it.
+void check_decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                            const View& q, const View& k, const View& v, const LayerCache& cache,
+                            const View& out);
+/// What next_tokens was given: x's rows are loss rows; out is each probe's own where x is.
+void check_next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
+                       const View& out);
+/// The key of the draws of target j of probe p, and which new token it is.
+std::uint64_t draw_key_of(const DeviceBatch& batch, std::int64_t p, std::int64_t j);
+std::uint32_t draw_place_of(const DeviceBatch& batch, std::int64_t p, std::int64_t j);
+
+/// Two pieces of consecutive tokens that a row of decoding sees, in order: the prompt's and its own.
+struct SeenRows {
+  std::int64_t prompt_begin = 0, prompt_length = 0;  ///< of LayerCache::prompts
+  std::int64_t own_begin = 0, own_length = 0;        ///< of LayerCache::own
+  std::int64_t length() const { return prompt_length + own_length; }
+};
+/// Of row t of probe p; of an idle slot no rows.
+SeenRows seen_rows(const DeviceBatch& batch, const LayerCache& cache, std::int64_t p, std::int64_t t);
+
 /// A batch with tokens for each probe is of as many probes as the table.
 void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTable& table);
 

@@ -13,6 +13,7 @@
 #include "kernels/reference/norm.h"
 #include "kernels/reference/routing.h"
 #include "kernels/reference/rows.h"
+#include "kernels/reference/sampling.h"
 #include "kernels/reference/score.h"
 #include "kernels/reference/update.h"
 #include "mezzo/core/error.h"
@@ -80,7 +81,7 @@ class ReferenceBackend final : public HostBackend {
     check_embed(table, batch, words, places, position_offset, h);
     for (std::int64_t p = 0; p < copies_of(h, table); ++p) {
       reference::embed(rows_of(words, 0), integers_of(batch.tokens, p), rows_of(places, 0),
-                       batch.positions.as<std::int32_t>(), position_offset, h.rows, h.cols, rows_of(h, p));
+                       integers_of(batch.positions, p), position_offset, h.rows, h.cols, rows_of(h, p));
     }
   }
 
@@ -205,14 +206,7 @@ class ReferenceBackend final : public HostBackend {
     for (std::int64_t p = 0; p < copies_of(x, table); ++p) {
       for (std::int64_t i = 0; i < x.rows; ++i) {
         const std::int64_t position = positions[row_index ? row_index.as<std::int32_t>()[i] : i];
-        const float* cosines = rows_of(rope.cosines, 0).row(position);
-        const float* sines = rows_of(rope.sines, 0).row(position);
-        float* row = rows_of(x, p).row(i);
-        if (rope.style == RopeStyle::half_split) {
-          reference::rotate_half_split(row, heads, head_dim, rope.dims, cosines, sines);
-        } else {
-          reference::rotate_interleaved(row, heads, head_dim, rope.dims, cosines, sines);
-        }
+        rotate_row(rope, position, heads, head_dim, rows_of(x, p).row(i));
       }
     }
   }
@@ -245,6 +239,61 @@ class ReferenceBackend final : public HostBackend {
     }
   }
 
+  void decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
+                        const Rope* rope, View q, View k, View v, const LayerCache& cache,
+                        View out) override {
+    check_decode_attention(table, batch, shape, q, k, v, cache, out);
+    if (rope != nullptr)
+      check_indices("rotate", "positions", batch.positions, rope->cosines.rows, batch.probes);
+    const std::int64_t group = shape.heads / shape.kv_heads;
+    for (std::int64_t p = 0; p < table.count(); ++p) {
+      for (std::int64_t t = 0; t < out.rows; ++t) {
+        std::fill_n(rows_of(out, p).row(t), out.cols, 0.0f);
+        if (integers_of(batch.cache_rows, p)[t] < 0) continue;
+        const std::int64_t own = t * cache.new_tokens + integers_of(batch.cache_rows, p)[t];
+        if (rope != nullptr) {
+          const std::int64_t position = integers_of(batch.positions, p)[t];
+          for (const auto& [heads, x] : {std::pair(shape.heads, q), std::pair(shape.kv_heads, k)})
+            rotate_row(*rope, position, heads, shape.head_dim, rows_of(x, p).row(t));
+        }
+        std::copy_n(rows_of(k, p).row(t), k.cols, rows_of(cache.own.k, p).row(own));
+        std::copy_n(rows_of(v, p).row(t), v.cols, rows_of(cache.own.v, p).row(own));
+        // The sequence's keys and values in one piece.
+        const SeenRows seen = seen_rows(batch, cache, p, t);
+        std::vector<float> keys, values;
+        const auto append = [&](const KeyValues& of, std::int64_t begin, std::int64_t count) {
+          for (std::int64_t row = begin; row < begin + count; ++row) {
+            keys.insert(keys.end(), rows_of(of.k, p).row(row), rows_of(of.k, p).row(row) + k.cols);
+            values.insert(values.end(), rows_of(of.v, p).row(row), rows_of(of.v, p).row(row) + v.cols);
+          }
+        };
+        append(cache.prompts, seen.prompt_begin, seen.prompt_length);
+        append(cache.own, seen.own_begin, seen.own_length);
+        for (std::int64_t head = 0; head < shape.heads; ++head) {
+          const std::int64_t kv = head / group * shape.head_dim;
+          reference::attend(rows_of(q, p).row(t) + head * shape.head_dim, {keys.data() + kv, k.cols},
+                            {values.data() + kv, v.cols}, seen.length() - 1, shape.head_dim,
+                            {.scale = shape.scale, .window = shape.window, .soft_cap = shape.soft_cap},
+                            rows_of(out, p).row(t) + head * shape.head_dim);
+        }
+      }
+    }
+  }
+
+  void next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                   const Sampling& sampling, View out) override {
+    check_next_tokens(table, batch, head, x, out);
+    std::vector<double> logits(static_cast<std::size_t>(head.out()));
+    for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
+      for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
+        head_logits(head, rows_of(x, p).row(batch.target_rows.as<std::int32_t>()[j]), logits);
+        const std::vector<float> rounded(logits.begin(), logits.end());
+        integers_of(out, p)[j] = reference::choose_token(
+            rounded.data(), head.out(), sampling, draw_key_of(batch, p, j), draw_place_of(batch, p, j));
+      }
+    }
+  }
+
   void split_heads(const ProbeTable& table, const AttentionShape& shape, View x, View out) override {
     check_split_heads(shape, x, out);
     for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
@@ -256,9 +305,10 @@ class ReferenceBackend final : public HostBackend {
   void gather(const ProbeTable& table, View x, View rows, View out) override {
     check_shape("gather", "out", out, rows.cols, x.cols);
     check_sharing("gather", out, x);
-    check_indices("gather", "rows", rows, x.rows);
+    check_sharing("gather", out, rows);
+    check_indices("gather", "rows", rows, x.rows, table.count());
     for (std::int64_t p = 0; p < copies_of(out, table); ++p) {
-      reference::gather(rows_of(x, p), rows.as<std::int32_t>(), out.rows, out.cols, rows_of(out, p));
+      reference::gather(rows_of(x, p), integers_of(rows, p), out.rows, out.cols, rows_of(out, p));
     }
   }
 
@@ -274,12 +324,7 @@ class ReferenceBackend final : public HostBackend {
       for (std::int64_t j = 0; j < batch.shape.targets; ++j) {
         if (loss_rows[j] != last) {
           last = loss_rows[j];
-          reference::head_logits(rows_of(x, p).row(last), head.in(), rows_of(head.weight.codes, 0),
-                                 head.out(), head.bias ? head.bias.as<float>() : nullptr, logits.data());
-          if (head.score_cap != 0.0f) {
-            const double cap = head.score_cap;
-            for (double& logit : logits) logit = cap * std::tanh(logit / cap);
-          }
+          head_logits(head, rows_of(x, p).row(last), logits);
           total = reference::log_sum_exp(logits.data(), head.out());
         }
         rows_of(out, p).data[j] = static_cast<float>(logits[static_cast<std::size_t>(tokens[j])] - total);
@@ -310,6 +355,26 @@ class ReferenceBackend final : public HostBackend {
   }
 
  private:
+  /// logits [vocabulary] of a row x [in], capped.
+  static void head_logits(const Product& head, const float* x, std::vector<double>& logits) {
+    reference::head_logits(x, head.in(), rows_of(head.weight.codes, 0), head.out(),
+                           head.bias ? head.bias.as<float>() : nullptr, logits.data());
+    if (head.score_cap == 0.0f) return;
+    const double cap = head.score_cap;
+    for (double& logit : logits) logit = cap * std::tanh(logit / cap);
+  }
+
+  static void rotate_row(const Rope& rope, std::int64_t position, std::int64_t heads, std::int64_t head_dim,
+                         float* row) {
+    const float* cosines = rows_of(rope.cosines, 0).row(position);
+    const float* sines = rows_of(rope.sines, 0).row(position);
+    if (rope.style == RopeStyle::half_split) {
+      reference::rotate_half_split(row, heads, head_dim, rope.dims, cosines, sines);
+    } else {
+      reference::rotate_interleaved(row, heads, head_dim, rope.dims, cosines, sines);
+    }
+  }
+
   /// What `output` holds for probe p: parts of the product over all rows of x, with the epilogue.
   static void fill(const ProbeTable& table, const Product& product, const ProductOutput& output,
                    std::int64_t p, View x, Epilogue epilogue) {

@@ -183,11 +183,12 @@ VerbAction add_eval(CLI::App& verb) {
     const Evaluation result = evaluator->run(runner, exchange, patience);
     Written written;
     if (arguments->new_tokens > 0) {
-      AnswerWriter writer(*loaded.model, inputs->files.description, *inputs->tokenizer,
-                          {.new_tokens = arguments->new_tokens,
-                           .ends = end_tokens(config.model.path),
-                           .stops = arguments->stops});
-      written = scored(writer.answers(inputs->validation, exchange, patience), inputs->validation);
+      const GenerationRule rule{.max_new_tokens = arguments->new_tokens,
+                                .ends = end_tokens(config.model.path),
+                                .stops = arguments->stops};
+      written = scored(answers(*loaded.model, inputs->files.description, *inputs->tokenizer, rule,
+                               inputs->validation, exchange, patience),
+                       inputs->validation);
     }
     if (exchange.rank() != 0) return ExitCode::done;
     if (!arguments->predictions.empty())

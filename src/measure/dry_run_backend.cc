@@ -11,11 +11,17 @@ void DryRunBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   destination.shape = shape_of(batch);
   destination.probes = batch.probes;
   destination.tokens = row(batch.tokens, batch.probes);
-  destination.positions = row(batch.positions);
+  const std::int64_t decoding = batch.decodes() ? batch.probes : 0;
+  destination.positions = row(batch.positions, decoding);
   destination.offsets = row(batch.offsets);
   destination.loss_rows = row(batch.loss_rows);
   destination.target_rows = row(batch.target_rows);
   destination.target_tokens = row(batch.target_tokens, batch.probes);
+  destination.cache_rows = row(batch.cache_rows, decoding);
+  destination.prompt_begins = row(batch.prompt_begins, decoding);
+  destination.prompt_lengths = row(batch.prompt_lengths, decoding);
+  destination.draw_keys = row(batch.draw_keys, decoding);
+  destination.draw_places = row(batch.draw_places, decoding);
 }
 
 }  // namespace mezzo

@@ -26,6 +26,9 @@ class DryRunBackend : public BackendOver {
   void read(std::span<float> destination, View, std::int64_t) override {
     std::ranges::fill(destination, 0.0f);
   }
+  void read(std::span<std::int32_t> destination, View, std::int64_t) override {
+    std::ranges::fill(destination, 0);
+  }
   void upload(const PackedBatch& batch, DeviceBatch& destination) override;
   void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) override {
     destination.probes.assign(probes.begin(), probes.end());
@@ -55,6 +58,11 @@ class DryRunBackend : public BackendOver {
                         Epilogue) override {}
   void combine(const ProbeTable&, const Routing&, View, View) override {}
   void score(const ProbeTable&, const DeviceBatch&, const Product&, View, View) override {}
+  void store(const ProbeTable&, const DeviceBatch&, View, View, const KeyValues&) override {}
+  void decode_attention(const ProbeTable&, const DeviceBatch&, const AttentionShape&, const Rope*, View, View,
+                        View, const LayerCache&, View) override {}
+  void next_tokens(const ProbeTable&, const DeviceBatch&, const Product&, View, const Sampling&,
+                   View) override {}
 
   void update(Trainables&, Trainables&, const UpdateStep&, NoiseKind) override {}
   std::uint64_t hash(const Trainables&) override { return 0; }

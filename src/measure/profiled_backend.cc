@@ -93,6 +93,10 @@ void ProfiledBackend::read(std::span<float> destination, View source, std::int64
   run(Work::transfer, [&] { inner_.read(destination, source, probes); });
 }
 
+void ProfiledBackend::read(std::span<std::int32_t> destination, View source, std::int64_t probes) {
+  run(Work::transfer, [&] { inner_.read(destination, source, probes); });
+}
+
 void ProfiledBackend::upload(const PackedBatch& batch, DeviceBatch& destination) {
   Pairs& pairs = pairs_[&destination] = {};
   std::vector<double> keys;  // of each row: the tokens of its sequence up to it
@@ -162,6 +166,24 @@ void ProfiledBackend::attention(const ProbeTable& table, const DeviceBatch& batc
                                         (query_rows.cols > 0 ? pairs.read : pairs.all);
   }
   run(Work::attention, [&] { inner_.attention(table, batch, shape, rope, q, k, v, query_rows, out); });
+}
+
+void ProfiledBackend::store(const ProbeTable& table, const DeviceBatch& batch, View k, View v,
+                            const KeyValues& to) {
+  count_bytes(Work::rows, table, {{k, v, k, v}});  // as much is written
+  run(Work::rows, [&] { inner_.store(table, batch, k, v, to); });
+}
+
+void ProfiledBackend::decode_attention(const ProbeTable& table, const DeviceBatch& batch,
+                                       const AttentionShape& shape, const Rope* rope, View q, View k, View v,
+                                       const LayerCache& cache, View out) {
+  run(Work::attention, [&] { inner_.decode_attention(table, batch, shape, rope, q, k, v, cache, out); });
+}
+
+void ProfiledBackend::next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
+                                  View x, const Sampling& sampling, View out) {
+  count_product(table, head, 0, head.parts.size(), x, static_cast<double>(x.rows));
+  run(work_of(head), [&] { inner_.next_tokens(table, batch, head, x, sampling, out); });
 }
 
 void ProfiledBackend::gather(const ProbeTable& table, View x, View rows, View out) {

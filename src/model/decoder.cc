@@ -1,6 +1,7 @@
 #include "mezzo/model/decoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "forward.h"
@@ -48,7 +49,8 @@ void Decoder::refresh() { weights_->refresh(backend()); }
 std::size_t Decoder::weight_bytes() const { return weights_->bytes(); }
 
 std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t probes) const {
-  return Forward(plan_, nullptr, spec_, *weights_, Arena(), largest.longest).measure(largest, probes);
+  return Forward(plan_, nullptr, spec_, *weights_, Arena(), largest.longest, largest.cache, probes)
+      .measure(largest, probes);
 }
 
 Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
@@ -83,26 +85,39 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   for (const Reservation& before : reserved_) {
     if (before.covers({largest, probes})) return;
   }
-  // One arena serves every reservation: the rotary table is as long as the longest sequence of any.
+  // One arena serves every reservation: the rotary table is as long as the longest sequence of any, and the
+  // cache as large as the largest.
   reserved_.push_back({largest, probes});
   std::int64_t longest = 0;
-  for (const Reservation& each : reserved_) longest = std::max(longest, each.largest.longest);
+  CacheShape cache;
+  std::int64_t cache_probes = 0;
+  for (const Reservation& each : reserved_) {
+    longest = std::max(longest, each.largest.longest);
+    cache = largest_of(cache, each.largest.cache);
+    if (each.largest.cache) cache_probes = std::max(cache_probes, each.probes);
+  }
   std::size_t bytes = 0;
   for (const Reservation& each : reserved_) {
-    BatchShape shape = each.largest;
-    shape.longest = longest;
-    bytes = std::max(bytes, activation_bytes(shape, each.probes));
+    bytes = std::max(bytes, Forward(plan_, nullptr, spec_, *weights_, Arena(), longest, cache, cache_probes)
+                                .measure(each.largest, each.probes));
   }
   forward_.reset();  // its arena goes before the new one comes
   Arena arena(backend().allocate(bytes));
-  forward_ = std::make_unique<Forward>(plan_, backend_, spec_, *weights_, std::move(arena), longest);
+  forward_ = std::make_unique<Forward>(plan_, backend_, spec_, *weights_, std::move(arena), longest, cache,
+                                       cache_probes);
   backend().prepare(workload(largest, probes));
+  if (!largest.cache) return;
+  BatchShape decoding = largest;
+  const std::int64_t slots = largest.cache.slots;
+  decoding.tokens = decoding.sequences = decoding.loss_rows = decoding.targets = slots;
+  backend().prepare(workload(decoding, probes));
 }
 
 bool Decoder::Reservation::covers(const Reservation& other) const {
   return other.largest.tokens <= largest.tokens && other.largest.sequences <= largest.sequences &&
          other.largest.loss_rows <= largest.loss_rows && other.largest.targets <= largest.targets &&
          other.largest.longest <= largest.longest &&
+         largest_of(other.largest.cache, largest.cache) == largest.cache &&
          (largest.has_rows_without_loss() || !other.largest.has_rows_without_loss()) &&
          other.probes <= probes;
 }
@@ -110,15 +125,22 @@ bool Decoder::Reservation::covers(const Reservation& other) const {
 std::size_t Decoder::arena_high_water() const { return forward_ ? forward_->high_water() : 0; }
 
 std::int64_t Decoder::first_perturbed_layer() const {
-  const std::size_t block = Forward(plan_, nullptr, spec_, *weights_, Arena(), 0).first_perturbed_block();
+  const std::size_t block =
+      Forward(plan_, nullptr, spec_, *weights_, Arena(), 0, {}, 0).first_perturbed_block();
   return block == spec_.blocks.size() ? description_.layers : spec_.blocks[block].layer;
 }
 
 void Decoder::upload(const PackedBatch& packed, DeviceBatch& batch) const {
-  const std::int64_t longest = shape_of(packed).longest;
+  const std::int64_t longest =
+      packed.decodes() ? std::ranges::max(packed.positions) + 1 : shape_of(packed).longest;
   const auto apart = [&](const RopeDescription& rope) { return rope.turns_long_ones_apart(longest); };
   if (std::ranges::none_of(spec_.ropes, apart)) return backend().upload(packed, batch);
   PackedBatch placed = packed;
+  if (packed.decodes()) {
+    for (std::int32_t& position : placed.positions)
+      position += static_cast<std::int32_t>(first_rope_row(spec_.ropes.front(), position + 1));
+    return backend().upload(placed, batch);
+  }
   for (std::size_t s = 0; s + 1 < placed.offsets.size(); ++s) {
     const std::int32_t begin = placed.offsets[s], end = placed.offsets[s + 1];
     const auto first = static_cast<std::int32_t>(first_rope_row(spec_.ropes.front(), end - begin));
@@ -139,6 +161,20 @@ void Decoder::check_begun() const {
 void Decoder::evaluate(const ProbeTable& table, View out) {
   check_begun();
   backend().repeat(forward_->key(table, out), [&] { forward_->score(table, out); });
+}
+
+void Decoder::prefill(const ProbeTable& table, const Sampling& sampling, View out) {
+  check_begun();
+  forward_->next_tokens(table, sampling, out);
+}
+
+void Decoder::decode(const DeviceBatch& batch, const ProbeTable& table, const Sampling& sampling, View out) {
+  if (!weights_->loaded() || !forward_) throw Error("a decoder runs only after load() and reserve()");
+  forward_->take_decoding(batch);
+  std::vector<std::uint64_t> key = forward_->key(table, out);
+  key.push_back(std::bit_cast<std::uint32_t>(sampling.temperature));
+  key.push_back(std::bit_cast<std::uint32_t>(sampling.top_p));
+  backend().repeat(key, [&] { forward_->next_tokens(table, sampling, out); });
 }
 
 void Decoder::logits(const ProbeTable& table, View out) {

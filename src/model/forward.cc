@@ -25,7 +25,8 @@ bool lies_in(const ProductPart& part, const RowRange& rows) {
 }  // namespace
 
 Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& spec,
-                 const DecoderWeights& weights, Arena arena, std::int64_t longest)
+                 const DecoderWeights& weights, Arena arena, std::int64_t longest, const CacheShape& cache,
+                 std::int64_t cache_probes)
     : sizes_(sizes), backend_(backend), spec_(spec), weights_(weights), arena_(std::move(arena)) {
   for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
     if (attention_of(spec_.blocks[i]) != nullptr) last_attention_ = i;
@@ -33,6 +34,7 @@ Forward::Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& s
   take_ropes(longest);
   if (const auto floats = static_cast<std::int64_t>(operand_bytes() / size_of(DType::f32)); floats > 0)
     operands_ = arena_.take(DType::f32, 0, 1, floats, floats);
+  take_cache(cache, cache_probes);
   before_begin_ = arena_.mark();
   if (backend_ == nullptr) return;
   const Probe unperturbed{};
@@ -95,10 +97,46 @@ void Forward::take_ropes(std::int64_t longest) {
   }
 }
 
+void Forward::take_cache(const CacheShape& shape, std::int64_t probes) {
+  caches_.resize(spec_.blocks.size());
+  if (!shape) return;
+  const std::size_t first_perturbed = first_perturbed_block();
+  for (std::size_t i = 0; i < spec_.blocks.size(); ++i) {
+    const AttentionSpec* const attention = attention_of(spec_.blocks[i]);
+    if (attention == nullptr) continue;
+    const auto take = [&](const RowRange& module, std::int64_t rows, bool shared) {
+      return arena_.take(sizes_.activation_dtype(), shared ? 0 : probes, rows, module.count, module.count);
+    };
+    // Up to the first perturbed block all probes have the same x, and of it the same keys and values.
+    const auto prompts = [&](const RowRange& module) {
+      const Product& input = weights_.product(spec_.blocks[i].input);
+      const bool perturbed = std::ranges::any_of(input.parts, [&](const ProductPart& part) {
+        return part.perturbed() && part.row_begin < module.begin + module.count &&
+               module.begin < part.row_begin + part.rows;
+      });
+      const bool shared = !starts_in_each_probe() && i <= first_perturbed && !perturbed;
+      return take(module, shape.prompt_rows, shared);
+    };
+    const std::int64_t own = shape.slots * shape.new_tokens;
+    caches_[i] = {.prompts = {.k = prompts(attention->k), .v = prompts(attention->v)},
+                  .own = {.k = take(attention->k, own, false), .v = take(attention->v, own, false)},
+                  .new_tokens = shape.new_tokens};
+  }
+}
+
 void Forward::begin(const DeviceBatch& batch) {
   batch_ = &batch;
   shape_ = batch.shape;
+  decodes_ = false;
   begin();
+}
+
+void Forward::take_decoding(const DeviceBatch& batch) {
+  batch_ = &batch;
+  shape_ = batch.shape;
+  decodes_ = true;
+  shared_ = {};
+  after_begin_ = before_begin_;
 }
 
 void Forward::begin() {
@@ -120,9 +158,9 @@ View Forward::finish(const ProbeTable& table) {
     state = take_state(table.count(), shape_.tokens);
     start(table, state);
   }
-  const View x = run(first_perturbed_block(), spec_.blocks.size(), std::move(state), starts_in_each_probe(),
-                     table, table.count())
-                     .x;
+  const std::size_t first = starts_in_each_probe() ? 0 : first_perturbed_block();
+  const View x =
+      run(first, spec_.blocks.size(), std::move(state), starts_in_each_probe(), table, table.count()).x;
   return spec_.project_out ? projected_out(table, x) : x;
 }
 
@@ -131,7 +169,18 @@ std::size_t Forward::measure(const BatchShape& largest, std::int64_t probes) {
   begin();
   ProbeTable table;
   table.probes.resize(static_cast<std::size_t>(probes));
-  score(table, View{});
+  if (!largest.cache) {
+    score(table, View{});
+    return arena_.high_water();
+  }
+  next_tokens(table, {}, View{});
+  DeviceBatch decoding;
+  const std::int64_t slots = largest.cache.slots;
+  decoding.shape = {.tokens = slots, .sequences = slots, .loss_rows = slots, .targets = slots};
+  take_decoding(decoding);
+  next_tokens(table, {}, View{});
+  batch_ = nullptr;
+  decodes_ = false;
   return arena_.high_water();
 }
 
@@ -196,7 +245,7 @@ Forward::State Forward::run(std::size_t first, std::size_t last, State in, bool 
         if (backend_ != nullptr) backend_->gather(table, h, batch_->loss_rows, in.h);
         if (backend_ != nullptr && x_is_read) backend_->gather(table, x, batch_->loss_rows, in.x);
       }
-      in.deltas.push_back(attention_delta(block, *attention, x, in.x, drops_rows, table));
+      in.deltas.push_back(attention_delta(index, *attention, x, in.x, drops_rows, table));
     } else if (const auto* const mixture = std::get_if<MixtureSpec>(&block.core)) {
       in.deltas.push_back(mixture_delta(block, *mixture, in.x, place_of_delta(own), table));
     } else {
@@ -237,8 +286,9 @@ bool Forward::has_queries_apart(const BlockSpec& block, const AttentionSpec& att
                              [&](const ProductPart& part) { return lies_in(part, attention.q); });
 }
 
-View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& attention, const View& x,
+View Forward::attention_delta(std::size_t index, const AttentionSpec& attention, const View& x,
                               const View& x_read, bool loss_rows_only, const ProbeTable& table) {
+  const BlockSpec& block = spec_.blocks[index];
   const Product& input = weights_.product(block.input);
   const Product& output = weights_.product(block.output);
   // What the input product gives, module by module. A module of queries alone is asked for the rows that go
@@ -317,15 +367,28 @@ View Forward::attention_delta(const BlockSpec& block, const AttentionSpec& atten
   norm_heads(attention.k_norm, k);
 
   const View out = take_input(out_probes, queries, output);
-  if (backend_ != nullptr) {
-    const View query_rows = loss_rows_only ? batch_->loss_rows : View{};
-    const Rope* const rope = attention.rope ? &ropes_.at(*attention.rope) : nullptr;
-    backend_->attention(table, *batch_, attention.shape, rope, q, k, v, query_rows, out);
-  }
+  if (backend_ != nullptr)
+    attend(index, attention, q, k, v, loss_rows_only ? batch_->loss_rows : View{}, out, table);
   arena_.release_to(mark);
   if (takes_place_of_q) delta = take(delta_probes, queries, spec_.hidden);
   product(table, block.output, out, delta);
   return delta;
+}
+
+void Forward::attend(std::size_t index, const AttentionSpec& attention, const View& q, const View& k,
+                     const View& v, const View& query_rows, const View& out, const ProbeTable& table) {
+  const Rope* rope = attention.rope ? &ropes_.at(*attention.rope) : nullptr;
+  const AttentionShape& shape = attention.shape;
+  if (decodes_) return backend_->decode_attention(table, *batch_, shape, rope, q, k, v, caches_[index], out);
+  if (batch_->cache_rows.cols > 0) {  // keys are kept as queries meet them
+    if (rope != nullptr) {
+      backend_->rotate(table, *batch_, *rope, query_rows, shape.head_dim, q);
+      backend_->rotate(table, *batch_, *rope, View{}, shape.head_dim, k);
+    }
+    rope = nullptr;
+    backend_->store(table, *batch_, k, v, caches_[index].prompts);
+  }
+  backend_->attention(table, *batch_, shape, rope, q, k, v, query_rows, out);
 }
 
 View Forward::mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table) {
@@ -357,6 +420,7 @@ std::vector<std::uint64_t> Forward::key(const ProbeTable& table, const View& out
                                        address(table.device.data()),
                                        address(out.data),
                                        static_cast<std::uint64_t>(out.probe_stride),
+                                       static_cast<std::uint64_t>(decodes_),
                                        static_cast<std::uint64_t>(table.noise)};
   for (const std::int64_t size :
        {shape_.tokens, shape_.sequences, shape_.loss_rows, shape_.targets, shape_.longest, table.count()})

@@ -30,10 +30,11 @@ void check_served(const DecoderSpec& spec, const DevicePlan& plan);
 /// the first block that depends on the probe, finish() goes on from there.
 class Forward {
  public:
-  /// Takes the arena's first places for what lasts: rotary tables of positions [0, longest), and room for the
-  /// parts that are made for each probe. `backend` null: only measures. All must outlive the forward.
+  /// What lasts from one forward to the next takes the arena's first places: rotary tables of positions
+  /// [0, longest), room for the parts that are made for each probe, and a cache for so many probes. `backend`
+  /// null: only measures. All must outlive the forward.
   Forward(const DevicePlan& sizes, Backend* backend, const DecoderSpec& spec, const DecoderWeights& weights,
-          Arena arena, std::int64_t longest);
+          Arena arena, std::int64_t longest, const CacheShape& cache, std::int64_t cache_probes);
 
   /// The first block that depends on the probe, or the number of blocks.
   std::size_t first_perturbed_block() const;
@@ -46,13 +47,19 @@ class Forward {
   void score(const ProbeTable& table, const View& out);
   /// The logits of the rows with a loss, [R, vocabulary] for each probe.
   void logits(const ProbeTable& table, const View& out);
-  /// Bytes of the arena that begin() and score() take for such a batch and so many probes.
+  /// The tokens that come behind the batch's targets for one group: Backend::next_tokens(). Of a batch of
+  /// prompts behind begin(), whose keys and values stay in the cache; one that decodes needs no begin().
+  void next_tokens(const ProbeTable& table, const Sampling& sampling, const View& out);
+  /// Takes a batch that decodes.
+  void take_decoding(const DeviceBatch& batch);
+  /// Bytes of the arena that begin() and score() take for such a batch and so many probes, and, where it has
+  /// a cache, next_tokens() in place of score(), and decoding.
   std::size_t measure(const BatchShape& largest, std::int64_t probes);
 
   bool begun() const { return batch_ != nullptr; }
   const DeviceBatch& batch() const { return *batch_; }
   std::size_t high_water() const { return arena_.high_water(); }
-  /// All that score() depends on, but for what lies in the device's memory.
+  /// All that score() or next_tokens() depends on, but for what lies in the device's memory.
   std::vector<std::uint64_t> key(const ProbeTable& table, const View& out) const;
 
  private:
@@ -72,10 +79,11 @@ class Forward {
 
   /// The norm of the residual stream behind block `block` - 1: what block `block`, or the head, reads.
   PartIndex norm_before(std::size_t block) const;
-  /// Whether what all blocks read depends on the probe: the embedding's projection is perturbed, or tensors
-  /// are trained themselves, which then may lie anywhere.
+  /// Whether what all blocks read depends on the probe: its tokens do, the embedding's projection is
+  /// perturbed, or tensors are trained themselves, which then may lie anywhere.
   bool starts_in_each_probe() const {
-    return weights_.trains_tensors() || (spec_.project_in && weights_.product(*spec_.project_in).perturbed());
+    return decodes_ || weights_.trains_tensors() ||
+           (spec_.project_in && weights_.product(*spec_.project_in).perturbed());
   }
   /// Where a block's delta may lie until its sum is there.
   const View& place_of_delta(const State& own) const { return spec_.norm_after_sum ? own.h : own.x; }
@@ -96,6 +104,7 @@ class Forward {
   /// A matrix of `rows` rows, else as x: shared or not, and as wide.
   View take_like(const View& x, std::int64_t rows, const ProbeTable& table);
   void take_ropes(std::int64_t longest);
+  void take_cache(const CacheShape& shape, std::int64_t probes);
 
   // ---- operations over parts: forward_operations.cc. Nothing is enqueued while only measuring.
   /// Enqueues an operation that takes `parts`: once for all probes or, where some of their tensors are
@@ -128,8 +137,12 @@ class Forward {
             std::int64_t probes);
   /// What attention adds to the residual stream, on top of the arena. `x` are all rows; `x_read`, where only
   /// rows with a loss go on, those.
-  View attention_delta(const BlockSpec& block, const AttentionSpec& attention, const View& x,
-                       const View& x_read, bool loss_rows_only, const ProbeTable& table);
+  View attention_delta(std::size_t index, const AttentionSpec& attention, const View& x, const View& x_read,
+                       bool loss_rows_only, const ProbeTable& table);
+  /// The operation itself: over whole sequences, whose keys and values a batch of prompts leaves in the
+  /// cache, or one of decoding.
+  void attend(std::size_t index, const AttentionSpec& attention, const View& q, const View& k, const View& v,
+              const View& query_rows, const View& out, const ProbeTable& table);
   /// What the MLP adds, in `place` if that is the probes' own or shared as it is. `place` may be x.
   View mlp_delta(const BlockSpec& block, const View& x, const View& place, const ProbeTable& table);
   /// The same of a mixture of experts.
@@ -145,6 +158,8 @@ class Forward {
   std::size_t last_attention_ = 0;  ///< the block behind whose keys and values only rows with a loss go on
   std::vector<Rope> ropes_;         ///< of spec_.ropes
   View operands_ = {};              ///< operand_bytes() of the arena, one row
+  std::vector<LayerCache> caches_;  ///< of each block; without data where it is none of attention
+  bool decodes_ = false;            ///< the batch does
   ProbeTable one_probe_ = {};       ///< unperturbed, for what all probes share
   const DeviceBatch* batch_ = nullptr;
   BatchShape shape_ = {};

@@ -14,10 +14,10 @@ void Forward::start(const ProbeTable& table, const State& state) {
   const View& h = spec_.norm_after_sum ? state.x : state.h;
   if (spec_.project_in) {
     const std::size_t mark = arena_.mark();
-    const bool trained = weights_.trains_tensors();
-    const View narrow = trained ? embed_narrow(table, table.count()) : embedded_;
+    const bool own = decodes_ || weights_.trains_tensors();  // a probe's tokens, or their rows
+    const View narrow = own ? embed_narrow(table, table.count()) : embedded_;
     const View projected = take(starts_in_each_probe() ? table.count() : 0, shape_.tokens, spec_.hidden);
-    const View places = take(trained ? table.count() : 0, shape_.tokens, spec_.hidden);
+    const View places = take(own ? table.count() : 0, shape_.tokens, spec_.hidden);
     product(table, *spec_.project_in, 0, narrow, {{projected}}, {});
     embed_positions(table, *spec_.positions, places);
     // The operation norms what it sums; where h is x, that is of no use and goes to the h that is not read.

@@ -35,6 +35,11 @@ class Forward::Share {
   Share() = default;
   explicit Share(std::int64_t probe) : probe_(probe) {}
   View operator()(const View& of) const { return probe_ && of ? of.probe(*probe_) : of; }
+  /// `room` takes a batch of the one probe.
+  const DeviceBatch& operator()(const DeviceBatch& of, DeviceBatch& room) const {
+    if (!probe_ || of.probes == 0) return of;
+    return room = of_probe(of, *probe_);
+  }
 
  private:
   std::optional<std::int64_t> probe_;  ///< none: all
@@ -154,7 +159,9 @@ void Forward::embed(const ProbeTable& table, const std::optional<PartIndex>& pos
   enqueue(table, parts, [&](const ProbeTable& probes, const Operands& operands, const Share& share) {
     const View places = positions ? operands.embedding(*positions).codes : View{};
     const std::int64_t offset = positions ? spec_.at<EmbeddingSpec>(*positions).offset : 0;
-    backend_->embed(probes, *batch_, operands.embedding(spec_.embedding).codes, places, offset, share(h));
+    DeviceBatch own;
+    backend_->embed(probes, share(*batch_, own), operands.embedding(spec_.embedding).codes, places, offset,
+                    share(h));
   });
 }
 
@@ -162,7 +169,9 @@ void Forward::embed_positions(const ProbeTable& table, PartIndex positions, cons
   const std::int64_t offset = spec_.at<EmbeddingSpec>(positions).offset;
   enqueue(table, {{positions}}, [&](const ProbeTable& probes, const Operands& operands, const Share& share) {
     const View& places = operands.embedding(positions).codes;
-    backend_->gather(probes, places.row_range(offset, places.rows - offset), batch_->positions, share(out));
+    DeviceBatch own;
+    backend_->gather(probes, places.row_range(offset, places.rows - offset), share(*batch_, own).positions,
+                     share(out));
   });
 }
 
@@ -170,6 +179,15 @@ void Forward::score(const ProbeTable& table, const View& out) {
   const View x = finish(table);
   enqueue(table, {{spec_.head}}, [&](const ProbeTable& probes, const Operands& operands, const Share& share) {
     backend_->score(probes, *batch_, operands.product(spec_.head), share(x), share(out));
+  });
+}
+
+void Forward::next_tokens(const ProbeTable& table, const Sampling& sampling, const View& out) {
+  const View x = finish(table);
+  enqueue(table, {{spec_.head}}, [&](const ProbeTable& probes, const Operands& operands, const Share& share) {
+    DeviceBatch own;
+    backend_->next_tokens(probes, share(*batch_, own), operands.product(spec_.head), share(x), sampling,
+                          share(out));
   });
 }
 

@@ -11,11 +11,43 @@ void ProbeRunner::reserve(const BatchShape& largest, std::int64_t probes) {
     scores_ = backend_.allocate(scores * sizeof(float));
     result_.resize(scores);
   }
+  const auto tokens =
+      static_cast<std::size_t>(probes * (largest.cache ? std::max(largest.targets, largest.cache.slots) : 0));
+  if (tokens > tokens_.size()) {
+    chosen_ = backend_.allocate(tokens * sizeof(std::int32_t));
+    tokens_.resize(tokens);
+  }
 }
 
 void ProbeRunner::begin(const PackedBatch& batch) {
   decoder_.upload(batch, batch_);
   decoder_.begin(batch_);
+}
+
+std::span<const std::int32_t> ProbeRunner::prefill(const PackedBatch& batch, std::span<const Probe> probes,
+                                                   NoiseKind noise, const Sampling& sampling) {
+  backend_.upload(probes, noise, table_);
+  backend_.keep_apart(batch.offsets);
+  begin(batch);
+  return next_tokens(batch_, [&](View chosen) { decoder_.prefill(table_, sampling, chosen); });
+}
+
+std::span<const std::int32_t> ProbeRunner::decode(const PackedBatch& batch, const Sampling& sampling) {
+  backend_.keep_apart(batch.offsets);
+  decoder_.upload(batch, decoding_);
+  return next_tokens(decoding_, [&](View chosen) { decoder_.decode(decoding_, table_, sampling, chosen); });
+}
+
+std::span<const std::int32_t> ProbeRunner::next_tokens(const DeviceBatch& batch,
+                                                       const std::function<void(View)>& run) {
+  const std::int64_t targets = batch.shape.targets;
+  View chosen = dense(chosen_.data(), DType::i32, 1, targets);
+  chosen.probe_stride = targets;
+  run(chosen);
+  backend_.keep_apart({});
+  const std::span<std::int32_t> tokens(tokens_.data(), static_cast<std::size_t>(table_.count() * targets));
+  backend_.read(tokens, chosen, table_.count());
+  return tokens;
 }
 
 std::span<const float> ProbeRunner::evaluate(std::span<const Probe> probes, NoiseKind noise) {

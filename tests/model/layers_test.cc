@@ -208,8 +208,8 @@ std::vector<float> head_input(const DecoderSpec& spec, const PackedBatch& packed
   backend->upload({&unperturbed, 1}, NoiseKind::gaussian, table);
   const std::int64_t longest = batch.shape.longest;
   const std::size_t bytes =
-      Forward(*backend, nullptr, spec, weights, Arena(), longest).measure(batch.shape, 1);
-  Forward forward(*backend, backend.get(), spec, weights, Arena(backend->allocate(bytes)), longest);
+      Forward(*backend, nullptr, spec, weights, Arena(), longest, {}, 0).measure(batch.shape, 1);
+  Forward forward(*backend, backend.get(), spec, weights, Arena(backend->allocate(bytes)), longest, {}, 0);
   forward.begin(batch);
   const View x = forward.finish(table);
   std::vector<float> values(static_cast<std::size_t>(x.rows * x.cols));

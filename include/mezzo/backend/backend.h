@@ -26,6 +26,7 @@
 #include "mezzo/backend/product.h"
 #include "mezzo/backend/trainables.h"
 #include "mezzo/core/batch.h"
+#include "mezzo/core/sampling.h"
 #include "mezzo/core/types.h"
 
 namespace mezzo {
@@ -64,7 +65,31 @@ struct DeviceBatch {
   View offsets;                     ///< [S + 1]
   View loss_rows;                   ///< [R]
   View target_rows, target_tokens;  ///< [Q]
+  // Of generation; of decoding each probe's own.
+  View cache_rows;                     ///< [T]
+  View prompt_begins, prompt_lengths;  ///< [T] of decoding alone
+  View draw_keys;                      ///< [2 Q]
+  View draw_places;                    ///< [Q]
   Buffer storage;
+
+  bool decodes() const { return prompt_begins.cols > 0; }
+};
+
+/// What probe p has of a batch with tokens of its own, as a batch of that probe alone. It views the storage.
+DeviceBatch of_probe(const DeviceBatch& batch, std::int64_t p);
+
+/// Keys as queries meet them (normed, rotated) and values of one attention layer: [rows, kv_heads * head_dim]
+/// each, in the activations' dtype, shared where no probe changes them.
+struct KeyValues {
+  View k, v;
+};
+
+/// One attention layer's cache. A sequence's tokens are those of its prompt, rows of `prompts` that several
+/// sequences may share, and behind them its own new ones: slot s of a probe has the rows
+/// [s, s + 1) * new_tokens of `own`.
+struct LayerCache {
+  KeyValues prompts, own;
+  std::int64_t new_tokens = 0;
 };
 
 struct AttentionShape {
@@ -164,6 +189,8 @@ class Backend : public DevicePlan {
   virtual void fill_normal(View destination, std::uint64_t seed, float scale) = 0;
   /// Device to host, converted to fp32, dense [P or 1][rows, cols]. Waits.
   virtual void read(std::span<float> destination, View source, std::int64_t probes) = 0;
+  /// The same of one row of i32 that is dense over all probes.
+  virtual void read(std::span<std::int32_t> destination, View source, std::int64_t probes) = 0;
   virtual void upload(const PackedBatch& batch, DeviceBatch& destination) = 0;  ///< grows storage as needed
   virtual void upload(std::span<const Probe> probes, NoiseKind noise, ProbeTable& destination) = 0;
   virtual void synchronize() = 0;
@@ -192,8 +219,28 @@ class Backend : public DevicePlan {
   /// all). With a rope, as if rotate() had been over q and k; they may be left rotated.
   virtual void attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                          const Rope* rope, View q, View k, View v, View query_rows, View out) = 0;
-  /// out[i] = x[rows[i]] for each probe.
+  /// out[i] = x[rows[i]] for each probe; the rows may be each probe's own.
   virtual void gather(const ProbeTable& table, View x, View rows, View out) = 0;
+
+  // ---- generation
+  /// From here on, what a product gives for the rows [offsets[i], offsets[i + 1]) of an activation depends
+  /// neither on its other rows nor on where these lie in it; in an activation of any other number of rows
+  /// each row stands alone. Empty: no longer. A backend whose products never depend on that need not know.
+  virtual void keep_apart(std::span<const std::int32_t> offsets) { static_cast<void>(offsets); }
+  /// to.k[cache_rows[i]] = k[i], to.v[cache_rows[i]] = v[i]: the tokens of a batch of prompts. Of what is
+  /// shared a copy each where `to` is a probe's own.
+  virtual void store(const ProbeTable& table, const DeviceBatch& batch, View k, View v, const KeyValues& to);
+  /// One step of decoding. Row i's key and value go to row cache_rows[i] of slot i (rotated, with a rope);
+  /// its query sees the prompt's rows and its slot's up to that one, the window's last ones of these. q and
+  /// out [T, heads * head_dim], k, v [T, kv_heads * head_dim], each probe's own; q and k may be left rotated.
+  /// Of idle slots out is finite, if q is.
+  virtual void decode_attention(const ProbeTable& table, const DeviceBatch& batch,
+                                const AttentionShape& shape, const Rope* rope, View q, View k, View v,
+                                const LayerCache& cache, View out);
+  /// out[p, j] = the token that mezzo/core/sampling.h chooses of the logits of x[p, target_rows[j]], i32; -1
+  /// where they have a NaN. x [R, H]; out [1, Q] for each probe.
+  virtual void next_tokens(const ProbeTable& table, const DeviceBatch& batch, const Product& head, View x,
+                           const Sampling& sampling, View out);
 
   /// The columns [heads][q, k, v][head_dim] of x as [q, k, v][heads][head_dim]; as many heads of keys and
   /// values as of queries. x and out [T, 3 heads * head_dim], not the same memory. A backend without it

@@ -20,22 +20,8 @@ struct NormalPair {
   float second;
 };
 
-/// Two independent standard normals from two random words (Box and Muller 1958): sqrt(-2 log u) times the
-/// cosine (first) and the sine (second) of 2 pi v, with u = (a + 1/2) / 2^32 and v = (b + 1/2) / 2^32. |z|
-/// lies between pi 2^-48 = 1.1e-14 and sqrt(66 log 2) = 6.7637: there are no zeros, and no subnormal occurs
-/// on the way.
-MEZZO_HOST_DEVICE inline NormalPair box_muller(std::uint32_t a, std::uint32_t b) {
-  // u, or u - 1 from a = 2^31 on: a signed conversion gives both, either with its own relative precision.
-  const float signed_u = ieee::fma(ieee::from_int(static_cast<std::int32_t>(a)), 0x1p-32f, 0x1p-33f);
-  const std::uint32_t one_if_high = (0u - (a >> 31)) & 0x3f800000u;
-  const float u = ieee::add(signed_u, ieee::from_bits(one_if_high));
-  // u = 2^exponent (1 + f), f in [-1/3, 1/3).
-  const std::uint32_t bits = ieee::to_bits(u);
-  const std::int32_t exponent = static_cast<std::int32_t>(bits - 0x3f2aaaabu) >> 23;
-  const std::uint32_t mantissa = bits - (static_cast<std::uint32_t>(exponent) << 23);
-  const float f_rounded = ieee::add(ieee::from_bits(mantissa), -1.0f);
-  const float f = exponent == 0 ? signed_u : f_rounded;
-  // -2 log u = -2 log(2) exponent - 2 f + f^2 Q(f)
+/// -2 log(2^exponent (1 + f)) for f in [-1/3, 1/3): -2 log(2) exponent - 2 f + f^2 Q(f).
+MEZZO_HOST_DEVICE inline float minus_2_log(std::int32_t exponent, float f) {
   float q = 0x1.0932b4p-2f;
   q = ieee::fma(q, f, -0x1.1ed150p-2f);
   q = ieee::fma(q, f, 0x1.f25d72p-3f);
@@ -46,7 +32,32 @@ MEZZO_HOST_DEVICE inline NormalPair box_muller(std::uint32_t a, std::uint32_t b)
   q = ieee::fma(q, f, -0x1.555502p-1f);
   q = ieee::fma(q, f, 1.0f);
   const float minus_2_log_m = ieee::fma(ieee::mul(f, f), q, ieee::mul(-2.0f, f));
-  const float radius = ieee::sqrt(ieee::fma(ieee::from_int(exponent), -0x1.62e430p+0f, minus_2_log_m));
+  return ieee::fma(ieee::from_int(exponent), -0x1.62e430p+0f, minus_2_log_m);
+}
+
+/// The exponent of a positive normal float from its bits, such that its mantissa lies in [2/3, 4/3).
+MEZZO_HOST_DEVICE inline std::int32_t balanced_exponent(std::uint32_t bits) {
+  return static_cast<std::int32_t>(bits - 0x3f2aaaabu) >> 23;
+}
+
+/// -2 log u of a random word, u = (a + 1/2) / 2^32.
+MEZZO_HOST_DEVICE inline float minus_2_log_uniform(std::uint32_t a) {
+  // u, or u - 1 from a = 2^31 on: a signed conversion gives both, either with its own relative precision.
+  const float signed_u = ieee::fma(ieee::from_int(static_cast<std::int32_t>(a)), 0x1p-32f, 0x1p-33f);
+  const std::uint32_t one_if_high = (0u - (a >> 31)) & 0x3f800000u;
+  const std::uint32_t bits = ieee::to_bits(ieee::add(signed_u, ieee::from_bits(one_if_high)));
+  const std::int32_t exponent = balanced_exponent(bits);
+  const std::uint32_t mantissa = bits - (static_cast<std::uint32_t>(exponent) << 23);
+  const float f_rounded = ieee::add(ieee::from_bits(mantissa), -1.0f);
+  return minus_2_log(exponent, exponent == 0 ? signed_u : f_rounded);
+}
+
+/// Two independent standard normals from two random words (Box and Muller 1958): sqrt(-2 log u) times the
+/// cosine (first) and the sine (second) of 2 pi v, with u = (a + 1/2) / 2^32 and v = (b + 1/2) / 2^32. |z|
+/// lies between pi 2^-48 = 1.1e-14 and sqrt(66 log 2) = 6.7637: there are no zeros, and no subnormal occurs
+/// on the way.
+MEZZO_HOST_DEVICE inline NormalPair box_muller(std::uint32_t a, std::uint32_t b) {
+  const float radius = ieee::sqrt(minus_2_log_uniform(a));
 
   // 2 pi v = pi/2 quadrant + pi/4 x, x in [-1, 1]; the quadrant is in the top two bits of `turn`.
   const std::uint32_t turn = b + 0x20000000u;

@@ -23,7 +23,7 @@ struct Metric {
 struct Evaluation {
   std::int64_t examples = 0;
   std::optional<double> accuracy;                ///< of tasks with options
-  std::optional<double> f1 = {};  ///< of classifications: the mean F1 of the classes
+  std::optional<double> f1 = {};                 ///< of classifications: the mean F1 of the classes
   double loss = 0.0;                             ///< sum of losses / sum of weights
   std::vector<ClassScores> classes = {};         ///< of classifications, in the order of the task's labels
   std::vector<std::vector<double>> scores = {};  ///< of tasks with options: [examples][options]
