@@ -6,13 +6,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <map>
 #include <set>
 #include <tuple>
 #include <utility>
 
+#include "config_generation.h"
 #include "config_names.h"
 #include "config_overrides.h"
+#include "config_short_form.h"
 #include "config_table.h"
 #include "mezzo/core/error.h"
 #include "mezzo/core/yaml.h"
@@ -20,6 +21,7 @@
 namespace mezzo {
 namespace {
 
+using config::Given;
 using config::Key;
 using yaml::Node;
 
@@ -60,8 +62,6 @@ double default_learning_rate(OptimizerType type, Normalization normalize) {
   }
   return 3e-2;
 }
-
-using Given = std::map<std::string, yaml::Place>;  // keys that have a value other than null, and where
 
 void read_section(const Node& map, const std::string& section, Config& config, Given& given) {
   for (std::size_t i = 0; i < map.items.size(); ++i) {
@@ -105,21 +105,32 @@ void check_required(const Given& given, const Config& config, ConfigUse use, con
     missing +=
         fmt::format("{}{} ({})", missing.empty() ? "" : ", ", name, config::find_key(name)->info.range);
   }
+  if (config.data.task.type == TaskType::generation && config.data.task.reward.unset()) {
+    missing +=
+        fmt::format("{}data.task.reward ({}, or {{command: [PROGRAM, ARGUMENT, ...]}})",
+                    missing.empty() ? "" : ", ", config::find_key("data.task.reward.type")->info.range);
+  }
   if (!missing.empty()) throw UsageError("{}: missing, but required: {}", source, missing);
 }
 
-/// That only one thing says what a completion's prompt is.
-void check_completion(const Given& given, const TaskConfig& task) {
-  if (task.type != TaskType::completion) return;
+/// That only one thing says what the prompt of a completion or generation is. config.yaml of a run has all of
+/// the keys, those that were not written as their defaults.
+void check_prompt(const Given& given, const TaskConfig& task) {
+  if (chooses(task.type) || task.type == TaskType::chat) return;
+  const TaskConfig fresh;
   if (task.format == CompletionFormat::alpaca) {
-    for (const char* key : {"data.task.template", "data.task.prompt", "data.task.completion"}) {
-      if (!given.contains(key)) continue;
+    const std::pair<const char*, bool> of_others[] = {
+        {"data.task.template", task.prompt_template.has_value()},
+        {"data.task.prompt", task.prompt != fresh.prompt},
+        {"data.task.completion", task.completion != fresh.completion}};
+    for (const auto& [key, changed] : of_others) {
+      if (!changed) continue;
       throw UsageError(
           "{}: {}: expected the key to be left out with data.task.format: alpaca, which has its own",
           given.at(key).text(), key);
     }
   }
-  if (task.prompt_template && given.contains("data.task.prompt")) {
+  if (task.prompt_template && task.prompt != fresh.prompt) {
     throw UsageError("{}: data.task.prompt: expected it or data.task.template, found both",
                      given.at("data.task.prompt").text());
   }
@@ -137,7 +148,7 @@ void check_task(const Given& given, Config& config) {
   if (const auto& prompt = task.calibration) {
     parse_optional_template(*prompt, given.at("data.task.calibration").text() + ": data.task.calibration");
   }
-  check_completion(given, task);
+  check_prompt(given, task);
   if (!chooses(task.type)) {
     if (given.contains("data.task.loss") && task.loss != TaskLoss::language_model) {
       throw UsageError("{}: data.task.loss: expected language_model, the one loss of a {} task, found {}",
@@ -222,6 +233,7 @@ void check_together(const Given& given, const Config& config) {
         "{}: data.validation_fraction: expected it or data.validation, found both; null stands for none",
         given.at("data.validation_fraction").text());
   }
+  config::check_generation(given, config);
   check_space(given, config);
   check_normalization(given, config.zo);
   if (config.zo.step_limit && !config.zo.paired() && given.contains("zo.step_limit")) {
@@ -302,6 +314,7 @@ Config parse_config(std::string_view text, const std::string& source, std::span<
     throw UsageError("{}: expected a map of sections (model:, data:, ...), found {}", root.place.text(),
                      config::found(root));
   }
+  config::expand_short_forms(root);
   std::set<std::string> overridden;
   for (const std::string& override_text : overrides) {
     config::apply_override(root, override_text, overridden);

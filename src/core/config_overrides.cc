@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "config_names.h"
+#include "config_short_form.h"
 #include "mezzo/core/error.h"
 
 namespace mezzo::config {
@@ -41,7 +42,8 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
   if (equals == text.npos || equals == 0) throw UsageError("{}: expected a.b=value", where);
   const std::string name = text.substr(0, equals);
   const std::string value = text.substr(equals + 1);
-  if (is_section(name)) {
+  const Key* short_form = short_form_of(name);
+  if (is_section(name) && short_form == nullptr) {
     throw UsageError("{}: '{}' is a section; override its keys one by one, {}.KEY=value", where, name, name);
   }
 
@@ -49,7 +51,7 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
   for (const std::string_view key : map_keys) {
     if (name.starts_with(std::string(key) + ".")) map = key;
   }
-  if (map.empty() && find_key(name) == nullptr) {
+  if (map.empty() && find_key(name) == nullptr && short_form == nullptr) {
     const auto [section, leaf] = split_leaf(name);
     if (section.empty() || is_section(section)) fail_unknown(where, section, leaf);
     auto [parent, unknown] = split_leaf(section);  // down to the first part that is unknown
@@ -58,8 +60,9 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
                      nearest_text(parent, unknown));
   }
   bool repeated = !seen.insert(name).second;
-  if (!map.empty()) repeated |= seen.contains(map);
-  if (std::ranges::find(map_keys, name) != map_keys.end()) {
+  const std::string whole = map.empty() ? split_leaf(name).first : map;
+  repeated |= seen.contains(whole);
+  if (short_form != nullptr || std::ranges::find(map_keys, name) != map_keys.end()) {
     repeated |=
         std::any_of(seen.begin(), seen.end(), [&](const auto& s) { return s.starts_with(name + "."); });
   }
@@ -68,12 +71,13 @@ void apply_override(Node& root, const std::string& text, std::set<std::string>& 
   Node node = yaml::parse(value, where, false);
   if (node.kind == Node::Kind::null && value.find_first_not_of(" \t\r\n") == value.npos) {
     throw UsageError("{}: has no value; expected {}, or null where that is allowed", where,
-                     find_key(map.empty() ? name : map)->info.range);
+                     (short_form != nullptr ? short_form : find_key(map.empty() ? name : map))->info.range);
   }
   if (!map.empty()) {
     section_node(root, map, node.place).set(name.substr(map.size() + 1), std::move(node));
   } else {
     const auto [section, leaf] = split_leaf(name);
+    if (short_form != nullptr) expand_short_form(node, name);
     section_node(root, section, node.place).set(leaf, std::move(node));
   }
 }

@@ -57,7 +57,8 @@ std::string config_reference_markdown() {
 A config is one YAML file, `mezzo train CONFIG`. Any key can be overridden behind it, as in `zo.directions=8`. The
 value is YAML too, so a text with special characters needs YAML's quotes inside the shell's:
 `'data.task.template="{sentence} It was"'`. One entry of the verbalizers is overridden by its label,
-`'data.task.verbalizers.0=" bad"'`, and one of the fields by its name.
+`'data.task.verbalizers.0=" bad"'`, and one of the fields by its name. Where a section can be written as one plain
+value, as `reward: number`, that value or a whole map overrides it: `data.task.reward=f1`.
 
 Reading is strict, so that nothing is ignored or guessed: an unknown key, a key written twice, a value of another
 type or outside its range, and a key that the task does not use are errors. Numbers are written without quotes, in

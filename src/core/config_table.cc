@@ -23,6 +23,8 @@ std::vector<Key> make_table() {
   constexpr auto job = Resumption::job;
   constexpr auto fixed = Resumption::fixed;
   const auto choices = {TaskType::classification, TaskType::multiple_choice};
+  const auto generation = {TaskType::generation};
+  const auto prompted = {TaskType::completion, TaskType::generation};
 
 #define MEMBER(m) \
   [](auto& c) -> auto& { return c.m; }
@@ -66,7 +68,8 @@ std::vector<Key> make_table() {
           .also_called({"max_seq_length", "block_size", "model_max_length"}),
       key("data.task.type", MEMBER(data.task.type), Choice<decltype(task_types)>{task_types}, fixed,
           "What an example is: a text and the label of its class, a question and its options, a prompt and "
-          "its completion, or a conversation (tasks.md, chat.md).")
+          "its completion, a conversation, or a prompt whose completions get a reward (tasks.md, chat.md, "
+          "rewards.md).")
           .defaults_to("required"),
       key("data.task.records", MEMBER(data.task.records),
           Optional<Text>{"null", {"names joined by dots, with [] behind that of a list"}}, fixed,
@@ -83,8 +86,10 @@ std::vector<Key> make_table() {
           "The prompt; {field} stands for that field of the example, a string, {a.b} and {a[0]} for one "
           "within another, {field:text} also for a number, true, false or null as JSON prints them, {{ and "
           "}} for literal braces.")
-          .defaults_to("required for classification and multiple_choice; for completion data.task.prompt")
-          .used_for({TaskType::classification, TaskType::multiple_choice, TaskType::completion}),
+          .defaults_to("required for classification and multiple_choice; for completion and generation "
+                       "data.task.prompt")
+          .used_for({TaskType::classification, TaskType::multiple_choice, TaskType::completion,
+                     TaskType::generation}),
       key("data.task.label", MEMBER(data.task.label), field, fixed,
           "The field that holds the label; of a multiple choice the right option's number from 0, or its "
           "text; of a list all are right and the first trains.")
@@ -106,7 +111,9 @@ std::vector<Key> make_table() {
       key("data.task.loss", MEMBER(data.task.loss), Choice<decltype(task_losses)>{task_losses}, fixed,
           "Cross entropy over the options' scores (`options`), or the loss of the right option's, the "
           "completion's or the assistant's tokens (`language_model`).")
-          .defaults_to("options; language_model for completion and chat"),
+          .defaults_to("options; language_model for completion and chat")
+          .used_for(
+              {TaskType::classification, TaskType::multiple_choice, TaskType::completion, TaskType::chat}),
       key("data.task.length_normalized", MEMBER(data.task.length_normalized), Flag{}, fixed,
           "An option's score is the mean of its tokens' log-probabilities, else their sum.")
           .before_records("true")
@@ -124,11 +131,11 @@ std::vector<Key> make_table() {
           .used_for({TaskType::completion}),
       key("data.task.prompt", MEMBER(data.task.prompt), field, fixed,
           "The field that holds the prompt, where there is no data.task.template.")
-          .used_for({TaskType::completion}),
+          .used_for(prompted),
       key("data.task.completion", MEMBER(data.task.completion), field, fixed,
           "The field that holds the completion; of a list of texts all are right answers and the first "
-          "trains.")
-          .used_for({TaskType::completion}),
+          "trains. Of a generation task it holds the right answers, where the reward compares with them.")
+          .used_for(prompted),
       key("data.task.append_eos", MEMBER(data.task.append_eos), Flag{}, fixed,
           "The tokenizer's end token follows a completion, and the last answer of a chat whose template "
           "puts nothing behind it.")
@@ -137,8 +144,88 @@ std::vector<Key> make_table() {
       key("data.task.overlong", MEMBER(data.task.overlong), Choice<decltype(overlong_words)>{overlong_words},
           fixed,
           "What becomes of an example of more than data.max_length tokens: it loses tokens, of the prompt "
-          "first and then at the end of the answer, is left out, or is an error.")
+          "first and then at the end of the answer, is left out, or is an error. A prompt leaves "
+          "generation.max_new_tokens of them free.")
           .before_records("truncate"),
+
+      key("data.task.reward.type", MEMBER(data.task.reward.type),
+          Optional<Choice<decltype(reward_rules)>>{"null", {reward_rules}}, fixed,
+          "The rule that says what a completion is worth (rewards.md). `reward: number` is short for "
+          "`reward: {type: number}`.")
+          .defaults_to("required for generation, or a command")
+          .before_records("null")
+          .used_for(generation)
+          .also_called({"reward_function", "reward_funcs", "reward_fn"})
+          .short_form_of_section(),
+      key("data.task.reward.pattern", MEMBER(data.task.reward.pattern),
+          Optional<Text>{"null", {"a regular expression (Oniguruma)"}}, fixed,
+          "What regex searches for in a completion: a match is worth 1; with a group in it what the last "
+          "match has there has to be a right answer.")
+          .defaults_to("required for regex")
+          .before_records("null")
+          .used_for(generation)
+          .also_called({"regex", "regexp"}),
+      key("data.task.reward.target", MEMBER(data.task.reward.target), Whole<std::int64_t>{0, int32_max},
+          fixed, "The number of tokens that length rewards most; at most generation.max_new_tokens.")
+          .before_records("0")
+          .used_for(generation),
+      key("data.task.reward.command", MEMBER(data.task.reward.command),
+          TextsType{"a list of texts, a program and its arguments"}, fixed,
+          "The program that says what completions are worth, instead of a type: one JSON line for each that "
+          "it gets. It is started in the working directory.")
+          .defaults_to("null, none")
+          .before_records("null")
+          .used_for(generation)
+          .also_called({"program", "grader", "script"}),
+      key("data.task.reward.workers", MEMBER(data.task.reward.workers), Whole<std::int64_t>{1, 1024}, free,
+          "Processes of the command on each rank.")
+          .used_for(generation),
+      key("data.task.reward.timeout_s", MEMBER(data.task.reward.timeout_s),
+          Number{Lowest::above_zero, 1e9, false}, free,
+          "Seconds that the command may take for an answer; then it is killed and started anew.")
+          .used_for(generation),
+      key("data.task.reward.restarts", MEMBER(data.task.reward.restarts), Whole<std::int64_t>{0, int32_max},
+          free, "How often each process of the command is started anew at most.")
+          .used_for(generation)
+          .also_called({"retries", "max_retries"}),
+      key("data.task.reward.environment", MEMBER(data.task.reward.environment),
+          TextsType{"a list of names of environment variables"}, fixed,
+          "What the command sees of the environment besides PATH, HOME, LANG and TMPDIR.")
+          .defaults_to("null, no more")
+          .before_records("null")
+          .used_for(generation)
+          .also_called({"env"}),
+      key("data.task.reward.on_error", MEMBER(data.task.reward.on_error),
+          Choice<decltype(reward_errors)>{reward_errors}, fixed,
+          "What becomes of a completion that no reward could be had for: its direction counts for nothing in "
+          "that step, or the run stops.")
+          .before_records("drop")
+          .used_for(generation),
+
+      key("generation.max_new_tokens", MEMBER(generation.max_new_tokens), count, fixed,
+          "Tokens of a completion at most.")
+          .before_records("64")
+          .used_for(generation)
+          .also_called({"max_tokens", "max_length", "max_completion_length"}),
+      key("generation.temperature", MEMBER(generation.temperature), Number{Lowest::zero}, fixed,
+          "What logits are divided by before a token is drawn; 0: the token of the largest logit.")
+          .before_records("0")
+          .used_for(generation),
+      key("generation.top_p", MEMBER(generation.top_p), Share{}, fixed,
+          "The share of the probability that tokens are drawn from, the likeliest first.")
+          .before_records("1")
+          .used_for(generation),
+      key("generation.samples", MEMBER(generation.samples), count, fixed,
+          "Completions of each prompt; what a probe is worth is their mean.")
+          .before_records("1")
+          .used_for(generation)
+          .also_called({"num_return_sequences", "num_generations"}),
+      key("generation.stop", MEMBER(generation.stop), TextsType{"a list of texts"}, fixed,
+          "Texts that end a completion, as the end token does, and are no part of it.")
+          .defaults_to("null, none")
+          .before_records("null")
+          .used_for(generation)
+          .also_called({"stop_strings", "stop_sequences", "stops"}),
 
       key("lora.r", MEMBER(lora.r), Optional<Whole<std::int64_t>>{"null", count}, fixed,
           "The rank of the adapters.")

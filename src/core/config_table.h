@@ -19,6 +19,7 @@ struct Key {
   KeyInfo info;
   std::vector<TaskType> tasks;        ///< that use the key; none: all
   std::vector<std::string> synonyms;  ///< names that other programs have for it, for "nearest known key"
+  bool is_short_form = false;         ///< a plain value of its section is a value of this key
   std::function<void(const Value&, Config&)> read;
   std::function<std::string(const Config&)> write;
 
@@ -37,6 +38,11 @@ struct Key {
   }
   Key& also_called(std::initializer_list<std::string> names) {
     synonyms = names;
+    return *this;
+  }
+  /// `reward: number` stands for `reward: {type: number}`.
+  Key& short_form_of_section() {
+    is_short_form = true;
     return *this;
   }
   bool is_used_by(TaskType type) const {

@@ -169,6 +169,29 @@ std::string Text::parse(const Value& value) const {
   return value.node.text;
 }
 
+std::string TextsType::text(const std::vector<std::string>& value) const {
+  return value.empty() ? "null"
+                       : list_text(value, "[]", [](const std::string& text) { return yaml::scalar(text); });
+}
+
+std::vector<std::string> TextsType::parse(const Value& value) const {
+  const Node& node = value.node;
+  if (node.kind == Node::Kind::null) return {};
+  if (node.kind != Node::Kind::list) {
+    value.fail(is_text(node) ? fmt::format("; write [{}] for one", yaml::printable(node.text)) : "");
+  }
+  if (node.items.empty()) value.fail(node, fmt::format("expected {}, found an empty list", range()));
+  std::vector<std::string> texts;
+  for (const Node& item : node.items) {
+    if (!is_text(item) || item.text.empty() || item.text.find('\0') != item.text.npos) {
+      value.fail(item, fmt::format("expected a non-empty text without a NUL in the list, found {}{}",
+                                   found(item), text_hint(item)));
+    }
+    texts.push_back(item.text);
+  }
+  return texts;
+}
+
 bool Flag::parse(const Value& value) const {
   const bool yes = value.node.kind == Node::Kind::plain && value.node.text == "true";
   if (!yes && (value.node.kind != Node::Kind::plain || value.node.text != "false")) value.fail();
@@ -338,6 +361,8 @@ std::string_view name_of(TaskLoss value) { return find_name(config::task_losses,
 std::string_view name_of(DataFormat value) { return find_name(config::data_formats, value); }
 std::string_view name_of(CompletionFormat value) { return find_name(config::completion_formats, value); }
 std::string_view name_of(Overlong value) { return find_name(config::overlong_words, value); }
+std::string_view name_of(RewardRule value) { return find_name(config::reward_rules, value); }
+std::string_view name_of(OnRewardError value) { return find_name(config::reward_errors, value); }
 std::string_view name_of(EstimatorKind value) { return find_name(config::estimators, value); }
 std::string_view name_of(SpaceType value) { return find_name(config::space_types, value); }
 std::string_view name_of(Normalization value) { return find_name(config::normalizations, value); }

@@ -31,13 +31,23 @@ struct Word {
 };
 inline constexpr std::array task_types = {
     Word{TaskType::classification, "classification"}, Word{TaskType::multiple_choice, "multiple_choice"},
-    Word{TaskType::completion, "completion"}, Word{TaskType::chat, "chat"}};
+    Word{TaskType::completion, "completion"}, Word{TaskType::chat, "chat"},
+    Word{TaskType::generation, "generation"}};
 inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
                                            Word{TaskLoss::language_model, "language_model"}};
 inline constexpr std::array completion_formats = {
     Word{CompletionFormat::prompt_completion, "prompt_completion"}, Word{CompletionFormat::alpaca, "alpaca"}};
 inline constexpr std::array overlong_words = {Word{Overlong::truncate, "truncate"},
                                               Word{Overlong::skip, "skip"}, Word{Overlong::error, "error"}};
+inline constexpr std::array reward_rules = {Word{RewardRule::exact_match, "exact_match"},
+                                            Word{RewardRule::f1, "f1"},
+                                            Word{RewardRule::contains, "contains"},
+                                            Word{RewardRule::regex, "regex"},
+                                            Word{RewardRule::number, "number"},
+                                            Word{RewardRule::choice, "choice"},
+                                            Word{RewardRule::length, "length"}};
+inline constexpr std::array reward_errors = {Word{OnRewardError::drop, "drop"},
+                                             Word{OnRewardError::stop, "stop"}};
 inline constexpr std::array data_formats = {
     Word{DataFormat::automatic, "auto"}, Word{DataFormat::jsonl, "jsonl"},
     Word{DataFormat::json, "json"},      Word{DataFormat::csv, "csv"},
@@ -164,6 +174,15 @@ struct Text {
   std::string parse(const Value& value) const;
 };
 
+/// A list of texts, none of them empty; null stands for an empty one.
+struct TextsType {
+  std::string what;
+
+  std::string range() const { return what; }
+  std::string text(const std::vector<std::string>& value) const;
+  std::vector<std::string> parse(const Value& value) const;
+};
+
 struct Flag {
   std::string range() const { return "true or false"; }
   std::string text(bool value) const { return value ? "true" : "false"; }
@@ -211,6 +230,13 @@ struct Fraction {
   std::string range() const { return "a number above 0 and below 1"; }
   std::string text(double value) const { return Number{}.text(value); }
   double parse(const Value& value) const;
+};
+
+/// A number above 0 and at most 1.
+struct Share {
+  std::string range() const { return "a number above 0 and at most 1"; }
+  std::string text(double value) const { return Number{}.text(value); }
+  double parse(const Value& value) const { return Number{Lowest::above_zero, 1, false}.parse(value); }
 };
 
 /// What a moving average keeps of itself at a step.

@@ -57,6 +57,8 @@ Pattern::Pattern(Pattern&&) noexcept = default;
 Pattern& Pattern::operator=(Pattern&&) noexcept = default;
 Pattern::~Pattern() = default;
 
+int Pattern::groups() const { return onig_number_of_captures(compiled_->regex); }
+
 struct PatternSearch::State {
   std::unique_ptr<OnigRegion, FreeRegion> region{checked(onig_region_new())};
   std::unique_ptr<OnigMatchParam, FreeMatchParam> limits{checked(onig_new_match_param())};
@@ -110,6 +112,13 @@ bool PatternSearch::next() {
     return true;
   }
   return false;
+}
+
+std::optional<std::string_view> PatternSearch::group(int number) const {
+  const int begin = state_->region->beg[number];
+  if (begin == ONIG_REGION_NOTPOS) return std::nullopt;
+  const auto size = static_cast<std::size_t>(state_->region->end[number] - begin);
+  return text_.substr(static_cast<std::size_t>(begin), size);
 }
 
 std::string replace(const Pattern& pattern, std::string_view text, std::string_view content) {

@@ -20,6 +20,8 @@ std::unique_ptr<const TaskKind> kind_of(const TaskContext& context, const std::o
       return make_completion(context);
     case TaskType::chat:
       return make_chat(context, chat.value());
+    case TaskType::generation:
+      return make_generation(context);
   }
   throw Error("data.task.type has the unknown value {}", static_cast<int>(context.config.type));
 }
@@ -27,7 +29,7 @@ std::unique_ptr<const TaskKind> kind_of(const TaskContext& context, const std::o
 }  // namespace
 
 Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length,
-           std::optional<ChatTemplate> chat)
+           std::optional<ChatTemplate> chat, std::int64_t max_new_tokens)
     : type_(config.type), rule_(config.loss), fields_(config.fields), chat_(std::move(chat)) {
   rule_.length_normalized = config.length_normalized;
   if (!chooses()) rule_.loss = TaskLoss::language_model;
@@ -35,7 +37,11 @@ Task::Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t ma
   if (classifies()) {
     for (const Verbalizer& verbalizer : config.verbalizers) labels_.push_back(verbalizer.label);
   }
-  kind_ = kind_of({.config = config, .tokenizer = tokenizer, .max_length = max_length}, chat_);
+  kind_ = kind_of({.config = config,
+                   .tokenizer = tokenizer,
+                   .max_length = max_length,
+                   .new_tokens = generates() ? max_new_tokens : 0},
+                  chat_);
 }
 
 EncodedRecord Task::encode(nlohmann::json record, const std::string& where) const {

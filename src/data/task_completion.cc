@@ -20,11 +20,9 @@ constexpr const char* alpaca_without_input =
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:";
 
-PromptTemplate prompt_of(const TaskConfig& config) {
+PromptTemplate prompt_in_format(const TaskConfig& config) {
   if (config.format == CompletionFormat::alpaca) return PromptTemplate(parse_template(alpaca_with_input, ""));
-  if (config.prompt_template)
-    return PromptTemplate(parse_template(*config.prompt_template, "data.task.template"));
-  return PromptTemplate({{.is_field = true, .text = config.prompt}});
+  return prompt_of(config);
 }
 
 class Completion final : public TaskKind {
@@ -44,7 +42,7 @@ class Completion final : public TaskKind {
 
 Completion::Completion(const TaskContext& context)
     : encoder_(context),
-      prompt_(prompt_of(context.config)),
+      prompt_(prompt_in_format(context.config)),
       completion_(context.config.format == CompletionFormat::alpaca ? "output" : context.config.completion) {
   if (context.config.format == CompletionFormat::alpaca)
     without_input_ = PromptTemplate(parse_template(alpaca_without_input, ""));

@@ -36,6 +36,12 @@ auto at(const std::string& where, Encode&& encode) {
 
 }  // namespace
 
+PromptTemplate prompt_of(const TaskConfig& config) {
+  if (config.prompt_template)
+    return PromptTemplate(parse_template(*config.prompt_template, "data.task.template"));
+  return PromptTemplate({{.is_field = true, .text = config.prompt}});
+}
+
 std::vector<std::int32_t> ExampleEncoder::answer(const std::string& text, const std::string& where,
                                                  const std::string& what) const {
   std::vector<std::int32_t> ids = at(where, [&] { return tokenizer_.encode_continuation(text); });
@@ -53,8 +59,8 @@ bool ExampleEncoder::takes(std::int64_t tokens, const std::string& where, Encode
       encoded.skipped = true;
       return false;
     case Overlong::error:
-      throw InputError("{}: {} tokens, but data.max_length is {} and data.task.overlong: error", where,
-                       tokens, max_length_);
+      throw InputError("{}: {} tokens{}, but data.max_length is {} and data.task.overlong: error", where,
+                       tokens, new_tokens_ > 0 ? " with generation.max_new_tokens" : "", max_length_);
   }
   throw Error("data.task.overlong has the unknown value {}", static_cast<int>(overlong_));
 }
@@ -62,7 +68,7 @@ bool ExampleEncoder::takes(std::int64_t tokens, const std::string& where, Encode
 bool ExampleEncoder::put_prompt(const PromptTemplate& prompt, const std::vector<std::string>& values,
                                 const std::string& where, EncodedRecord& encoded) const {
   Example& example = encoded.example;
-  const std::int64_t longest = longest_option(example);
+  const std::int64_t longest = std::max(longest_option(example), new_tokens_);
   std::vector<std::int32_t> ids = at(where, [&] { return prompt.ids(values, tokenizer_); });
   const auto start = tokenizer_.start_token();
   if (start && ids.size() > 1 && ids[1] == *start) encoded.counts.second_start = 1;
@@ -72,8 +78,10 @@ bool ExampleEncoder::put_prompt(const PromptTemplate& prompt, const std::vector<
     const std::int64_t room = std::max<std::int64_t>(max_length_ - longest, 1);
     ids = at(where, [&] { return prompt.shortened_ids(values, tokenizer_, room); });
     const std::int64_t left = max_length_ - length(ids);
-    if (left < 1) {
-      throw InputError("{}: {} tokens are needed at least, but data.max_length is {}", where, length(ids) + 1,
+    const std::int64_t needed = std::max<std::int64_t>(new_tokens_, 1);
+    if (left < needed) {
+      throw InputError("{}: {} tokens are needed at least{}, but data.max_length is {}", where,
+                       length(ids) + needed, new_tokens_ > 0 ? " with generation.max_new_tokens" : "",
                        max_length_);
     }
     for (auto& option : example.options) {

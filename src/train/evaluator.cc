@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "mezzo/comm/together.h"
+#include "mezzo/core/error.h"
 #include "mezzo/train/work.h"
 
 namespace mezzo {
@@ -58,6 +59,9 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
       classes_(static_cast<std::int64_t>(task.labels().size())),
       examples_(static_cast<std::int64_t>(examples.size())),
       first_scores_{0} {
+  if (task.generates()) {
+    throw UsageError("data.task.type: generation has no loss to evaluate; expected another type of task");
+  }
   std::vector<const Example*> chunk;
   std::int64_t tokens = 0;
   const auto finish = [&] {

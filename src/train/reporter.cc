@@ -60,6 +60,14 @@ void Reporter::table(const std::vector<std::vector<std::string>>& rows) {
 }
 
 void Reporter::first_example(const Task& task, const Tokenizer& tokenizer, const Example& example) {
+  if (task.generates()) {
+    log_.info("first prompt: {}", quote(tokenizer.decode(example.prompt)));
+    std::string right;
+    for (const std::string& answer : example.answers) right += (right.empty() ? "" : ", ") + quote(answer);
+    log_.info("  ids {}{}{}", fmt::join(example.prompt, " "),
+              right.empty() ? "" : " | right answers: ", right);
+    return;
+  }
   const auto& option = example.options[static_cast<std::size_t>(example.label)];
   if (task.chat()) {
     std::vector<std::int32_t> ids = example.prompt;

@@ -42,6 +42,13 @@ data:
 train: {output_dir: /runs/a}
 )";
 
+const std::string generation = R"(model: {path: /m}
+data:
+  train: /d/train.jsonl
+  task: {type: generation, reward: number}
+train: {output_dir: /runs/a}
+)";
+
 Config parsed(const std::string& text, const Overrides& overrides = {}, ConfigUse use = ConfigUse::train) {
   return parse_config(text, "c.yaml", overrides, use);
 }
@@ -228,6 +235,12 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
       parsed(minimal),
       parsed(everything),
       parsed(completion),
+      parsed(completion, {"data.task.template=\"{q}?\""}),
+      parsed(completion, {"data.task.format=alpaca"}),
+      parsed(generation),
+      parsed(generation, {"data.task.reward={type: regex, pattern: \"#+ (\\\\d+)\"}",
+                          "generation.stop=[\"\\n\", \"}\"]", "generation.temperature=0.7"}),
+      parsed(generation, {"data.task.reward={command: [python3, \"my grader.py\", \"-1\"], workers: 2}"}),
       parsed(minimal, {"lora.adapter=/a"}),
       parsed(minimal, {"lora.target_modules=all-linear", "lora.layers_to_transform=3"}),
       parsed(minimal,
@@ -246,9 +259,16 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
     if (info.name == "data.task.format") continue;  // data.format has the same leaf
     const std::set<std::string> of_others = {"data.task.options", "data.task.prompt", "data.task.completion",
                                              "data.task.append_eos"};
+    // Their leaves are those of others too; the sections are looked for below.
+    if (info.name.starts_with("data.task.reward.") || info.name.starts_with("generation.")) continue;
     const bool used = !of_others.contains(info.name);
     EXPECT_EQ(text.find("  " + leaf + ": ") != text.npos, used) << info.name;
   }
+  EXPECT_EQ(text.find("reward:"), text.npos) << text;
+  EXPECT_EQ(text.find("generation:"), text.npos) << text;
+  EXPECT_NE(to_yaml(parsed(generation)).find("    reward:\n      type: number\n      pattern: null\n"),
+            text.npos)
+      << to_yaml(parsed(generation));
   EXPECT_NE(text.find("\ndata:\n  train: /d/train.jsonl\n  validation: null\n"), text.npos) << text;
   EXPECT_NE(text.find("\n  task:\n    type: classification\n"), text.npos) << text;
   EXPECT_NE(text.find("verbalizers: {\"0\": \" terrible\", \"1\": \" great\"}\n"), text.npos) << text;
@@ -347,7 +367,8 @@ TEST(Config, UnknownKeysNameTheNearest) {
   EXPECT_ERROR(error_of(minimal + "lora.r: 4"), "c.yaml:11", "'lora.r' at the top level", "'lora.r'");
   EXPECT_ERROR(error_of(minimal + "zo:\n  zzzzzzzzzzzz: 4"), "c.yaml:12",
                "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.epsilon");
-  EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11", "known there: model, data, lora");
+  EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11",
+               "known there: model, data, generation, lora");
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
   EXPECT_ERROR(error_of(minimal + "zo:\n  noise: gaussian\n  epsilon:1\n"), "c.yaml:13", "'epsilon: VALUE'");
   EXPECT_ERROR(override_error("optimiser.learning_rate=1"), "unknown section 'optimiser'", "'optimizer'");
@@ -357,7 +378,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
   EXPECT_ERROR(override_error("data.tsk.verbalizers.0=x"), "unknown section 'data.tsk.verbalizers'",
                "section is 'data.task'");
   EXPECT_ERROR(override_error("qqqqqqqqqqqqqqqqqqq.b=1"), "unknown section 'qqqqqqqqqqqqqqqqqqq'",
-               "known there: model, data, lora");
+               "known there: model, data, generation, lora");
 }
 
 TEST(Config, RepeatedKeysNameSectionAndLines) {
@@ -794,6 +815,108 @@ TEST(Config, OneThingSaysWhatACompletionsPromptIs) {
                "data.task.completion: expected the key to be left out with data.task.format: alpaca");
 }
 
+TEST(Config, Generation) {
+  const Config config = parsed(generation);
+  EXPECT_EQ(config.data.task.reward.type, RewardRule::number);
+  EXPECT_EQ(config.data.task.reward.workers, 1);
+  EXPECT_EQ(config.data.task.reward.timeout_s, 10);
+  EXPECT_EQ(config.data.task.reward.restarts, 3);
+  EXPECT_EQ(config.data.task.reward.on_error, OnRewardError::drop);
+  EXPECT_EQ(config.generation, GenerationConfig{});
+  EXPECT_EQ(config.generation.max_new_tokens, 64);
+  EXPECT_EQ(config.generation.temperature, 0);
+  EXPECT_EQ(config.generation.top_p, 1);
+  EXPECT_EQ(config.generation.samples, 1);
+  EXPECT_TRUE(config.generation.stop.empty());
+
+  const Config set =
+      parsed(generation, {"generation.max_new_tokens=18", "generation.temperature=0.5",
+                          "generation.top_p=0.9", "generation.samples=4", "generation.stop=[\"\\n\", Q]"});
+  const GenerationConfig expected = {
+      .max_new_tokens = 18, .temperature = 0.5, .top_p = 0.9, .samples = 4, .stop = {"\n", "Q"}};
+  EXPECT_EQ(set.generation, expected);
+
+  const auto error = [&](const std::string& change) { return error_of(generation, {change}); };
+  EXPECT_ERROR(error("generation.max_new_tokens=0"), "whole number from 1");
+  EXPECT_ERROR(error("generation.temperature=-1"), "a finite number >= 0");
+  for (const char* bad : {"0", "1.1", "-1", "one"})
+    EXPECT_ERROR(error(std::string("generation.top_p=") + bad), "a number above 0 and at most 1");
+  for (const char* key : {"generation.top_p=0.5", "generation.samples=2"})
+    EXPECT_ERROR(error(key), "needs a generation.temperature above 0");
+  EXPECT_ERROR(error("generation.stop=Q"), "generation.stop: expected a list of texts", "write [Q] for one");
+  EXPECT_ERROR(error("generation.stop=[]"), "empty list");
+  EXPECT_ERROR(error("generation.stop=[a, \"\"]"), "non-empty text");
+  EXPECT_ERROR(error("generation.stop=[8]"), "quote it");
+  EXPECT_ERROR(error("data.task.loss=options"), "is not used by a generation task");
+  EXPECT_ERROR(error("data.task.append_eos=false"), "is not used by a generation task");
+  EXPECT_ERROR(error_of(generation, {"data.task.template=\"{q}\"", "data.task.prompt=q"}), "found both");
+  EXPECT_ERROR(override_error("generation.max_new_tokens=3"), "is not used by a classification task");
+  EXPECT_ERROR(override_error("data.task.reward=f1"), "is not used by a classification task");
+}
+
+TEST(Config, RewardIsAWordOrAMap) {
+  const auto reward = [](const Overrides& overrides) {
+    return parsed(generation, overrides).data.task.reward;
+  };
+  EXPECT_EQ(reward({"data.task.reward=f1"}).type, RewardRule::f1);
+  EXPECT_EQ(reward({"data.task.reward.type=f1"}).type, RewardRule::f1);
+  EXPECT_EQ(reward({"data.task.reward={type: f1}"}), reward({"data.task.reward=f1"}));
+  EXPECT_EQ(reward({"data.task.reward={type: regex, pattern: a+}"}).pattern, "a+");
+  // What is written for a command stands behind it: the whole is replaced, a single key is not.
+  const std::string runs = std::string(generation)
+                               .replace(generation.find("reward: number"), 14,
+                                        "reward: {command: [sh, -c, \"exit 1\"], workers: 3}");
+  RewardConfig expected;
+  expected.command = {"sh", "-c", "exit 1"};
+  expected.workers = 3;
+  EXPECT_EQ(parsed(runs).data.task.reward, expected);
+  expected.restarts = 0;
+  expected.environment = {"KEY"};
+  expected.on_error = OnRewardError::stop;
+  expected.timeout_s = 0.5;
+  EXPECT_EQ(parsed(runs, {"data.task.reward.restarts=0", "data.task.reward.environment=[KEY]",
+                          "data.task.reward.on_error=stop", "data.task.reward.timeout_s=0.5"})
+                .data.task.reward,
+            expected);
+  EXPECT_EQ(parsed(runs, {"data.task.reward=number"}), parsed(generation));
+
+  EXPECT_ERROR(error_of(std::string(generation).replace(generation.find(", reward: number"), 16, "")),
+               "missing, but required: data.task.reward (`exact_match`, ", "command");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward=null"}), "required: data.task.reward (");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward=numbr"}),
+               "data.task.reward.type: expected `exact_match`", "did you mean `number`?");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward="}), "has no value; expected `exact_match`");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward=[number]"}), "'data.task.reward' is a section");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward={typ: f1}"}), "unknown key 'typ'",
+               "'data.task.reward.type'");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward=f1", "data.task.reward.type=f1"}), "overridden twice");
+  EXPECT_ERROR(error_of(generation, {"data.task.reward.type=f1", "data.task.reward=f1"}), "overridden twice");
+}
+
+TEST(Config, KeysBelongToAReward) {
+  const auto error = [](const Overrides& overrides) { return error_of(generation, overrides); };
+  EXPECT_ERROR(error({"data.task.reward.command=[a]"}), "data.task.reward.command: expected it or",
+               "found both");
+  EXPECT_ERROR(error({"data.task.reward=regex"}), "data.task.reward.pattern: missing");
+  EXPECT_ERROR(error({"data.task.reward.pattern=a"}), "data.task.reward.pattern: is of regex, found number");
+  EXPECT_ERROR(error({"data.task.reward.target=3"}), "data.task.reward.target: is of length, found number");
+  for (const char* key : {"workers=2", "timeout_s=1", "restarts=0", "environment=[A]"})
+    EXPECT_ERROR(error({std::string("data.task.reward.") + key}), "is of a command, found number");
+  EXPECT_EQ(error({"data.task.reward.on_error=stop"}), "");
+  EXPECT_EQ(error({"data.task.completion=answer"}), "");
+  EXPECT_ERROR(error({"data.task.reward=length", "data.task.completion=answer"}),
+               "data.task.completion: is of rewards that compare with right answers, found length");
+  EXPECT_EQ(error({"data.task.reward={type: length, target: 64}"}), "");
+  EXPECT_ERROR(error({"data.task.reward={type: length, target: 65}"}),
+               "data.task.reward.target: expected at most generation.max_new_tokens (64), found 65");
+  EXPECT_ERROR(error({"data.task.reward={command: [a], environment: [A=b]}"}),
+               "expected names of variables, found 'A=b'");
+  EXPECT_ERROR(error({"data.task.reward={command: [a], workers: 0}"}), "whole number from 1");
+  EXPECT_ERROR(error({"data.task.reward={command: a}"}), "a list of texts, a program and its arguments",
+               "write [a] for one");
+  EXPECT_ERROR(error({"data.task.reward={command: [a, \"b\\0c\"]}"}), "without a NUL");
+}
+
 TEST(Config, KeysThatHaveToAgree) {
   EXPECT_EQ(error_of(minimal, {"train.batch_size=4", "train.batch_slices=4"}), "");
   EXPECT_ERROR(error_of(minimal, {"train.batch_size=4", "train.batch_slices=5"}), "train.batch_slices",
@@ -959,6 +1082,20 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "data.task.completion",
                                              "data.task.append_eos",
                                              "data.task.overlong",
+                                             "data.task.reward.type",
+                                             "data.task.reward.pattern",
+                                             "data.task.reward.target",
+                                             "data.task.reward.command",
+                                             "data.task.reward.workers",
+                                             "data.task.reward.timeout_s",
+                                             "data.task.reward.restarts",
+                                             "data.task.reward.environment",
+                                             "data.task.reward.on_error",
+                                             "generation.max_new_tokens",
+                                             "generation.temperature",
+                                             "generation.top_p",
+                                             "generation.samples",
+                                             "generation.stop",
                                              "lora.r",
                                              "lora.lora_alpha",
                                              "lora.target_modules",
@@ -1023,6 +1160,27 @@ std::map<std::string, std::string> identity_of(const Overrides& overrides) {
   std::map<std::string, std::string> entries;
   for (const IdentityEntry& entry : identity(parsed(minimal, overrides))) entries[entry.key] = entry.value;
   return entries;
+}
+
+TEST(ConfigIdentity, HoldsTheRewardButNotHowItsProgramIsRun) {
+  const auto of = [](const Overrides& overrides) {
+    std::map<std::string, std::string> entries;
+    for (const IdentityEntry& entry : identity(parsed(generation, overrides)))
+      entries[entry.key] = entry.value;
+    return entries;
+  };
+  const auto base = of({"data.task.reward={command: [a]}"});
+  EXPECT_EQ(base.at("data.task.reward.command"), "[a]");
+  EXPECT_EQ(base.at("data.task.reward.type"), "null");
+  EXPECT_EQ(base.at("generation.max_new_tokens"), "64");
+  EXPECT_EQ(of({"data.task.reward={command: [a], workers: 2, timeout_s: 3, restarts: 4}"}), base);
+  for (const char* key :
+       {"data.task.reward={command: [b]}", "data.task.reward={command: [a], on_error: stop}",
+        "data.task.reward={command: [a], environment: [A]}"}) {
+    EXPECT_NE(of({key}), base) << key;
+  }
+  EXPECT_NE(of({"data.task.reward={command: [a]}", "generation.max_new_tokens=3"}), base);
+  EXPECT_FALSE(identity_of({}).contains("generation.max_new_tokens"));
 }
 
 TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {

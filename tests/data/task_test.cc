@@ -312,6 +312,82 @@ TEST(Task, WhatIsOverlong) {
   EXPECT_ERROR(encode(6), "f:1: 7 tokens, but data.max_length is 6 and data.task.overlong: error");
 }
 
+TaskConfig generation(RewardRule rule) {
+  TaskConfig config;
+  config.type = TaskType::generation;
+  config.reward.type = rule;
+  return config;
+}
+
+TEST(Task, GenerationRecords) {
+  const WordTokenizer tokenizer(true);
+  const auto encode = [&](const TaskConfig& config, const std::string& line, std::int64_t max_length = 100) {
+    return Task(config, tokenizer, max_length, {}, 3).encode(nlohmann::json::parse(line), "f:1");
+  };
+  TaskConfig config = generation(RewardRule::number);
+  const std::string line =
+      R"({"prompt": "a b", "completion": ["18", "19"], "more": {"z": [1.5, null], "y": "é"}})";
+  const Example example = encode(config, line).example;
+  EXPECT_EQ(words(tokenizer, example.prompt), "a b");
+  EXPECT_TRUE(example.options.empty());
+  EXPECT_EQ(example.answers, (std::vector<std::string>{"18", "19"}));
+  EXPECT_EQ(nlohmann::json::parse(example.record), nlohmann::json::parse(line));
+  EXPECT_EQ(example.record.find('\n'), std::string::npos);
+
+  EXPECT_ERROR(encode(config, R"({"prompt": "a"})"), "f:1", "\"completion\"");
+  EXPECT_ERROR(encode(config, R"({"prompt": "a", "completion": "b"})"),
+               "f:1: the right answer \"b\" holds no number");
+  EXPECT_ERROR(encode(config, R"({"completion": "1"})"), "f:1", "\"prompt\"");
+  config.prompt_template = "{q} =";
+  config.completion = "a:text";
+  EXPECT_EQ(words(tokenizer, encode(config, R"({"q": "6 * 3", "a": 18})").example.prompt), "6 * 3 =");
+  EXPECT_EQ(encode(config, R"({"q": "6 * 3", "a": 18})").example.answers, std::vector<std::string>{"18"});
+
+  // A program needs no right answers, and what compares with none neither.
+  TaskConfig program = generation(RewardRule::length);
+  EXPECT_TRUE(encode(program, R"({"prompt": "a"})").example.answers.empty());
+  program.reward.type = {};
+  program.reward.command = {"python3", "grader.py"};
+  program.fields = {{"twice", "{{ prompt + prompt }}"}};
+  const Example graded = encode(program, R"({"prompt": "a", "completion": 5})").example;
+  EXPECT_TRUE(graded.answers.empty());
+  EXPECT_EQ(graded.record, R"({"completion":5,"prompt":"a","twice":"aa"})");
+
+  const Task task(config, tokenizer, 100, {}, 3);
+  EXPECT_TRUE(task.generates());
+  EXPECT_FALSE(task.chooses());
+  EXPECT_FALSE(Task(completion(), tokenizer, 100, {}, 3).generates());
+}
+
+TEST(Task, PromptsLeaveRoomForNewTokens) {
+  const WordTokenizer tokenizer(true);
+  TaskConfig config = generation(RewardRule::length);
+  const nlohmann::json record = {{"prompt", "a b c"}};
+  const auto encode = [&](std::int64_t max_length, std::int64_t new_tokens) {
+    return Task(config, tokenizer, max_length, {}, new_tokens).encode(record, "f:1");
+  };
+  EXPECT_EQ(words(tokenizer, encode(7, 3).example.prompt), "a b c");
+  EXPECT_EQ(encode(7, 3).counts.overlong, 0);
+  const EncodedRecord cut = encode(7, 4);
+  EXPECT_EQ(cut.counts.overlong, 1);
+  EXPECT_EQ(words(tokenizer, cut.example.prompt), " b c");
+  EXPECT_EQ(encode(7, 6).example.prompt, std::vector<std::int32_t>{0});
+  EXPECT_ERROR(encode(7, 7), "generation.max_new_tokens: 7 leave no token for a prompt", "7");
+  config.overlong = Overlong::skip;
+  EXPECT_TRUE(encode(7, 4).skipped);
+  EXPECT_FALSE(encode(7, 3).skipped);
+  config.overlong = Overlong::error;
+  EXPECT_ERROR(encode(7, 4), "f:1: 8 tokens with generation.max_new_tokens, but data.max_length is 7");
+  config.overlong = Overlong::truncate;
+  config.prompt_template = "x y {prompt} z";
+  EXPECT_ERROR(encode(7, 4), "f:1: 9 tokens are needed at least with generation.max_new_tokens");
+  // What other tasks are given changes nothing.
+  EXPECT_EQ(Task(completion(), tokenizer, 5, {}, 4)
+                .encode({{"prompt", "a b c"}, {"completion", " d"}}, "f:1")
+                .counts.overlong,
+            0);
+}
+
 TEST(Task, OptionsThatAreTooLongLoseTheirEnds) {
   const WordTokenizer tokenizer(true);
   const Task task(multiple_choice(), tokenizer, 3);

@@ -16,7 +16,7 @@
 
 namespace mezzo {
 
-enum class TaskType { classification, multiple_choice, completion, chat };
+enum class TaskType { classification, multiple_choice, completion, chat, generation };
 enum class TaskLoss { options, language_model };
 /// Which fields of a record are a completion's prompt and answer.
 enum class CompletionFormat { prompt_completion, alpaca };
@@ -24,6 +24,10 @@ enum class CompletionFormat { prompt_completion, alpaca };
 enum class Overlong { truncate, skip, error };
 /// How a data file holds its records; automatic: as its content shows, else its name.
 enum class DataFormat { automatic, jsonl, json, csv, tsv, parquet };
+/// A rule that is built in and says what a completion is worth (mezzo/data/reward_rules.h).
+enum class RewardRule { exact_match, f1, contains, regex, number, choice, length };
+/// What becomes of a completion that no reward could be had for: its direction is dropped, or the run stops.
+enum class OnRewardError { drop, stop };
 enum class EstimatorKind { two_sided, one_sided };
 /// What the losses of a step are divided by before they become its update (mezzo/zo/estimator.h).
 enum class Normalization { none, zscore, std, ranks };
@@ -67,11 +71,28 @@ struct TaskOptions {
   bool operator==(const TaskOptions&) const = default;
 };
 
+/// What a completion is worth: a rule that is built in, or what a program of the user's says.
+struct RewardConfig {
+  std::optional<RewardRule> type;        ///< one of type and command is there for a generation task
+  std::optional<std::string> pattern;    ///< there for regex, and for nothing else
+  std::int64_t target = 0;               ///< of length: tokens, at most generation.max_new_tokens
+  std::vector<std::string> command;      ///< a program and its arguments; empty: none
+  std::int64_t workers = 1;              ///< of a command, as all below but on_error: processes a rank
+  double timeout_s = 10;                 ///< for each answer
+  std::int64_t restarts = 3;             ///< of each process
+  std::vector<std::string> environment;  ///< names of variables that the program sees
+  OnRewardError on_error = OnRewardError::drop;
+
+  bool unset() const { return !type && command.empty(); }
+  bool operator==(const RewardConfig&) const = default;
+};
+
 struct TaskConfig {
   TaskType type = TaskType::classification;
   std::optional<std::string> records;  ///< where the records lie within what a file holds (record_path.h)
   std::vector<ComputedField> fields;   ///< in the order written
-  /// `template`, of the prompt; there for classification and multiple_choice, may be for completion.
+  /// `template`, of the prompt; there for classification and multiple_choice, may be for completion and
+  /// generation.
   std::optional<std::string> prompt_template;
   std::string label = "label";             ///< name of the label's field
   std::vector<Verbalizer> verbalizers;     ///< in the order written; at least two for classification
@@ -80,10 +101,11 @@ struct TaskConfig {
   bool length_normalized = true;           ///< an option's score is the mean over its tokens, else the sum
   std::optional<std::string> calibration;  ///< a prompt template: scores less those behind this prompt
   CompletionFormat format = CompletionFormat::prompt_completion;
-  std::string prompt = "prompt";  ///< field names of a completion task
+  std::string prompt = "prompt";  ///< field names of a completion or generation task
   std::string completion = "completion";
   bool append_eos = true;  ///< of completion and chat
   Overlong overlong = Overlong::truncate;
+  RewardConfig reward;  ///< of generation
   bool operator==(const TaskConfig&) const = default;
 };
 
@@ -106,6 +128,16 @@ struct DataConfig {
   /// Whether there are examples for evaluations.
   bool evaluates() const { return validation || validation_fraction; }
   bool operator==(const DataConfig&) const = default;
+};
+
+/// How a generation task's completions are written.
+struct GenerationConfig {
+  std::int64_t max_new_tokens = 64;
+  double temperature = 0;         ///< 0: greedy
+  double top_p = 1;               ///< in (0, 1]
+  std::int64_t samples = 1;       ///< of each prompt
+  std::vector<std::string> stop;  ///< texts that end a completion and are no part of it, none of them empty
+  bool operator==(const GenerationConfig&) const = default;
 };
 
 /// PEFT's target_modules: `all-linear`, or names and suffixes. Neither: the adapter's, or without an adapter
@@ -205,6 +237,7 @@ struct RuntimeConfig {
 struct Config {
   ModelConfig model;
   DataConfig data;
+  GenerationConfig generation;
   LoraConfig lora;
   ZoConfig zo;
   OptimizerConfig optimizer;
@@ -246,10 +279,10 @@ struct IdentityEntry {
 /// The keys that a config sets to something else than a fresh Config holds, in the order of the reference.
 std::vector<IdentityEntry> changed_from_defaults(const Config& config);
 
-/// What of `config` decides a run's bits and so must be the same when it is resumed: data, task, lora, zo but
-/// for probes_per_forward, optimizer, batch, slices, seeds, and max_steps where the schedule depends on it.
-/// The model's hash and the device and dtype chosen belong to it too; the caller knows them. Lists that are
-/// sets in meaning (target_modules, layers_to_transform) are sorted.
+/// What of `config` decides a run's bits and so must be the same when it is resumed: data, task, generation,
+/// lora, zo but for probes_per_forward, optimizer, batch, slices, seeds, and max_steps where the schedule
+/// depends on it. The model's hash and the device and dtype chosen belong to it too; the caller knows them.
+/// Lists that are sets in meaning (target_modules, layers_to_transform) are sorted.
 std::vector<IdentityEntry> identity(const Config& config);
 
 /// What a run's record holds of `config` besides its identity: values that may change, but that a resumed run
@@ -297,6 +330,8 @@ std::string_view name_of(TaskLoss value);
 std::string_view name_of(DataFormat value);
 std::string_view name_of(CompletionFormat value);
 std::string_view name_of(Overlong value);
+std::string_view name_of(RewardRule value);
+std::string_view name_of(OnRewardError value);
 std::string_view name_of(EstimatorKind value);
 std::string_view name_of(Normalization value);
 std::string_view name_of(SpaceType value);

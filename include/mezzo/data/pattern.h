@@ -1,9 +1,10 @@
 #pragma once
-// The regular expressions of tokenizer.json, run by Oniguruma: the engine, syntax and options of Hugging Face
-// tokenizers. A property such as \p{L} knows the characters of the installed library's Unicode
-// (docs/decisions/oniguruma.md).
+// Regular expressions, those of tokenizer.json and of rewards, run by Oniguruma: the engine, syntax and
+// options of Hugging Face tokenizers. A property such as \p{L} knows the characters of the installed
+// library's Unicode (docs/decisions/oniguruma.md).
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,9 @@ class Pattern {
   Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();
 
+  /// How many groups it captures.
+  int groups() const;
+
  private:
   friend class PatternSearch;
   struct Compiled;
@@ -48,6 +52,8 @@ class PatternSearch {
   bool next();
   std::size_t begin() const { return begin_; }  ///< of the match, in bytes
   std::size_t end() const { return end_; }
+  /// What group `number`, from 1 on, holds of the match; none where it has no part in it.
+  std::optional<std::string_view> group(int number) const;
 
  private:
   struct State;

@@ -24,8 +24,9 @@ class Task {
  public:
   /// `max_length`: tokens an example may have. UsageError when it cannot hold the start token, the template's
   /// own words and the longest option. `tokenizer` must outlive the task. `chat`: there for a chat.
+  /// `max_new_tokens`: of a generation, whose prompts leave so many tokens of `max_length` free.
   Task(const TaskConfig& config, const Tokenizer& tokenizer, std::int64_t max_length,
-       std::optional<ChatTemplate> chat = std::nullopt);
+       std::optional<ChatTemplate> chat = std::nullopt, std::int64_t max_new_tokens = 0);
 
   /// All records of a data file, each checked. InputError naming file, line and field, and for a file of
   /// which every record is left out. Adds what they have in them to `counts` if that is not null.
@@ -38,6 +39,8 @@ class Task {
   const std::optional<ChatTemplate>& chat() const { return chat_; }
   /// Whether examples have options to choose from, so that there is an accuracy.
   bool chooses() const { return type_ == TaskType::classification || type_ == TaskType::multiple_choice; }
+  /// Whether the model writes completions of its own, which get a reward: examples have no options.
+  bool generates() const { return type_ == TaskType::generation; }
   /// Whether the options stand for the same classes in every example.
   bool classifies() const { return type_ == TaskType::classification; }
   /// The classes' labels as the config writes them; empty for other tasks.

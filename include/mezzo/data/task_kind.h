@@ -34,21 +34,29 @@ class TaskKind {
 struct TaskContext {
   const TaskConfig& config;  ///< used by constructors alone
   const Tokenizer& tokenizer;
-  std::int64_t max_length;  ///< tokens of an example
+  std::int64_t max_length;      ///< tokens of an example
+  std::int64_t new_tokens = 0;  ///< of a generation: tokens of max_length that its prompt leaves free
 };
 
 std::unique_ptr<TaskKind> make_classification(const TaskContext& context);
 std::unique_ptr<TaskKind> make_multiple_choice(const TaskContext& context);
 std::unique_ptr<TaskKind> make_completion(const TaskContext& context);
 std::unique_ptr<TaskKind> make_chat(const TaskContext& context, const ChatTemplate& chat);
+std::unique_ptr<TaskKind> make_generation(const TaskContext& context);
 
 // ---- what kinds share -----------------------------------------------------------------------------------
+
+/// data.task.template, or the field data.task.prompt.
+PromptTemplate prompt_of(const TaskConfig& config);
 
 /// Puts prompts before answers, so that both fit into an example.
 class ExampleEncoder {
  public:
   explicit ExampleEncoder(const TaskContext& context)
-      : tokenizer_(context.tokenizer), max_length_(context.max_length), overlong_(context.config.overlong) {}
+      : tokenizer_(context.tokenizer),
+        max_length_(context.max_length),
+        new_tokens_(context.new_tokens),
+        overlong_(context.config.overlong) {}
 
   const Tokenizer& tokenizer() const { return tokenizer_; }
   std::int64_t max_length() const { return max_length_; }
@@ -56,7 +64,8 @@ class ExampleEncoder {
   /// The ids of an answer that follows a prompt. InputError naming `where`, and `what` when it has none.
   std::vector<std::int32_t> answer(const std::string& text, const std::string& where,
                                    const std::string& what) const;
-  /// Sets the example's prompt before its options, which are there: the template with the record's values.
+  /// Sets the example's prompt before its options, which are there, or before the new tokens of a generation:
+  /// the template with the record's values.
   /// What is too long is dealt with as data.task.overlong says; false where the record is left out.
   bool put_prompt(const PromptTemplate& prompt, const std::vector<std::string>& values,
                   const std::string& where, EncodedRecord& encoded) const;
@@ -67,6 +76,7 @@ class ExampleEncoder {
  private:
   const Tokenizer& tokenizer_;
   std::int64_t max_length_;
+  std::int64_t new_tokens_;
   Overlong overlong_;
 };
 
