@@ -87,8 +87,7 @@ void CudaBackend::choose(const Workload& workload) {
   if (direction_rows_ == 0) {
     // Generation goes through the rows of decoding far more often than through those of prompts.
     const CacheShape& cache = workload.largest.cache;
-    const std::int64_t rows =
-        cache ? std::min(cache.slots, workload.largest.tokens) : workload.largest.tokens;
+    const std::int64_t rows = cache ? cache.slots : workload.largest.tokens;
     direction_rows_ = 2 * std::max<std::int64_t>(1, rows);
   }
   const bool stores_logits = bool{workload.largest.cache};

@@ -40,6 +40,7 @@ Json number_or_null(const std::optional<double>& value) { return value ? Json(*v
 Json json_of(const Evaluation& result, const Written& written, const Task& task) {
   Json json = {
       {"examples", result.examples}, {"accuracy", number_or_null(result.accuracy)}, {"loss", result.loss}};
+  if (result.reward) json["reward"] = *result.reward;
   if (!written.texts.empty()) {
     json["exact_match"] = written.exact_match;
     json["token_f1"] = written.f1;
@@ -64,6 +65,8 @@ std::string text_of(const Evaluation& result, const Written& written, const Task
   std::string text;
   if (result.accuracy) text += fmt::format("accuracy {:.4f}, ", *result.accuracy);
   if (result.f1) text += fmt::format("macro F1 {:.4f}, ", *result.f1);
+  if (result.reward)
+    return text + fmt::format("reward {:.4f} on {} examples\n", *result.reward, result.examples);
   if (!written.texts.empty())
     text += fmt::format("exact match {:.4f}, token F1 {:.4f}, ", written.exact_match, written.f1);
   text += fmt::format("loss {:.4f} on {} examples\n", result.loss, result.examples);
@@ -98,14 +101,24 @@ Json answer_of(const Example& example, const std::string& text) {
           {"f1", token_f1(text, example.answers)}};
 }
 
+Json reward_of(const GradedCompletion& completion) {
+  return {{"completion", completion.text},
+          {"tokens", completion.tokens},
+          {"reward", number_or_null(completion.reward)}};
+}
+
 /// JSON lines, one an example in their order.
 std::string predictions_of(const Evaluation& result, const Written& written, const Inputs& inputs) {
   std::string lines;
   for (std::size_t i = 0; i < inputs.validation.size(); ++i) {
     const Example& example = inputs.validation[i];
     Json line = {{"example", i}, {"prompt", inputs.tokenizer->decode(example.prompt)}};
-    line.update(inputs.task.chooses() ? choice_of(example, result.scores[i], inputs.task)
-                                      : answer_of(example, written.texts[i]));
+    if (inputs.task.generates()) {
+      line.update(reward_of(result.completions[i]));
+    } else {
+      line.update(inputs.task.chooses() ? choice_of(example, result.scores[i], inputs.task)
+                                        : answer_of(example, written.texts[i]));
+    }
     lines += json_text(line) + '\n';
   }
   return lines;
@@ -147,7 +160,7 @@ VerbAction add_eval(CLI::App& verb) {
     std::optional<Inputs> inputs;
     std::optional<AdapterSource> source;
     ModelOnDevice loaded;
-    std::optional<Evaluator> evaluator;
+    std::unique_ptr<Evaluator> evaluator;
     together(exchange, starting_patience,
              [&] { config = load_config(arguments->config, arguments->overrides, ConfigUse::eval); });
     const Patience patience = loading_patience(config.runtime);
@@ -167,12 +180,17 @@ VerbAction add_eval(CLI::App& verb) {
       }
       if (!arguments->predictions.empty()) {
         check_target(arguments->predictions, arguments->overwrite);
-        if (!inputs->task.chooses() && !writes) {
+        if (!inputs->task.chooses() && !inputs->task.generates() && !writes) {
           throw UsageError("--predictions: a {} task has none without --max-new-tokens",
                            name_of(config.data.task.type));
         }
       }
-      evaluator.emplace(inputs->validation, inputs->task);
+      evaluator = make_evaluator(inputs->validation, inputs->task, inputs->generation.get());
+      if (inputs->generation) {
+        inputs->generation->start_grader({.rank = exchange.rank(), .warn = [&](const std::string& line) {
+                                            context.log.warning("{}", line);
+                                          }});
+      }
       loaded = load_model(inputs->files, source ? &*source : nullptr, placement);
     });
     if (exchange.rank() == 0) {

@@ -140,7 +140,7 @@ ExitCode generate(const Arguments& arguments, VerbContext& context) {
   const std::vector<GenerationRequest> requests = requests_of(prompts, arguments);
   const Generator generator(loaded.model->runner, *tokenizer, rule, files.description.max_positions);
   const auto rows = DecodingRows::of(std::ssize(requests), most_slots);
-  loaded.model->runner.reserve(generator.shape_of(requests, rows), 1);
+  loaded.model->runner.reserve(shape_of(requests, rows, rule, files.description.max_positions), 1);
 
   Printer printer(texts, arguments.samples);
   std::size_t tokens = 0;

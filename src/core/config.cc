@@ -236,6 +236,11 @@ void check_together(const Given& given, const Config& config) {
   config::check_generation(given, config);
   check_space(given, config);
   check_normalization(given, config.zo);
+  if (config.zo.step_limit && config.data.task.type == TaskType::generation &&
+      given.contains("zo.step_limit")) {
+    throw UsageError("{}: zo.step_limit: is a share of a loss, which data.task.type generation has none of",
+                     given.at("zo.step_limit").text());
+  }
   if (config.zo.step_limit && !config.zo.paired() && given.contains("zo.step_limit")) {
     throw UsageError("{}: zo.step_limit: needs zo.estimator two_sided, found {}",
                      given.at("zo.step_limit").text(), name_of(config.zo.estimator));
@@ -254,8 +259,9 @@ void fill_in(const Given& given, Config& config) {
   ZoConfig& zo = config.zo;
   if (!config.written.contains("zo.epsilon")) zo.epsilon = default_epsilon(zo.space);
   if (!config.written.contains("zo.normalize")) zo.normalize = default_normalization(zo);
-  if (!config.written.contains("zo.step_limit") && (!zo.paired() || zo.normalize == Normalization::none)) {
-    zo.step_limit = {};  // plain steps are as the learning rate says
+  const bool plain = !zo.paired() || zo.normalize == Normalization::none;
+  if (!config.written.contains("zo.step_limit") && (plain || config.data.task.type == TaskType::generation)) {
+    zo.step_limit = {};  // plain steps are as the learning rate says; of a reward there is no share
   }
   if (!config.written.contains("optimizer.learning_rate"))
     config.optimizer.learning_rate = default_learning_rate(config.optimizer.type, zo.normalize);

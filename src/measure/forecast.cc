@@ -205,7 +205,8 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   run.plan = planner.plan(ranks);
   run.reason = planner.reason(ranks);
   if (!inputs.validation.empty()) {
-    const BatchShape shape = Evaluator(inputs.validation, inputs.task).largest();
+    const BatchShape shape =
+        make_evaluator(inputs.validation, inputs.task, inputs.generation.get())->largest();
     run.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
     run.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
   }

@@ -55,6 +55,9 @@ std::size_t Decoder::activation_bytes(const BatchShape& largest, std::int64_t pr
 
 Workload Decoder::workload(const BatchShape& largest, std::int64_t probes) const {
   Workload workload{.largest = largest, .probes = probes, .products = {}, .attention = {}};
+  for (std::int64_t BatchShape::*const size :
+       {&BatchShape::tokens, &BatchShape::loss_rows, &BatchShape::targets})
+    workload.largest.*size = std::max(largest.*size, largest.cache.slots);  // rows of decoding
   for (PartIndex part = 0; part < spec_.parts.size(); ++part) {
     if (const auto* product = std::get_if<ProductSpec>(&spec_.parts[part])) {
       if (is_expert(product->role)) continue;
@@ -106,11 +109,6 @@ void Decoder::reserve(const BatchShape& largest, std::int64_t probes) {
   forward_ = std::make_unique<Forward>(plan_, backend_, spec_, *weights_, std::move(arena), longest, cache,
                                        cache_probes);
   backend().prepare(workload(largest, probes));
-  if (!largest.cache) return;
-  BatchShape decoding = largest;
-  const std::int64_t slots = largest.cache.slots;
-  decoding.tokens = decoding.sequences = decoding.loss_rows = decoding.targets = slots;
-  backend().prepare(workload(decoding, probes));
 }
 
 bool Decoder::Reservation::covers(const Reservation& other) const {

@@ -1,33 +1,11 @@
 #include "mezzo/train/answers.h"
 
-#include <filesystem>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
-#include "mezzo/io/json_cursor.h"
-#include "mezzo/io/json_file.h"
 
 namespace mezzo {
-
-std::vector<std::int32_t> end_tokens(const std::string& directory) {
-  for (const char* const name : {"/generation_config.json", "/config.json"}) {
-    const std::string path = directory + name;
-    if (!std::filesystem::exists(path)) continue;
-    const nlohmann::json json = read_json_file(path);
-    const JsonCursor ends = JsonCursor(json, path)["eos_token_id"];
-    if (ends.is_unset()) continue;
-    const auto id_of = [](const JsonCursor& id) {
-      return static_cast<std::int32_t>(id.integer(0, std::numeric_limits<std::int32_t>::max()));
-    };
-    if (!ends.is_list()) return {id_of(ends)};
-    std::vector<std::int32_t> ids;
-    for (const JsonCursor& id : ends.elements()) ids.push_back(id_of(id));
-    return ids;
-  }
-  return {};
-}
 
 std::vector<std::string> answers(LoadedModel& model, const Description& description,
                                  const Tokenizer& tokenizer, const GenerationRule& rule,
@@ -43,7 +21,7 @@ std::vector<std::string> answers(LoadedModel& model, const Description& descript
   if (!requests.empty()) {
     const Generator generator(model.runner, tokenizer, rule, description.max_positions);
     const auto rows = DecodingRows::of(std::ssize(examples), most_slots);
-    model.runner.reserve(generator.shape_of(requests, rows), 1);
+    model.runner.reserve(shape_of(requests, rows, rule, description.max_positions), 1);
     const Probe unperturbed;
     generator.run({&unperturbed, 1}, NoiseKind::gaussian, requests, rows,
                   [&](std::int64_t, std::int64_t request, Generated&& written) {

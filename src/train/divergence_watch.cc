@@ -110,6 +110,7 @@ std::optional<std::string> DivergenceWatch::complaint_of(const Evaluation& now) 
 
 std::optional<std::string> DivergenceWatch::see_evaluation(std::uint64_t steps_done,
                                                            const Evaluation& evaluation) {
+  if (evaluation.reward) return {};  // of a reward there is no loss that explodes
   if (!first_evaluation_) first_evaluation_ = evaluation;
   best_accuracy_ = std::max(best_accuracy_, evaluation.accuracy.value_or(0.0));
   const std::optional<std::string> complaint = complaint_of(evaluation);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <nlohmann/json.hpp>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
@@ -13,10 +14,33 @@ namespace {
 // Fixed by nothing but speed and memory; changing them changes the order of the sums.
 constexpr std::size_t chunk_examples = 128;
 constexpr std::int64_t chunk_tokens = 8192;
-}  // namespace
+
+/// Examples are cut into chunks by their order and lengths alone; ranks share the chunks by their tokens, and
+/// sums are taken in the order of the chunks.
+class LikelihoodEvaluator final : public Evaluator {
+ public:
+  LikelihoodEvaluator(std::span<const Example> examples, const Task& task);
+
+  BatchShape largest() const override { return largest_; }
+  Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const override;
+
+ private:
+  /// What the ranks sum: of each chunk its losses, then the scores of all options of all examples.
+  struct Words;
+  void evaluate(std::size_t chunk, ProbeRunner& runner, Words& words) const;
+  Evaluation summary(const Words& words) const;
+  void add_answers(Evaluation& evaluation, const Words& words) const;
+
+  bool chooses_;
+  std::int64_t classes_;  // of a classification, else 0
+  std::int64_t examples_;
+  std::vector<LossBatch> chunks_;
+  std::vector<std::size_t> first_scores_;  // [chunks + 1], where the scores of a chunk begin among all
+  BatchShape largest_;
+};
 
 /// Words with one writer each, so that their sums over ranks are what was written.
-struct Evaluator::Words {
+struct LikelihoodEvaluator::Words {
   static constexpr std::size_t a_chunk = 3;  ///< loss sum, weight (both doubles' bits), written
 
   Words(std::size_t chunks, std::size_t scores)
@@ -37,31 +61,11 @@ struct Evaluator::Words {
   std::vector<std::uint64_t> all;
 };
 
-std::vector<Metric> Evaluation::metrics() const {
-  std::vector<Metric> all;
-  if (accuracy) all.push_back({"eval_accuracy", *accuracy});
-  if (f1) all.push_back({"eval_f1", *f1});
-  all.push_back({"eval_loss", loss});
-  return all;
-}
-
-std::vector<std::string> metrics_of(const Task& task) {
-  Evaluation any;
-  if (task.chooses()) any.accuracy = 0.0;
-  if (task.classifies()) any.f1 = 0.0;
-  std::vector<std::string> names;
-  for (const Metric& metric : any.metrics()) names.emplace_back(metric.name);
-  return names;
-}
-
-Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
+LikelihoodEvaluator::LikelihoodEvaluator(std::span<const Example> examples, const Task& task)
     : chooses_(task.chooses()),
       classes_(static_cast<std::int64_t>(task.labels().size())),
       examples_(static_cast<std::int64_t>(examples.size())),
       first_scores_{0} {
-  if (task.generates()) {
-    throw UsageError("data.task.type: generation has no loss to evaluate; expected another type of task");
-  }
   std::vector<const Example*> chunk;
   std::int64_t tokens = 0;
   const auto finish = [&] {
@@ -83,7 +87,7 @@ Evaluator::Evaluator(std::span<const Example> examples, const Task& task)
   finish();
 }
 
-Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
+Evaluation LikelihoodEvaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
   StepUnits units{.probes = 1, .slice_tokens = {}, .paired = false};
   for (const LossBatch& chunk : chunks_) units.slice_tokens.push_back(chunk.packed.token_count());
   const WorkShare share = share_out(units, exchange.size())[static_cast<std::size_t>(exchange.rank())];
@@ -94,7 +98,7 @@ Evaluation Evaluator::run(ProbeRunner& runner, Exchange& exchange, Patience pati
   return summary(words);
 }
 
-void Evaluator::evaluate(std::size_t chunk, ProbeRunner& runner, Words& words) const {
+void LikelihoodEvaluator::evaluate(std::size_t chunk, ProbeRunner& runner, Words& words) const {
   const LossBatch& batch = chunks_[chunk];
   runner.begin(batch.packed);
   const Probe unperturbed;
@@ -108,7 +112,7 @@ void Evaluator::evaluate(std::size_t chunk, ProbeRunner& runner, Words& words) c
   }
 }
 
-Evaluation Evaluator::summary(const Words& words) const {
+Evaluation LikelihoodEvaluator::summary(const Words& words) const {
   double sum = 0.0;
   double weight = 0.0;
   for (std::size_t c = 0; c < chunks_.size(); ++c) {
@@ -122,7 +126,7 @@ Evaluation Evaluator::summary(const Words& words) const {
   return result;
 }
 
-void Evaluator::add_answers(Evaluation& evaluation, const Words& words) const {
+void LikelihoodEvaluator::add_answers(Evaluation& evaluation, const Words& words) const {
   std::vector<std::int32_t> labels;
   std::vector<std::int32_t> predictions;
   std::int64_t correct = 0;
@@ -140,6 +144,116 @@ void Evaluator::add_answers(Evaluation& evaluation, const Words& words) const {
   if (classes_ == 0) return;
   evaluation.classes = class_scores(labels, predictions, classes_);
   evaluation.f1 = macro_f1(evaluation.classes);
+}
+
+/// Ranks share the examples by their number.
+class GenerationEvaluator final : public Evaluator {
+ public:
+  GenerationEvaluator(std::span<const Example> examples, const RewardedGeneration& generation)
+      : examples_(examples), generation_(generation), rule_(generation.rule()) {
+    rule_.sampling = {};
+  }
+
+  BatchShape largest() const override {
+    return shape_of(requests(0, examples_.size()), rows(), rule_, generation_.max_positions());
+  }
+  Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const override;
+
+ private:
+  DecodingRows rows() const { return DecodingRows::of(std::ssize(examples_), most_slots); }
+  std::vector<GenerationRequest> requests(std::size_t begin, std::size_t end) const {
+    std::vector<GenerationRequest> requests;
+    for (std::size_t i = begin; i < end; ++i)
+      requests.push_back({.prompt = examples_[i].prompt, .number = static_cast<std::int64_t>(i)});
+    return requests;
+  }
+  /// Of examples [begin, end), as JSON: text, tokens, reward or null.
+  nlohmann::json write(ProbeRunner& runner, std::size_t begin, std::size_t end) const;
+
+  std::span<const Example> examples_;
+  const RewardedGeneration& generation_;
+  GenerationRule rule_;
+};
+
+nlohmann::json GenerationEvaluator::write(ProbeRunner& runner, std::size_t begin, std::size_t end) const {
+  const std::vector<GenerationRequest> asked = requests(begin, end);
+  std::vector<Generated> written(asked.size());
+  if (!asked.empty()) {
+    const Probe unperturbed;
+    Generator(runner, generation_.tokenizer(), rule_, generation_.max_positions())
+        .run({&unperturbed, 1}, NoiseKind::gaussian, asked, rows(),
+             [&](std::int64_t, std::int64_t request, Generated&& one) {
+               written[static_cast<std::size_t>(request)] = std::move(one);
+             });
+  }
+  nlohmann::json all = nlohmann::json::array();
+  Grader& grader = generation_.grader();
+  std::vector<bool> finite;
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    finite.push_back(written[i].finite);
+    all.push_back({{"text", written[i].text}, {"tokens", written[i].tokens.size()}});
+    grader.submit(completion_of(examples_[begin + i], std::move(written[i])));
+  }
+  const std::vector<Grade> grades = grader.finish();
+  for (std::size_t i = 0; i < grades.size(); ++i)
+    all[i]["reward"] =
+        grades[i].good && finite[i] ? nlohmann::json(grades[i].reward) : nlohmann::json(nullptr);
+  return all;
+}
+
+Evaluation GenerationEvaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
+  const auto ranks = static_cast<std::size_t>(exchange.size());
+  const auto rank = static_cast<std::size_t>(exchange.rank());
+  nlohmann::json mine;
+  together(exchange, patience, [&] {
+    mine = write(runner, examples_.size() * rank / ranks, examples_.size() * (rank + 1) / ranks);
+  });
+  Evaluation result{.examples = std::ssize(examples_), .accuracy = {}, .f1 = {}};
+  double rewards = 0.0, right = 0.0, graded = 0.0;
+  for (const std::string& of_rank : agree(exchange, mine.dump(), patience)) {
+    const nlohmann::json all = nlohmann::json::parse(of_rank);
+    for (const nlohmann::json& one : all) {
+      GradedCompletion& completion = result.completions.emplace_back();
+      completion.text = one["text"].get<std::string>();
+      completion.tokens = one["tokens"].get<std::int64_t>();
+      if (one["reward"].is_null()) continue;
+      completion.reward = one["reward"].get<double>();
+      rewards += *completion.reward;
+      right += *completion.reward >= 1.0 ? 1.0 : 0.0;
+      graded += 1.0;
+    }
+  }
+  result.reward = rewards / graded;
+  result.accuracy = right / static_cast<double>(result.examples);
+  result.loss = -*result.reward;
+  return result;
+}
+
+}  // namespace
+
+std::vector<Metric> Evaluation::metrics() const {
+  std::vector<Metric> all;
+  if (accuracy) all.push_back({"eval_accuracy", *accuracy});
+  if (f1) all.push_back({"eval_f1", *f1});
+  if (reward) all.push_back({"eval_reward", *reward});
+  all.push_back({"eval_loss", loss});
+  return all;
+}
+
+std::vector<std::string> metrics_of(const Task& task) {
+  Evaluation any;
+  if (task.chooses() || task.generates()) any.accuracy = 0.0;
+  if (task.generates()) any.reward = 0.0;
+  if (task.classifies()) any.f1 = 0.0;
+  std::vector<std::string> names;
+  for (const Metric& metric : any.metrics()) names.emplace_back(metric.name);
+  return names;
+}
+
+std::unique_ptr<Evaluator> make_evaluator(std::span<const Example> examples, const Task& task,
+                                          const RewardedGeneration* generation) {
+  if (generation != nullptr) return std::make_unique<GenerationEvaluator>(examples, *generation);
+  return std::make_unique<LikelihoodEvaluator>(examples, task);
 }
 
 }  // namespace mezzo

@@ -1,8 +1,13 @@
 #include "mezzo/train/generator.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
 
 #include "mezzo/core/utf8.h"
+#include "mezzo/io/json_cursor.h"
+#include "mezzo/io/json_file.h"
 #include "mezzo/train/work.h"
 
 namespace mezzo {
@@ -275,14 +280,33 @@ void Run::end(std::int64_t p, Slot& slot) {
 
 }  // namespace
 
+std::vector<std::int32_t> end_tokens(const std::string& directory) {
+  for (const char* const name : {"/generation_config.json", "/config.json"}) {
+    const std::string path = directory + name;
+    if (!std::filesystem::exists(path)) continue;
+    const nlohmann::json json = read_json_file(path);
+    const JsonCursor ends = JsonCursor(json, path)["eos_token_id"];
+    if (ends.is_unset()) continue;
+    const auto id_of = [](const JsonCursor& id) {
+      return static_cast<std::int32_t>(id.integer(0, std::numeric_limits<std::int32_t>::max()));
+    };
+    if (!ends.is_list()) return {id_of(ends)};
+    std::vector<std::int32_t> ids;
+    for (const JsonCursor& id : ends.elements()) ids.push_back(id_of(id));
+    return ids;
+  }
+  return {};
+}
+
 DecodingRows DecodingRows::of(std::int64_t all, std::int64_t most_slots) {
   const std::int64_t block = std::clamp<std::int64_t>(all, 1, block_rows);
   const std::int64_t blocks = std::min(divided_up(all, block), most_slots / block);
   return {.block = block, .slots = std::max<std::int64_t>(blocks, 1) * block};
 }
 
-BatchShape Generator::shape_of(std::span<const GenerationRequest> requests, const DecodingRows& rows) const {
-  BatchShape shape{.targets = 1, .cache = {.slots = rows.slots, .new_tokens = rule_.max_new_tokens}};
+BatchShape shape_of(std::span<const GenerationRequest> requests, const DecodingRows& rows,
+                    const GenerationRule& rule, std::int64_t max_positions) {
+  BatchShape shape{.targets = 1, .cache = {.slots = rows.slots, .new_tokens = rule.max_new_tokens}};
   for (const Wave& wave : waves_of(requests, rows.slots)) {
     const std::int64_t prompts = std::ssize(wave.prompts);
     BatchShape own{
@@ -290,7 +314,7 @@ BatchShape Generator::shape_of(std::span<const GenerationRequest> requests, cons
     own.cache.prompt_rows = wave.cache_row + wave.tokens;
     for (const std::int64_t n : wave.prompts) {
       const std::int64_t prompt = std::ssize(requests[static_cast<std::size_t>(n)].prompt);
-      own.longest = std::max(own.longest, prompt + limit_of(rule_, prompt, max_positions_));
+      own.longest = std::max(own.longest, prompt + limit_of(rule, prompt, max_positions));
     }
     shape = largest_of(shape, own);
   }

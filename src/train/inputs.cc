@@ -41,31 +41,6 @@ std::optional<ChatTemplate> chat_template_of(const Config& config, const Tokeniz
       config.model.path);
 }
 
-/// Stands where the objective of a generation task will: it knows sizes, and does no work.
-class NoGeneration final : public Objective {
- public:
-  explicit NoGeneration(std::int64_t new_tokens) : new_tokens_(new_tokens) {}
-
-  BatchShape shape_of(const Example&) const override { refuse(); }
-  std::int64_t tokens_of(const Example& example) const override {
-    return std::ssize(example.prompt) + new_tokens_;
-  }
-  void evaluate(ProbeRunner&, const StepWork&, std::span<const WorkItem>, const SlotSink&) const override {
-    refuse();
-  }
-
- private:
-  [[noreturn]] static void refuse() {
-    throw UsageError("data.task.type: generation is not served by this verb yet; expected another type");
-  }
-  std::int64_t new_tokens_;
-};
-
-std::unique_ptr<Objective> objective_of(const Config& config, const Task& task) {
-  if (task.generates()) return std::make_unique<NoGeneration>(config.generation.max_new_tokens);
-  return make_likelihood(task.loss_rule());
-}
-
 /// Everything of an example that the model sees.
 Sha256Digest digest_of(const Example& example) {
   Sha256 hash;
@@ -235,7 +210,10 @@ WorkInputs::WorkInputs(const Description& description, const Config& config, Con
                                use == ConfigUse::train ? &tokenizer_hash : nullptr)),
       task(config.data.task, *tokenizer, max_length_of(config.data, description),
            chat_template_of(config, *tokenizer), config.generation.max_new_tokens),
-      objective(objective_of(config, task)) {
+      generation(task.generates() ? std::make_unique<RewardedGeneration>(config, *tokenizer, description,
+                                                                         end_tokens(config.model.path))
+                                  : nullptr),
+      objective(generation ? make_generation(*generation) : make_likelihood(task.loss_rule())) {
   ConfiguredSpace configured = configure_space(config, description, saved_adapter);
   space = std::move(configured.space);
   start = std::move(configured.start);

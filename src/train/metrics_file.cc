@@ -33,6 +33,7 @@ void collect(const nlohmann::json& line, std::uint64_t step, std::vector<PastEva
   };
   read("eval_accuracy", past.evaluation.accuracy);
   read("eval_f1", past.evaluation.f1);
+  read("eval_reward", past.evaluation.reward);
 }
 
 }  // namespace
@@ -97,6 +98,7 @@ void MetricsFile::append(std::uint64_t steps_done, double epoch, const Evaluatio
   line["eval_accuracy"] =
       evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
   if (evaluation.f1) line["eval_f1"] = *evaluation.f1;
+  if (evaluation.reward) line["eval_reward"] = *evaluation.reward;
   line["eval_loss"] = evaluation.loss;
   writer_.append(line);
 }

@@ -88,21 +88,30 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
     const std::int64_t slice = divided_up(config.batch_size, config.batch_slices);
     // Of each epoch that a slice reaches into it may hold an example once.
     const std::int64_t epochs = 1 + divided_up(slice - 1, stream.shortest_epoch());
-    const auto sum_of_largest = [&](std::int64_t BatchShape::*size) {
+    const auto sum_of_largest = [&](auto size_of) {
       std::vector<std::int64_t> sizes;
-      for (const BatchShape& shape : shapes) sizes.push_back(shape.*size);
+      for (const BatchShape& shape : shapes) sizes.push_back(size_of(shape));
       std::sort(sizes.begin(), sizes.end(), std::greater<>());
       std::int64_t sum = 0;
       for (std::int64_t i = 0; i < slice; ++i) sum += sizes[static_cast<std::size_t>(i / epochs)];
       return sum;
     };
     for (const BatchShape& shape : shapes) largest = largest_of(largest, shape);
-    return {.tokens = sum_of_largest(&BatchShape::tokens),
-            .sequences = sum_of_largest(&BatchShape::sequences),
-            .loss_rows = sum_of_largest(&BatchShape::loss_rows),
-            .targets = sum_of_largest(&BatchShape::targets),
-            .longest = largest.longest,
-            .mixed = largest.mixed};
+    const auto sum_of = [&](std::int64_t BatchShape::*size) {
+      return sum_of_largest([size](const BatchShape& shape) { return shape.*size; });
+    };
+    const auto sum_of_cache = [&](std::int64_t CacheShape::*size) {
+      return sum_of_largest([size](const BatchShape& shape) { return shape.cache.*size; });
+    };
+    return objective.room_for({.tokens = sum_of(&BatchShape::tokens),
+                               .sequences = sum_of(&BatchShape::sequences),
+                               .loss_rows = sum_of(&BatchShape::loss_rows),
+                               .targets = sum_of(&BatchShape::targets),
+                               .longest = largest.longest,
+                               .mixed = largest.mixed,
+                               .cache = {.prompt_rows = sum_of_cache(&CacheShape::prompt_rows),
+                                         .slots = sum_of_cache(&CacheShape::slots),
+                                         .new_tokens = largest.cache.new_tokens}});
   }
   for (std::uint64_t step = 0; step < steps; ++step) {
     for (const auto& slice : slices_of(config, stream, step)) {
@@ -114,11 +123,15 @@ BatchShape largest_slice(const TrainConfig& config, const ExampleStream& stream,
         sum.loss_rows += shape.loss_rows;
         sum.targets += shape.targets;
         sum.longest = std::max(sum.longest, shape.longest);
+        sum.mixed = sum.mixed || shape.mixed;
+        sum.cache = {.prompt_rows = sum.cache.prompt_rows + shape.cache.prompt_rows,
+                     .slots = sum.cache.slots + shape.cache.slots,
+                     .new_tokens = std::max(sum.cache.new_tokens, shape.cache.new_tokens)};
       }
       largest = largest_of(largest, sum);
     }
   }
-  return largest;
+  return objective.room_for(largest);
 }
 
 std::int64_t largest_share(const TrainConfig& config, const ExampleStream& stream, const Objective& objective,

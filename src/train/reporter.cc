@@ -111,10 +111,11 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
 }
 
 void Reporter::evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation) {
-  log_.info("step {}/{}  epoch {:.2f}  evaluation on {} examples: {}loss {:.4f}", step, max_steps_, epoch,
+  log_.info("step {}/{}  epoch {:.2f}  evaluation on {} examples: {}{}", step, max_steps_, epoch,
             evaluation.examples,
             evaluation.accuracy ? fmt::format("accuracy {:.4f}  ", *evaluation.accuracy) : "",
-            evaluation.loss);
+            evaluation.reward ? fmt::format("reward {:.4f}", *evaluation.reward)
+                              : fmt::format("loss {:.4f}", evaluation.loss));
 }
 
 void Reporter::end_bar() { log_.status(""); }

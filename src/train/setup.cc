@@ -230,7 +230,8 @@ void Setup::plan_forwards() {
   const bool shared = run_.placement.device != DeviceKind::cuda;
   LoadedModel& model = *run_.model;
   if (!run_.inputs->validation.empty())
-    run_.evaluator = std::make_unique<Evaluator>(run_.inputs->validation, run_.inputs->task);
+    run_.evaluator =
+        make_evaluator(run_.inputs->validation, run_.inputs->task, run_.inputs->generation.get());
   // A run that has no step left has at most its last evaluation to do.
   if (run_.start.step < static_cast<std::uint64_t>(config_.train.max_steps)) {
     const GroupLimits limits =
@@ -296,6 +297,12 @@ void Setup::open_backend() {
 /// Makes the model, whose trainables `load_state` loads, and gets ready for steps.
 void Setup::load(void (Setup::*load_state)()) {
   together(exchange_, patience_, [&] {
+    if (run_.inputs->generation) {
+      run_.inputs->generation->start_grader(
+          {.rank = exchange_.rank(), .log_folder = run_.folder.path, .warn = [this](const std::string& line) {
+             log_.warning("{}: {}", exchange_.name_of_rank(exchange_.rank()), line);
+           }});
+    }
     (this->*load_state)();
     load_weights();
     plan_forwards();

@@ -247,7 +247,7 @@ bool Trainer::do_step(std::uint64_t step) {
 /// A warning, where the loss of a step gives one.
 std::optional<std::string> Trainer::see_loss(std::uint64_t steps_done, double loss, bool all_dropped) {
   dropped_steps_ = all_dropped ? dropped_steps_ + 1 : 0;
-  return divergence_.see_step(steps_done, loss);
+  return run_.inputs->generation ? std::nullopt : divergence_.see_step(steps_done, loss);
 }
 
 /// Throws on all ranks when as many of the last steps had no finite loss.

@@ -71,9 +71,9 @@ Seconds measure(const BackendOptions& options, const Description& description, c
   const NoTokenizer tokenizer;
   const auto rows = DecodingRows::of(sizes.sequences, sizes.sequences);
   const auto seconds = [&](std::int64_t new_tokens) {
-    const Generator generator(model->runner, tokenizer, {.max_new_tokens = new_tokens},
-                              description.max_positions);
-    model->runner.reserve(generator.shape_of(requests, rows), std::ssize(probes));
+    const GenerationRule rule{.max_new_tokens = new_tokens};
+    const Generator generator(model->runner, tokenizer, rule, description.max_positions);
+    model->runner.reserve(shape_of(requests, rows, rule, description.max_positions), std::ssize(probes));
     const auto run = [&] {
       generator.run(probes, NoiseKind::gaussian, requests, rows, [](auto, auto, Generated&&) {});
     };

@@ -95,7 +95,7 @@ inline Completions generate(Model& model, std::span<const Probe> probes,
   const NumberTokenizer tokenizer;
   const Generator generator(model.runner, tokenizer, rule, model.positions());
   const DecodingRows rows = DecodingRows::of(all, most_slots);
-  model.runner.reserve(generator.shape_of(requests, rows), std::ssize(probes));
+  model.runner.reserve(shape_of(requests, rows, rule, model.positions()), std::ssize(probes));
   Completions completions(probes.size(), std::vector<Generated>(requests.size()));
   std::size_t ended = 0;
   generator.run(probes, NoiseKind::gaussian, requests, rows,

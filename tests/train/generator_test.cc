@@ -124,10 +124,11 @@ TEST(Generator, MemoryIsWhatWasPlanned) {
   for (const char* const name : {"llama", "opt_350m", "qwen3_moe"}) {
     Model model(name, {.device = DeviceKind::cpu});
     const NumberTokenizer tokenizer;
-    const Generator generator(model.runner, tokenizer, {.max_new_tokens = 7}, model.positions());
+    const GenerationRule rule{.max_new_tokens = 7};
+    const Generator generator(model.runner, tokenizer, rule, model.positions());
     const std::vector<GenerationRequest> requests = model.requests(8);
     const DecodingRows rows = DecodingRows::of(72, 32);
-    const BatchShape shape = generator.shape_of(requests, rows);
+    const BatchShape shape = shape_of(requests, rows, rule, model.positions());
     const std::size_t planned = model.decoder.activation_bytes(shape, 5);
     model.runner.reserve(shape, 5);
     generator.run(some_probes(), NoiseKind::gaussian, requests, rows, [](auto, auto, Generated&&) {});

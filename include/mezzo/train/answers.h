@@ -10,15 +10,9 @@
 #include "mezzo/data/tokenizer.h"
 #include "mezzo/train/generator.h"
 #include "mezzo/train/loaded_model.h"
+#include "mezzo/train/rewarded_generation.h"
 
 namespace mezzo {
-
-/// Ids that end a text: eos_token_id of generation_config.json, else of config.json; a number or a list.
-/// InputError for anything else.
-std::vector<std::int32_t> end_tokens(const std::string& directory);
-
-/// The most sequences that a rank decodes at once for one probe.
-inline constexpr std::int64_t most_slots = 1024;
 
 /// An answer an example, in their order, as valid UTF-8; of the unperturbed model, by `rule`. The same on any
 /// number of ranks, which share the examples; all ranks call it together and get all answers. DeviceError

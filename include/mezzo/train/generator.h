@@ -14,6 +14,10 @@
 
 namespace mezzo {
 
+/// Ids that end a text: eos_token_id of generation_config.json, else of config.json; a number or a list.
+/// InputError for anything else.
+std::vector<std::int32_t> end_tokens(const std::string& directory);
+
 /// How tokens are chosen and what ends a completion, at the latest the model's positions.
 struct GenerationRule {
   std::int64_t max_new_tokens = 1;
@@ -46,6 +50,10 @@ struct DecodingRows {
   static DecodingRows of(std::int64_t all, std::int64_t most_slots);
 };
 
+/// What Generator::run() needs reserved for these requests.
+BatchShape shape_of(std::span<const GenerationRequest> requests, const DecodingRows& rows,
+                    const GenerationRule& rule, std::int64_t max_positions);
+
 /// Writes completions. A completion depends on the trainables, the probe, the prompt and the draw key; not on
 /// its company, on the order in which sequences take the slots of those that ended, on the group or the rank.
 class Generator {
@@ -56,8 +64,6 @@ class Generator {
   Generator(ProbeRunner& runner, const Tokenizer& tokenizer, GenerationRule rule, std::int64_t max_positions)
       : runner_(runner), tokenizer_(tokenizer), rule_(std::move(rule)), max_positions_(max_positions) {}
 
-  /// What run() needs reserved for these requests.
-  BatchShape shape_of(std::span<const GenerationRequest> requests, const DecodingRows& rows) const;
   /// Hands on each completion as it ends. The runner has room for the shape and the probes. Waits.
   void run(std::span<const Probe> probes, NoiseKind noise, std::span<const GenerationRequest> requests,
            const DecodingRows& rows, const Sink& sink) const;

@@ -13,6 +13,7 @@
 #include "mezzo/data/task.h"
 #include "mezzo/model/model_files.h"
 #include "mezzo/train/objective.h"
+#include "mezzo/train/rewarded_generation.h"
 #include "mezzo/zo/parameter_space.h"
 
 namespace mezzo {
@@ -67,7 +68,8 @@ class WorkInputs {
   std::vector<Example> validation;    ///< of data.validation or held out; empty without either
   std::vector<std::string> warnings;  ///< of the data
   std::shared_ptr<const ParameterSpace> space;
-  std::optional<NamedStart> start;  ///< lora.adapter
+  std::optional<NamedStart> start;                 ///< lora.adapter
+  std::unique_ptr<RewardedGeneration> generation;  ///< of a generation task
   std::unique_ptr<Objective> objective;
 
   /// What the trainables are before the first step.

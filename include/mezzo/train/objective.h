@@ -1,7 +1,6 @@
 #pragma once
 // What the slots of a step hold: work items in, one value a slot out. A likelihood loss needs one forward an
-// item. The interface also fits the reward of what a probe generates: as many forwards as that takes, then a
-// grader, and samples drawn by StepWork::step alone.
+// item; the reward of what a probe writes (rewarded_generation.h) as many as that takes, then a grader.
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,6 +41,8 @@ class Objective {
   // ---- what it takes, without a device
   /// The packed batch that an example alone would be. A slice's sizes are the sums over its examples.
   virtual BatchShape shape_of(const Example& example) const = 0;
+  /// What to reserve for slices of these sizes.
+  virtual BatchShape room_for(const BatchShape& largest) const { return largest; }
   /// Tokens that a probe runs for an example: its part of a unit's load.
   virtual std::int64_t tokens_of(const Example& example) const = 0;
 
