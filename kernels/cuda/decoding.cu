@@ -1,5 +1,7 @@
 #include "kernels/cuda/decoding.h"
 
+#include <cstring>
+
 #include "kernels/cuda/curve.cuh"
 #include "kernels/cuda/device.cuh"
 
@@ -23,11 +25,18 @@ __global__ void scatter_rows(Typed<const T> from, const std::int32_t* index, boo
 }
 
 // ---- attention. A block serves up to `heads_a_block` query heads of one row that read the same keys. A
-// key's eights of columns lie one a lane, so that 32 / lanes keys share a warp; each such team has every
-// teams-th stretch of `stretch` keys, with an online softmax of its own (Milakov and Gimelshein 2018), and
-// the teams are added up in order at the end. What a query gets so depends on the number of its keys alone.
+// key's eights of columns lie one a lane, so that 32 / lanes keys share a warp; such a team has every
+// teams-th stretch of keys, with an online softmax of its own (Milakov and Gimelshein 2018), and the teams
+// are added up in order at the end. What a query gets so depends on the number of its keys alone.
+//
+// The scores of a stretch, one for each key and head, are sums over the lanes. Each exchange between lanes
+// halves what a lane still sums: in the end it holds one score (or few), of which it alone takes the
+// exponential. Heads are the high bits of a score's number, keys the low ones.
 constexpr int decode_threads = 128;
-constexpr int stretch = 4;
+
+/// Keys of a stretch.
+template <int heads_a_block>
+inline constexpr int stretch_of = heads_a_block == 1 ? 8 : 4;
 
 /// What the kernel is told beside the operands' types.
 struct Seen {
@@ -42,49 +51,71 @@ struct DecodeOperands {
   Typed<T> own_k, own_v, out;
 };
 
-/// 8 columns from `from` on, of which only those before `width` are there; all at once where `eights`.
+/// Eight columns as they lie in memory.
 template <typename T>
-__device__ inline void load_eight(const T* from, int width, bool eights, float* to) {
-  if (eights) return load8(from, to);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) to[i] = i < width ? to_float(from[i]) : 0.0f;
-}
+struct Eight {
+  uint4 words[sizeof(T) / 2];
 
-/// A head's columns in shared memory as they are read from memory, turned and rounded.
-template <typename T>
-__device__ inline void load_head(float* head, const T* from, int head_dim, const Rotation& r,
-                                 std::int64_t position) {
-  for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += decode_threads) head[d] = to_float(from[d]);
-  __syncthreads();
-  const int half = static_cast<int>(r.dims) / 2;
-  for (int j = static_cast<int>(threadIdx.x); j < half; j += decode_threads) {
-    float& first = head[r.half_split ? j : 2 * j];
-    float& second = head[r.half_split ? j + half : 2 * j + 1];
-    rotate_pair(first, second, r.cosines[position * r.table_stride + j],
-                r.sines[position * r.table_stride + j]);
-    first = to_float(from_float<T>(first));
-    second = to_float(from_float<T>(second));
+  __device__ void clear() {
+    for (uint4& word : words) word = make_uint4(0, 0, 0, 0);
+  }
+  /// Columns from `from` on, of which only those before `width` are there; all at once where `whole`.
+  __device__ void load(const T* from, int width, bool whole) {
+    if (whole) {
+      for (int i = 0; i < static_cast<int>(sizeof(T) / 2); ++i)
+        words[i] = reinterpret_cast<const uint4*>(from)[i];
+      return;
+    }
+    T values[8];
+    for (int i = 0; i < 8; ++i) values[i] = i < width ? from[i] : from_float<T>(0.0f);
+    memcpy(words, values, sizeof(words));
+  }
+  __device__ void to_floats(float* to) const { load8(reinterpret_cast<const T*>(words), to); }
+};
+
+/// Sums over `lanes` lanes of `count` values each (a power of two, at most `lanes`): lane l gets that of
+/// value number l % count.
+template <int lanes, int count, int all = count>
+__device__ inline float scattered_sum(const float (&value)[count]) {
+  if constexpr (count == 1) {
+    float sum = value[0];
+#pragma unroll
+    for (int step = all; step < lanes; step *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    return sum;
+  } else {
+    constexpr int half = count / 2;
+    const bool upper = (threadIdx.x & half) != 0;
+    float halved[half];
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const float given = upper ? value[i] : value[i + half];
+      halved[i] = (upper ? value[i + half] : value[i]) + __shfl_xor_sync(0xffffffffu, given, half);
+    }
+    return scattered_sum<lanes, half, all>(halved);
   }
 }
 
 template <typename T, int lanes, int heads_a_block>
-__global__ void __launch_bounds__(decode_threads)
-    decode_rows(Decoding a, DecodeOperands<T> x, bool eights, std::uint32_t* fault) {
+__global__ void __launch_bounds__(decode_threads, 4)
+    decode_rows(Decoding a, DecodeOperands<T> x, bool whole, std::uint32_t* fault) {
   constexpr int teams = decode_threads / lanes;
+  constexpr int stretch = stretch_of<heads_a_block>;
+  constexpr int scores = heads_a_block * stretch;             // of a stretch
+  constexpr int parts = scores > lanes ? scores / lanes : 1;  // of these a lane's, in turns
+  constexpr int of_part = scores / parts;
   extern __shared__ float shared[];
   const int head_dim = static_cast<int>(a.head_dim);
-  const int padded = 8 * lanes;                               // columns of a head that teams go through
-  float* const query = shared;                                // [heads_a_block][padded]
-  float* const sums = query + heads_a_block * padded;         // [teams][heads_a_block][padded]
+  constexpr int padded = 8 * lanes;                           // columns of a head that teams go through
+  float* const query = shared;                                // [heads_a_block + 1][padded], the key behind
+  float* const sums = query + (heads_a_block + 1) * padded;   // [teams][heads_a_block][padded]
   float* const tops = sums + teams * heads_a_block * padded;  // [teams][heads_a_block] largest, then totals
-  __shared__ float turned[256];
 
   const std::int64_t row = blockIdx.x;
   const std::int64_t copy = blockIdx.z;
   const int group = static_cast<int>(a.heads / a.kv_heads);
-  const int parts = (group + heads_a_block - 1) / heads_a_block;  // blocks of a key head
-  const int kv_head = static_cast<int>(blockIdx.y) / parts;
-  const int first_head = kv_head * group + static_cast<int>(blockIdx.y) % parts * heads_a_block;
+  const int blocks_a_key = (group + heads_a_block - 1) / heads_a_block;
+  const int kv_head = static_cast<int>(blockIdx.y) / blocks_a_key;
+  const int first_head = kv_head * group + static_cast<int>(blockIdx.y) % blocks_a_key * heads_a_block;
   const int count = min(heads_a_block, (kv_head + 1) * group - first_head);
 
   const std::int64_t place = copy * a.index_stride + row;
@@ -108,91 +139,133 @@ __global__ void __launch_bounds__(decode_threads)
   if (a.rotation.dims > 0 && (position < 0 || position >= a.rotation.places))
     return report(fault, Fault::position);
 
-  // The row's own key and value to the cache, from where this block reads them as all others. (Blocks of one
-  // key head write the same.)
+  // Queries and the row's own key, turned and rounded as they are in memory. Those that are not there repeat
+  // the last one.
   const std::int64_t column = std::int64_t{kv_head} * head_dim;
-  load_head(turned, x.k.row(copy, row) + column, head_dim, a.rotation, position);
+  for (int e = static_cast<int>(threadIdx.x); e < (heads_a_block + 1) * padded; e += decode_threads) {
+    const int h = e / padded;
+    const int d = e % padded;
+    float value = 0.0f;
+    if (d < head_dim) {
+      const T* const from = h == heads_a_block
+                                ? x.k.row(copy, row) + column
+                                : x.q.row(copy, row) + (first_head + min(h, count - 1)) * head_dim;
+      value = to_float(from[d]);
+    }
+    query[e] = value;
+  }
   __syncthreads();
+  const int half = static_cast<int>(a.rotation.dims) / 2;
+  for (int e = static_cast<int>(threadIdx.x); e < (heads_a_block + 1) * half; e += decode_threads) {
+    const int j = e % half;
+    float* const head = query + e / half * padded;
+    float& first = head[a.rotation.half_split ? j : 2 * j];
+    float& second = head[a.rotation.half_split ? j + half : 2 * j + 1];
+    rotate_pair(first, second, a.rotation.cosines[position * a.rotation.table_stride + j],
+                a.rotation.sines[position * a.rotation.table_stride + j]);
+    first = to_float(from_float<T>(first));
+    second = to_float(from_float<T>(second));
+  }
+  __syncthreads();
+  // To the cache, from where this block reads them as all others. (Blocks of one key head write the same.)
   T* const own_key = x.own_k.row(copy, seen.own_begin + own) + column;
   T* const own_value = x.own_v.row(copy, seen.own_begin + own) + column;
   for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += decode_threads) {
-    own_key[d] = from_float<T>(turned[d]);
+    own_key[d] = from_float<T>(query[heads_a_block * padded + d]);
     own_value[d] = x.v.row(copy, row)[column + d];
-  }
-  for (int h = 0; h < heads_a_block; ++h) {
-    const int head = first_head + min(h, count - 1);
-    load_head(query + h * padded, x.q.row(copy, row) + head * head_dim, head_dim, a.rotation, position);
-    for (int d = head_dim + static_cast<int>(threadIdx.x); d < padded; d += decode_threads)
-      query[h * padded + d] = 0.0f;
   }
   __syncthreads();
 
   const int team = static_cast<int>(threadIdx.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int width = head_dim - 8 * lane;  // columns that are there from this lane's first on
-  float q[heads_a_block][8], sum[heads_a_block][8], largest[heads_a_block], total[heads_a_block];
+  // Of this lane's score in each part: its head's largest so far, and its own share of the total.
+  float largest[parts], total[parts], sum[heads_a_block][8];
+#pragma unroll
+  for (int p = 0; p < parts; ++p) {
+    largest[p] = -INFINITY;
+    total[p] = 0.0f;
+  }
 #pragma unroll
   for (int h = 0; h < heads_a_block; ++h) {
-    largest[h] = -INFINITY;
-    total[h] = 0.0f;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      q[h][i] = query[h * padded + 8 * lane + i];
-      sum[h][i] = 0.0f;
-    }
+    for (int i = 0; i < 8; ++i) sum[h][i] = 0.0f;
   }
   const int stretches = (seen.length - seen.first + stretch - 1) / stretch;
   // Every team takes part in every turn: lanes exchange across the whole warp.
   for (int turn = 0; turn * teams < stretches; ++turn) {
     const int key0 = seen.first + (turn * teams + team) * stretch;
-    float key[stretch][8], value[stretch][8];
+    Eight<T> key[stretch], value[stretch];
 #pragma unroll
     for (int s = 0; s < stretch; ++s) {
       const int j = key0 + s;
-      const bool here = j < seen.length;
+      if (j >= seen.length || width <= 0) {
+        key[s].clear();
+        value[s].clear();
+        continue;
+      }
       const bool prompt = j < seen.prompt_length;
-      const std::int64_t at =
-          here ? (prompt ? seen.prompt_begin + j : seen.own_begin + j - seen.prompt_length) : 0;
+      const std::int64_t at = prompt ? seen.prompt_begin + j : seen.own_begin + j - seen.prompt_length;
       const std::int64_t from = column + 8 * lane;
-      const T* const k = (prompt ? x.prompt_k.row(copy, at) : x.own_k.row(copy, at)) + from;
-      const T* const v = (prompt ? x.prompt_v.row(copy, at) : x.own_v.row(copy, at)) + from;
-      const int there = here ? width : 0;
-      if (there > 0) {
-        load_eight(k, there, eights, key[s]);
-        load_eight(v, there, eights, value[s]);
-      } else {
+      key[s].load((prompt ? x.prompt_k.row(copy, at) : x.own_k.row(copy, at)) + from, width, whole);
+      value[s].load((prompt ? x.prompt_v.row(copy, at) : x.own_v.row(copy, at)) + from, width, whole);
+    }
+    float score[scores];  // number h * stretch + s
 #pragma unroll
-        for (int i = 0; i < 8; ++i) key[s][i] = value[s][i] = 0.0f;
+    for (int s = 0; s < stretch; ++s) {
+      float k[8];
+      key[s].to_floats(k);
+#pragma unroll
+      for (int h = 0; h < heads_a_block; ++h) {
+        const float* const q = query + h * padded + 8 * lane;
+        float dot = 0.0f;
+#pragma unroll
+        for (int i = 0; i < 8; ++i) dot = fmaf(q[i], k[i], dot);
+        score[h * stretch + s] = dot;
+      }
+    }
+    float weight[parts], shrink[parts];
+#pragma unroll
+    for (int p = 0; p < parts; ++p) {
+      float part[of_part];
+#pragma unroll
+      for (int i = 0; i < of_part; ++i) part[i] = score[p * of_part + i];
+      float mine = scattered_sum<lanes>(part) * a.scale;
+      if (a.soft_cap != 0.0f) mine = soft_capped(mine, a.soft_cap);
+      if (key0 + lane % stretch >= seen.length) mine = -INFINITY;
+      float now = mine;
+#pragma unroll
+      for (int step = 1; step < stretch; step *= 2) now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, step));
+      now = fmaxf(now, largest[p]);
+      const float less = now == -INFINITY ? 0.0f : now;  // the team has seen no key yet
+      shrink[p] = expf(largest[p] - less);
+      weight[p] = expf(mine - less);
+      total[p] = fmaf(total[p], shrink[p], weight[p]);
+      largest[p] = now;
+    }
+    bool shrinks = false;
+#pragma unroll
+    for (int p = 0; p < parts; ++p) shrinks = shrinks || shrink[p] != 1.0f;
+    const int team_begin = static_cast<int>(threadIdx.x) % 32 / lanes * lanes;
+    if (__any_sync(0xffffffffu, shrinks)) {
+#pragma unroll
+      for (int h = 0; h < heads_a_block; ++h) {
+        const float factor =
+            __shfl_sync(0xffffffffu, shrink[h * stretch / of_part], team_begin + h * stretch % of_part);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) sum[h][i] *= factor;
       }
     }
 #pragma unroll
-    for (int h = 0; h < heads_a_block; ++h) {
-      float score[stretch];
-      float now = largest[h];
+    for (int s = 0; s < stretch; ++s) {
+      float v[8];
+      value[s].to_floats(v);
 #pragma unroll
-      for (int s = 0; s < stretch; ++s) {
-        float dot = 0.0f;
+      for (int h = 0; h < heads_a_block; ++h) {
+        const int number = h * stretch + s;
+        const float w = __shfl_sync(0xffffffffu, weight[number / of_part], team_begin + number % of_part);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) dot = fmaf(q[h][i], key[s][i], dot);
-#pragma unroll
-        for (int step = lanes / 2; step > 0; step /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, step);
-        score[s] = dot * a.scale;
-        if (a.soft_cap != 0.0f) score[s] = soft_capped(score[s], a.soft_cap);
-        if (key0 + s >= seen.length) score[s] = -INFINITY;
-        now = fmaxf(now, score[s]);
-      }
-      const float less = now == -INFINITY ? 0.0f : now;  // the team has seen no key yet
-      const float shrink = expf(largest[h] - less);
-      largest[h] = now;
-      total[h] *= shrink;
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum[h][i] *= shrink;
-#pragma unroll
-      for (int s = 0; s < stretch; ++s) {
-        const float weight = expf(score[s] - less);
-        total[h] += weight;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) sum[h][i] = fmaf(weight, value[s][i], sum[h][i]);
+        for (int i = 0; i < 8; ++i) sum[h][i] = fmaf(w, v[i], sum[h][i]);
       }
     }
   }
@@ -200,9 +273,17 @@ __global__ void __launch_bounds__(decode_threads)
   for (int h = 0; h < heads_a_block; ++h) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sums[(team * heads_a_block + h) * padded + 8 * lane + i] = sum[h][i];
-    if (lane == 0) {
-      tops[team * heads_a_block + h] = largest[h];
-      tops[(teams + team) * heads_a_block + h] = total[h];
+  }
+#pragma unroll
+  for (int p = 0; p < parts; ++p) {
+    float whole_total = total[p];
+#pragma unroll
+    for (int step = 1; step < stretch; step *= 2)
+      whole_total += __shfl_xor_sync(0xffffffffu, whole_total, step);
+    if (lane < of_part && lane % stretch == 0) {
+      const int h = (p * of_part + lane) / stretch;
+      tops[team * heads_a_block + h] = largest[p];
+      tops[(teams + team) * heads_a_block + h] = whole_total;
     }
   }
   __syncthreads();
@@ -211,38 +292,38 @@ __global__ void __launch_bounds__(decode_threads)
     const int d = e % head_dim;
     float top = -INFINITY;
     for (int t = 0; t < teams; ++t) top = fmaxf(top, tops[t * heads_a_block + h]);
-    float whole = 0.0f;
+    float divisor = 0.0f;
     float result = 0.0f;
     for (int t = 0; t < teams; ++t) {
       const float own_top = tops[t * heads_a_block + h];
       const float share = own_top == -INFINITY ? 0.0f : expf(own_top - top);
-      whole = fmaf(share, tops[(teams + t) * heads_a_block + h], whole);
+      divisor = fmaf(share, tops[(teams + t) * heads_a_block + h], divisor);
       result = fmaf(share, sums[(t * heads_a_block + h) * padded + d], result);
     }
-    out[e] = from_float<T>(result / whole);
+    out[e] = from_float<T>(result / divisor);
   }
 }
 
 template <typename T, int lanes, int heads_a_block>
 cudaError_t launch_decode(const Decoding& a, std::int64_t copies, std::uint32_t* fault, cudaStream_t stream) {
   constexpr int teams = decode_threads / lanes;
-  const std::size_t floats =
-      static_cast<std::size_t>(heads_a_block) * (8 * lanes + teams * 8 * lanes + 2 * teams);
+  constexpr std::size_t floats =
+      (heads_a_block + 1) * 8 * lanes + teams * heads_a_block * 8 * lanes + 2 * teams * heads_a_block;
   const auto kernel = decode_rows<T, lanes, heads_a_block>;
   const std::size_t bytes = floats * sizeof(float);
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (status != cudaSuccess) return status;
   const std::int64_t group = a.heads / a.kv_heads;
-  const std::int64_t parts = (group + heads_a_block - 1) / heads_a_block;
+  const std::int64_t blocks_a_key = (group + heads_a_block - 1) / heads_a_block;
   const auto all = {a.prompt_k, a.prompt_v, a.own_k, a.own_v};
-  const bool eights = a.head_dim % 8 == 0 &&
-                      std::all_of(all.begin(), all.end(), [](const Matrices& m) { return in_eights(m); });
+  const bool whole = a.head_dim % 8 == 0 &&
+                     std::all_of(all.begin(), all.end(), [](const Matrices& m) { return in_eights(m); });
   const DecodeOperands<T> operands = {
       typed<const T>(a.q),        typed<const T>(a.k), typed<const T>(a.v), typed<const T>(a.prompt_k),
       typed<const T>(a.prompt_v), typed<T>(a.own_k),   typed<T>(a.own_v),   typed<T>(a.out)};
-  kernel<<<dim3(blocks(a.rows, 1), blocks(a.kv_heads * parts, 1), blocks(copies, 1)), decode_threads, bytes,
-           stream>>>(a, operands, eights, fault);
+  kernel<<<dim3(blocks(a.rows, 1), blocks(a.kv_heads * blocks_a_key, 1), blocks(copies, 1)), decode_threads,
+           bytes, stream>>>(a, operands, whole, fault);
   return cudaGetLastError();
 }
 

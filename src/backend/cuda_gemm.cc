@@ -104,20 +104,21 @@ std::int64_t aligned_stride(std::int64_t cols, DType dtype) {
 /// Where the operands of a search lie in its scratch; x is at 0, the weight behind it.
 struct SearchLayout {
   std::int64_t rows;        // timed
+  std::int64_t all_rows;    // of x and y: enough for the check, too
   std::int64_t check_rows;  // compared
   std::int64_t x_stride, y_stride;
   std::size_t weight, y, y_again, bias, differences, bytes;
 
   SearchLayout(const GemmShape& shape, std::int64_t timed_rows)
       : rows(timed_rows),
-        check_rows(
-            std::min<std::int64_t>(timed_rows, shape.n > 32768 ? 390 : 1030)),  // vocabularies are wide
+        all_rows(std::max<std::int64_t>(timed_rows, 1030)),
+        check_rows(shape.n > 32768 ? 390 : 1030),  // vocabularies are wide
         x_stride(aligned_stride(shape.k, shape.in)),
         y_stride(aligned_stride(shape.n, shape.out)) {
     const std::size_t row_bytes = static_cast<std::size_t>(y_stride) * size_of(shape.out);
-    weight = round_up(static_cast<std::size_t>(rows * x_stride) * size_of(shape.in));
+    weight = round_up(static_cast<std::size_t>(all_rows * x_stride) * size_of(shape.in));
     y = weight + round_up(static_cast<std::size_t>(shape.n * x_stride) * size_of(shape.in));
-    y_again = y + round_up(static_cast<std::size_t>(rows) * row_bytes);
+    y_again = y + round_up(static_cast<std::size_t>(all_rows) * row_bytes);
     bias = y_again + round_up(static_cast<std::size_t>(check_rows) * row_bytes);
     differences = bias + round_up(row_bytes);
     bytes = std::max(differences + 256, y + cold_bytes);
@@ -245,12 +246,12 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
 }
 
 bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
-  // Of as many rows as the search times: few, odd numbers, whole tiles and more; at the start, in the
+  // Of as many rows as the search times, or more: few, odd numbers, whole tiles and more; at the start, in the
   // middle of tiles and across them, and at the end.
   struct Range {
     std::int64_t first, rows;
   };
-  const std::int64_t all = search.sizes.rows;
+  const std::int64_t all = search.sizes.all_rows;
   const std::int64_t most = search.sizes.check_rows;
   const std::array<Range, 12> ranges{{{0, 1},
                                       {1, 1},

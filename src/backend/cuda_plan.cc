@@ -17,6 +17,8 @@ constexpr std::int64_t most_gated = std::int64_t{1} << 30;
 constexpr std::int64_t most_scored = std::int64_t{1} << 30;
 constexpr std::int64_t most_expert_accumulators = std::int64_t{256} << 20;
 constexpr std::int64_t scored_bytes_a_row = 32 << 10;
+/// As many as a step of decoding has at least, where speed counts.
+constexpr std::int64_t fewest_searched_rows = 256;
 /// Columns that low-rank terms may take behind the `in` of x and W, and the rows that a range of direction
 /// blocks should have: few columns cost little, few rows run slowly. Twenty directions of rank 16 in two
 /// ranges are 192.
@@ -228,7 +230,7 @@ std::int64_t searched_rows(const GemmShape& shape, std::int64_t direction_blocks
   const std::int64_t wanted = std::max<std::int64_t>(direction_rows, 1) *
                               (direction_blocks > 0 ? direction_blocks : usual_direction_blocks);
   const std::int64_t most = shape.in == DType::f32 ? 2048 : 65536;
-  return std::clamp<std::int64_t>(std::min(wanted, fit), 1030, most);
+  return std::clamp<std::int64_t>(std::min(wanted, fit), fewest_searched_rows, most);
 }
 
 std::size_t CudaPlan::scratch_bytes(const Workload& workload) const {
