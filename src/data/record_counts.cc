@@ -22,7 +22,8 @@ std::vector<std::string> warnings_of(const RecordCounts& counts, const TaskConfi
   };
   const bool skipped = task.overlong == Overlong::skip;
   warn(counts.overlong,
-       fmt::format("have more than {} tokens (data.max_length) and {}{}", max_length,
+       fmt::format("have more than {} tokens (data.max_length){} and {}{}", max_length,
+                   task.type == TaskType::generation ? " with generation.max_new_tokens" : "",
                    skipped ? "are left out" : "lose some",
                    2 * counts.overlong > counts.records ? ": most of the data is not seen as it is" : ""));
   warn(counts.blank_at_border,

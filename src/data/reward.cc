@@ -2,8 +2,10 @@
 
 #include <utility>
 
+#include "grader_program.h"
 #include "mezzo/core/error.h"
 #include "mezzo/data/reward_rules.h"
+#include "mezzo/io/files.h"
 
 namespace mezzo {
 
@@ -55,9 +57,19 @@ class RuleGrader final : public Grader {
 
 }  // namespace
 
+std::string grader_log_name(int rank, std::int64_t worker) {
+  return fmt::format("grader-rank{}-worker{}.log", rank, worker);
+}
+
+bool is_grader_log(std::string_view name) {
+  const std::size_t dash = name.rfind('-');
+  return dash != name.npos && number_in_name(name.substr(0, dash), "grader-rank", "") &&
+         number_in_name(name.substr(dash), "-worker", ".log");
+}
+
 std::unique_ptr<Grader> make_grader(const RewardConfig& config, const GraderSurroundings& surroundings) {
   if (config.command.empty()) return std::make_unique<RuleGrader>(config, surroundings);
-  throw UsageError("data.task.reward.command: programs as graders are not built yet");
+  return std::make_unique<GraderProgram>(config, surroundings);
 }
 
 }  // namespace mezzo

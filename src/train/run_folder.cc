@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mezzo/core/error.h"
+#include "mezzo/data/reward.h"
 #include "mezzo/io/checksummed_file.h"
 #include "mezzo/io/files.h"
 #include "mezzo/model/merged.h"
@@ -94,7 +95,7 @@ std::optional<std::string> find_foreign(const RunFolder& folder, RunProgress pro
   for (const std::string& name : list_folder(folder.path)) {
     const std::string path = folder.path + "/" + name;
     std::optional<std::string> foreign;
-    if (name == ".lock" || name == ".starting") {
+    if (name == ".lock" || name == ".starting" || (is_grader_log(name) && !is_folder(path))) {
       continue;
     } else if (name == "snapshots") {
       foreign = within(path, [&](const std::string& file) {
@@ -123,7 +124,8 @@ void remove_run(const RunFolder& folder, const std::function<bool(const std::str
     if (keep(path)) continue;
     if (name == "adapter" || name == "initial_adapter") remove_adapter(path);
     else if (name == "model") remove_trained_model(path);
-    else if (name == "metrics.jsonl" || is_start_snapshot(name) || is_damaged_trajectory(name))
+    else if (name == "metrics.jsonl" || is_start_snapshot(name) || is_damaged_trajectory(name) ||
+             is_grader_log(name))
       remove_file(path);
   }
   sync_directory(folder.path);

@@ -121,7 +121,7 @@ TEST_F(FolderTest, ARunWhoseTrajectoryIsGoneIsNotBegunAgain) {
 TEST_F(FolderTest, AnInterruptedStartIsBegunAgain) {
   const std::string expected = final_hash("whole");
   std::filesystem::create_directories(scratch_ / "begun/snapshots");
-  for (const char* name : {".starting", "config.yaml", ".trajectory.tmp-12"})
+  for (const char* name : {".starting", "config.yaml", ".trajectory.tmp-12", "grader-rank1-worker0.log"})
     write_file(scratch_ / (std::string("begun/") + name), "of the start");
   EXPECT_EQ(final_hash("begun"), expected);
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "begun/.starting"));

@@ -49,6 +49,40 @@ runtime: {{device: cpu, dtype: fp32, threads: 1}}
   ScratchFolder scratch_;
 };
 
+TEST_F(TaskTest, AGenerationTaskIsValidated) {
+  const std::string task =
+      R"({type: generation, template: "Q: {q} A:", completion: "a:text", reward: number})";
+  const std::string records = R"({"q": "2 + 2", "a": 4}
+{"q": "2 + 3", "a": 5}
+)";
+  const Outcome valid = mezzo("validate", task, records, "train.data_seed=1 generation.max_new_tokens=5");
+  EXPECT_EQ(valid.status, 0) << valid.err;
+  EXPECT_TRUE(says(valid, "all inputs are good")) << valid.err;
+  EXPECT_TRUE(says(valid, "first prompt: \"<|endoftext|>Q: 2 + 2 A:\"") ||
+              says(valid, "first prompt: \"<|endoftext|>Q: 2 + 3 A:\""))
+      << valid.err;
+  EXPECT_TRUE(says(valid, "| right answers: \"4\"") || says(valid, "| right answers: \"5\"")) << valid.err;
+  const Outcome wrong = mezzo("validate", task, R"({"q": "2 + 2", "a": "four"})");
+  EXPECT_EQ(wrong.errors().size(), 1u) << wrong.err;
+  EXPECT_TRUE(says(wrong, "data.jsonl:1: the right answer \"four\" holds no number")) << wrong.err;
+  const Outcome pattern =
+      mezzo("validate", R"({type: generation, prompt: q, reward: {type: regex, pattern: "(a"}})", records);
+  EXPECT_EQ(pattern.status, 2) << pattern.err;
+  EXPECT_TRUE(says(pattern, "data.task.reward.pattern: the pattern does not compile")) << pattern.err;
+  const Outcome tokens = mezzo("validate", task, records, "generation.max_new_tokens=100000");
+  EXPECT_EQ(tokens.status, 2) << tokens.err;
+  EXPECT_TRUE(says(tokens, "generation.max_new_tokens: 100000 leave no token for a prompt")) << tokens.err;
+}
+
+TEST_F(TaskTest, TheCountdownConfigIsGood) {
+  const Outcome valid = run(scratch_,
+                            "validate configs/countdown.yaml model.path=configs/quickstart/llama2m "
+                            "data.train=tests/data/countdown.jsonl "
+                            "data.validation=tests/data/countdown.jsonl runtime.device=cpu");
+  EXPECT_EQ(valid.status, 0) << valid.err;
+  EXPECT_TRUE(says(valid, "3 training examples, 3 validation examples")) << valid.err;
+}
+
 TEST_F(TaskTest, AMultipleChoicesLossIsThatOfItsScores) {
   const std::string records = R"({"q": "The sky is", "o": [" blue", " made of old cheese", " a"], "label": 1}
 {"q": "Two and two", "o": [" are four", " go home"], "label": "are four"}

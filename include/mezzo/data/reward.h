@@ -56,6 +56,10 @@ struct GraderSurroundings {
   std::function<void(const std::string&)> warn = {};
 };
 
+/// The name of the log of a program's process, and whether a name is one.
+std::string grader_log_name(int rank, std::int64_t worker);
+bool is_grader_log(std::string_view name);
+
 /// The grader that a config names: a rule, or a program, which is started here. UsageError for a pattern that
 /// does not compile, Error for a program that cannot be started.
 std::unique_ptr<Grader> make_grader(const RewardConfig& config, const GraderSurroundings& surroundings);
