@@ -24,10 +24,14 @@ __global__ void scatter_rows(Typed<const T> from, const std::int32_t* index, boo
   for (std::int64_t j = threadIdx.x; j < cols; j += blockDim.x) target[j] = source[j];
 }
 
-// ---- attention. A block serves up to `heads_a_block` query heads of one row that read the same keys. A
-// key's eights of columns lie one a lane, so that 32 / lanes keys share a warp; such a team has every
-// teams-th stretch of keys, with an online softmax of its own (Milakov and Gimelshein 2018), and the teams
-// are added up in order at the end. What a query gets so depends on the number of its keys alone.
+// ---- attention. A key head and the query heads that read it, up to `heads` of them, are served by `warps`
+// warps of a block; where these are not all four, a block has several key heads. A key's eights of columns
+// lie one a lane, so that 32 / lanes keys share a warp; such a team has every teams-th stretch of keys, with
+// an online softmax of its own (Milakov and Gimelshein 2018), and the teams are added up in order at the end.
+// What a query gets so depends on the number of its keys alone.
+//
+// A row has few keys, so that most of the time goes by before the first of them is there: they are asked for
+// before anything else, and the row's own key and value, which are not in memory yet, come from this block.
 //
 // The scores of a stretch, one for each key and head, are sums over the lanes. Each exchange between lanes
 // halves what a lane still sums: in the end it holds one score (or few), of which it alone takes the
@@ -35,15 +39,8 @@ __global__ void scatter_rows(Typed<const T> from, const std::int32_t* index, boo
 constexpr int decode_threads = 128;
 
 /// Keys of a stretch.
-template <int heads_a_block>
-inline constexpr int stretch_of = heads_a_block == 1 ? 8 : 4;
-
-/// What the kernel is told beside the operands' types.
-struct Seen {
-  int first, length;  // keys [first, length) of the sequence
-  int prompt_begin, prompt_length;
-  int own_begin;
-};
+template <int heads>
+inline constexpr int stretch_of = heads == 1 ? 8 : 4;
 
 template <typename T>
 struct DecodeOperands {
@@ -95,128 +92,160 @@ __device__ inline float scattered_sum(const float (&value)[count]) {
   }
 }
 
-template <typename T, int lanes, int heads_a_block>
+/// Where the columns of a head come from, and what they are turned with.
+template <typename T>
+struct HeadRow {
+  const T* from;
+  const float* cosines;
+  const float* sines;
+};
+
+/// Unit `unit` of a head into shared memory, turned and rounded as heads are in memory: a pair of columns
+/// that turn together, or a column behind them. There are head_dim - dims / 2 units.
+template <typename T>
+__device__ inline void load_unit(float* to, const HeadRow<T>& head, const Rotation& r, int unit) {
+  const int half = static_cast<int>(r.dims) / 2;
+  if (unit >= half) {
+    to[unit + half] = to_float(head.from[unit + half]);
+    return;
+  }
+  const int i = r.half_split ? unit : 2 * unit;
+  const int j = r.half_split ? unit + half : 2 * unit + 1;
+  float first = to_float(head.from[i]);
+  float second = to_float(head.from[j]);
+  rotate_pair(first, second, head.cosines[unit], head.sines[unit]);
+  to[i] = to_float(from_float<T>(first));
+  to[j] = to_float(from_float<T>(second));
+}
+
+template <typename T, int lanes, int heads, int warps>
 __global__ void __launch_bounds__(decode_threads, 4)
     decode_rows(Decoding a, DecodeOperands<T> x, bool whole, std::uint32_t* fault) {
-  constexpr int teams = decode_threads / lanes;
-  constexpr int stretch = stretch_of<heads_a_block>;
-  constexpr int scores = heads_a_block * stretch;             // of a stretch
+  constexpr int threads = 32 * warps;                  // of a key head
+  constexpr int key_heads = decode_threads / threads;  // of a block
+  constexpr int teams = threads / lanes;
+  constexpr int stretch = stretch_of<heads>;
+  constexpr int scores = heads * stretch;                     // of a stretch
   constexpr int parts = scores > lanes ? scores / lanes : 1;  // of these a lane's, in turns
   constexpr int of_part = scores / parts;
+  constexpr int padded = 8 * lanes;  // columns of a head that teams go through
+  constexpr int floats = (heads + 2) * padded + teams * heads * padded + 2 * teams * heads;
   extern __shared__ float shared[];
   const int head_dim = static_cast<int>(a.head_dim);
-  constexpr int padded = 8 * lanes;                           // columns of a head that teams go through
-  float* const query = shared;                                // [heads_a_block + 1][padded], the key behind
-  float* const sums = query + (heads_a_block + 1) * padded;   // [teams][heads_a_block][padded]
-  float* const tops = sums + teams * heads_a_block * padded;  // [teams][heads_a_block] largest, then totals
+  const int thread = static_cast<int>(threadIdx.x) % threads;
+  const int slot = static_cast<int>(threadIdx.x) / threads;
+  float* const query = shared + slot * floats;       // [heads + 2][padded]: queries, the row's key, its value
+  float* const sums = query + (heads + 2) * padded;  // [teams][heads][padded]
+  float* const tops = sums + teams * heads * padded;  // [teams][heads] largest, then totals
+  float* const own_k = query + heads * padded;
+  float* const own_v = own_k + padded;
 
   const std::int64_t row = blockIdx.x;
   const std::int64_t copy = blockIdx.z;
   const int group = static_cast<int>(a.heads / a.kv_heads);
-  const int blocks_a_key = (group + heads_a_block - 1) / heads_a_block;
-  const int kv_head = static_cast<int>(blockIdx.y) / blocks_a_key;
-  const int first_head = kv_head * group + static_cast<int>(blockIdx.y) % blocks_a_key * heads_a_block;
-  const int count = min(heads_a_block, (kv_head + 1) * group - first_head);
+  const int turns_a_key = (group + heads - 1) / heads;  // of key heads that more queries read
+  const int all_work = static_cast<int>(a.kv_heads) * turns_a_key;
+  const int work = static_cast<int>(blockIdx.y) * key_heads + slot;
+  const bool works = work < all_work;  // the others do the last one's, and store nothing
+  const int mine = works ? work : all_work - 1;
+  const int kv_head = mine / turns_a_key;
+  const int first_head = kv_head * group + mine % turns_a_key * heads;
+  const int count = min(heads, (kv_head + 1) * group - first_head);
 
   const std::int64_t place = copy * a.index_stride + row;
   const int own = a.cache_rows[place];
+  const int prompt_begin = a.prompt_begins[place];
+  const int prompt_length = a.prompt_lengths[place];
+  const std::int64_t position = a.positions[place];
   T* const out = x.out.row(copy, row) + first_head * head_dim;
   if (own < 0) {
-    for (int d = static_cast<int>(threadIdx.x); d < count * head_dim; d += decode_threads)
-      out[d] = from_float<T>(0.0f);
+    for (int d = thread; d < count * head_dim; d += threads) out[d] = from_float<T>(0.0f);
     return;
   }
-  Seen seen;
-  seen.prompt_begin = a.prompt_begins[place];
-  seen.prompt_length = a.prompt_lengths[place];
-  seen.own_begin = static_cast<int>(row * a.slot_rows);
-  seen.length = seen.prompt_length + own + 1;
-  seen.first = a.window > 0 ? max(seen.length - static_cast<int>(a.window), 0) : 0;
-  const std::int64_t position = a.positions[place];
-  if (own >= a.slot_rows || seen.own_begin + own >= a.own_rows || seen.prompt_begin < 0 ||
-      seen.prompt_length < 0 || seen.prompt_begin + seen.prompt_length > a.prompt_rows)
+  const int own_begin = static_cast<int>(row * a.slot_rows);
+  const int last = prompt_length + own;  // the row's own key
+  const int first = a.window > 0 ? max(last + 1 - static_cast<int>(a.window), 0) : 0;
+  if (own >= a.slot_rows || own_begin + own >= a.own_rows || prompt_begin < 0 || prompt_length < 0 ||
+      prompt_begin + prompt_length > a.prompt_rows)
     return report(fault, Fault::row);
   if (a.rotation.dims > 0 && (position < 0 || position >= a.rotation.places))
     return report(fault, Fault::position);
 
-  // Queries and the row's own key, turned and rounded as they are in memory. Those that are not there repeat
-  // the last one.
-  const std::int64_t column = std::int64_t{kv_head} * head_dim;
-  for (int e = static_cast<int>(threadIdx.x); e < (heads_a_block + 1) * padded; e += decode_threads) {
-    const int h = e / padded;
-    const int d = e % padded;
-    float value = 0.0f;
-    if (d < head_dim) {
-      const T* const from = h == heads_a_block
-                                ? x.k.row(copy, row) + column
-                                : x.q.row(copy, row) + (first_head + min(h, count - 1)) * head_dim;
-      value = to_float(from[d]);
-    }
-    query[e] = value;
-  }
-  __syncthreads();
-  const int half = static_cast<int>(a.rotation.dims) / 2;
-  for (int e = static_cast<int>(threadIdx.x); e < (heads_a_block + 1) * half; e += decode_threads) {
-    const int j = e % half;
-    float* const head = query + e / half * padded;
-    float& first = head[a.rotation.half_split ? j : 2 * j];
-    float& second = head[a.rotation.half_split ? j + half : 2 * j + 1];
-    rotate_pair(first, second, a.rotation.cosines[position * a.rotation.table_stride + j],
-                a.rotation.sines[position * a.rotation.table_stride + j]);
-    first = to_float(from_float<T>(first));
-    second = to_float(from_float<T>(second));
-  }
-  __syncthreads();
-  // To the cache, from where this block reads them as all others. (Blocks of one key head write the same.)
-  T* const own_key = x.own_k.row(copy, seen.own_begin + own) + column;
-  T* const own_value = x.own_v.row(copy, seen.own_begin + own) + column;
-  for (int d = static_cast<int>(threadIdx.x); d < head_dim; d += decode_threads) {
-    own_key[d] = from_float<T>(query[heads_a_block * padded + d]);
-    own_value[d] = x.v.row(copy, row)[column + d];
-  }
-  __syncthreads();
-
-  const int team = static_cast<int>(threadIdx.x) / lanes;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int team = thread / lanes;
+  const int lane = thread % lanes;
   const int width = head_dim - 8 * lane;  // columns that are there from this lane's first on
+  const std::int64_t column = std::int64_t{kv_head} * head_dim;
+  Eight<T> key[stretch], value[stretch];
+  /// Asks for the keys from `key0` on; the row's own are in shared memory.
+  const auto load_stretch = [&](int key0) {
+#pragma unroll
+    for (int s = 0; s < stretch; ++s) {
+      const int j = key0 + s;
+      if (j >= last || width <= 0) {
+        key[s].clear();
+        value[s].clear();
+        continue;
+      }
+      const bool prompt = j < prompt_length;
+      const std::int64_t at = prompt ? prompt_begin + j : own_begin + j - prompt_length;
+      const std::int64_t from = column + 8 * lane;
+      key[s].load((prompt ? x.prompt_k.row(copy, at) : x.own_k.row(copy, at)) + from, width, whole);
+      value[s].load((prompt ? x.prompt_v.row(copy, at) : x.own_v.row(copy, at)) + from, width, whole);
+    }
+  };
+  load_stretch(first + team * stretch);
+
+  // Queries that are not there repeat the last one.
+  const int units = head_dim - static_cast<int>(a.rotation.dims) / 2;
+  const float* const cosines = a.rotation.cosines + position * a.rotation.table_stride;
+  const float* const sines = a.rotation.sines + position * a.rotation.table_stride;
+  for (int e = thread; e < (heads + 1) * units; e += threads) {
+    const int h = e / units;
+    const T* const from = h == heads ? x.k.row(copy, row) + column
+                                     : x.q.row(copy, row) + (first_head + min(h, count - 1)) * head_dim;
+    load_unit<T>(query + h * padded, {from, cosines, sines}, a.rotation, e % units);
+  }
+  for (int d = thread; d < padded; d += threads) {
+    own_v[d] = d < head_dim ? to_float(x.v.row(copy, row)[column + d]) : 0.0f;
+    if (d < head_dim) continue;
+    for (int h = 0; h <= heads; ++h) query[h * padded + d] = 0.0f;
+  }
+  __syncthreads();
+  if (works) {  // (Where a key head has several turns, all store the same.)
+    for (int d = thread; d < head_dim; d += threads) {
+      x.own_k.row(copy, own_begin + own)[column + d] = from_float<T>(own_k[d]);
+      x.own_v.row(copy, own_begin + own)[column + d] = from_float<T>(own_v[d]);
+    }
+  }
+
   // Of this lane's score in each part: its head's largest so far, and its own share of the total.
-  float largest[parts], total[parts], sum[heads_a_block][8];
+  float largest[parts], total[parts], sum[heads][8];
 #pragma unroll
   for (int p = 0; p < parts; ++p) {
     largest[p] = -INFINITY;
     total[p] = 0.0f;
   }
 #pragma unroll
-  for (int h = 0; h < heads_a_block; ++h) {
+  for (int h = 0; h < heads; ++h) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum[h][i] = 0.0f;
   }
-  const int stretches = (seen.length - seen.first + stretch - 1) / stretch;
+  const int stretches = (last - first) / stretch + 1;
   // Every team takes part in every turn: lanes exchange across the whole warp.
   for (int turn = 0; turn * teams < stretches; ++turn) {
-    const int key0 = seen.first + (turn * teams + team) * stretch;
-    Eight<T> key[stretch], value[stretch];
-#pragma unroll
-    for (int s = 0; s < stretch; ++s) {
-      const int j = key0 + s;
-      if (j >= seen.length || width <= 0) {
-        key[s].clear();
-        value[s].clear();
-        continue;
-      }
-      const bool prompt = j < seen.prompt_length;
-      const std::int64_t at = prompt ? seen.prompt_begin + j : seen.own_begin + j - seen.prompt_length;
-      const std::int64_t from = column + 8 * lane;
-      key[s].load((prompt ? x.prompt_k.row(copy, at) : x.own_k.row(copy, at)) + from, width, whole);
-      value[s].load((prompt ? x.prompt_v.row(copy, at) : x.own_v.row(copy, at)) + from, width, whole);
-    }
+    const int key0 = first + (turn * teams + team) * stretch;
+    if (turn > 0) load_stretch(key0);
     float score[scores];  // number h * stretch + s
 #pragma unroll
     for (int s = 0; s < stretch; ++s) {
       float k[8];
       key[s].to_floats(k);
+      if (key0 + s == last) {
 #pragma unroll
-      for (int h = 0; h < heads_a_block; ++h) {
+        for (int i = 0; i < 8; ++i) k[i] = own_k[8 * lane + i];
+      }
+#pragma unroll
+      for (int h = 0; h < heads; ++h) {
         const float* const q = query + h * padded + 8 * lane;
         float dot = 0.0f;
 #pragma unroll
@@ -230,16 +259,16 @@ __global__ void __launch_bounds__(decode_threads, 4)
       float part[of_part];
 #pragma unroll
       for (int i = 0; i < of_part; ++i) part[i] = score[p * of_part + i];
-      float mine = scattered_sum<lanes>(part) * a.scale;
-      if (a.soft_cap != 0.0f) mine = soft_capped(mine, a.soft_cap);
-      if (key0 + lane % stretch >= seen.length) mine = -INFINITY;
-      float now = mine;
+      float seen = scattered_sum<lanes>(part) * a.scale;
+      if (a.soft_cap != 0.0f) seen = soft_capped(seen, a.soft_cap);
+      if (key0 + lane % stretch > last) seen = -INFINITY;
+      float now = seen;
 #pragma unroll
       for (int step = 1; step < stretch; step *= 2) now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, step));
       now = fmaxf(now, largest[p]);
       const float less = now == -INFINITY ? 0.0f : now;  // the team has seen no key yet
       shrink[p] = expf(largest[p] - less);
-      weight[p] = expf(mine - less);
+      weight[p] = expf(seen - less);
       total[p] = fmaf(total[p], shrink[p], weight[p]);
       largest[p] = now;
     }
@@ -249,7 +278,7 @@ __global__ void __launch_bounds__(decode_threads, 4)
     const int team_begin = static_cast<int>(threadIdx.x) % 32 / lanes * lanes;
     if (__any_sync(0xffffffffu, shrinks)) {
 #pragma unroll
-      for (int h = 0; h < heads_a_block; ++h) {
+      for (int h = 0; h < heads; ++h) {
         const float factor =
             __shfl_sync(0xffffffffu, shrink[h * stretch / of_part], team_begin + h * stretch % of_part);
 #pragma unroll
@@ -260,8 +289,12 @@ __global__ void __launch_bounds__(decode_threads, 4)
     for (int s = 0; s < stretch; ++s) {
       float v[8];
       value[s].to_floats(v);
+      if (key0 + s == last) {
 #pragma unroll
-      for (int h = 0; h < heads_a_block; ++h) {
+        for (int i = 0; i < 8; ++i) v[i] = own_v[8 * lane + i];
+      }
+#pragma unroll
+      for (int h = 0; h < heads; ++h) {
         const int number = h * stretch + s;
         const float w = __shfl_sync(0xffffffffu, weight[number / of_part], team_begin + number % of_part);
 #pragma unroll
@@ -270,9 +303,9 @@ __global__ void __launch_bounds__(decode_threads, 4)
     }
   }
 #pragma unroll
-  for (int h = 0; h < heads_a_block; ++h) {
+  for (int h = 0; h < heads; ++h) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sums[(team * heads_a_block + h) * padded + 8 * lane + i] = sum[h][i];
+    for (int i = 0; i < 8; ++i) sums[(team * heads + h) * padded + 8 * lane + i] = sum[h][i];
   }
 #pragma unroll
   for (int p = 0; p < parts; ++p) {
@@ -282,55 +315,56 @@ __global__ void __launch_bounds__(decode_threads, 4)
       whole_total += __shfl_xor_sync(0xffffffffu, whole_total, step);
     if (lane < of_part && lane % stretch == 0) {
       const int h = (p * of_part + lane) / stretch;
-      tops[team * heads_a_block + h] = largest[p];
-      tops[(teams + team) * heads_a_block + h] = whole_total;
+      tops[team * heads + h] = largest[p];
+      tops[(teams + team) * heads + h] = whole_total;
     }
   }
   __syncthreads();
-  for (int e = static_cast<int>(threadIdx.x); e < count * head_dim; e += decode_threads) {
+  if (!works) return;
+  for (int e = thread; e < count * head_dim; e += threads) {
     const int h = e / head_dim;
     const int d = e % head_dim;
     float top = -INFINITY;
-    for (int t = 0; t < teams; ++t) top = fmaxf(top, tops[t * heads_a_block + h]);
+    for (int t = 0; t < teams; ++t) top = fmaxf(top, tops[t * heads + h]);
     float divisor = 0.0f;
     float result = 0.0f;
     for (int t = 0; t < teams; ++t) {
-      const float own_top = tops[t * heads_a_block + h];
+      const float own_top = tops[t * heads + h];
       const float share = own_top == -INFINITY ? 0.0f : expf(own_top - top);
-      divisor = fmaf(share, tops[(teams + t) * heads_a_block + h], divisor);
-      result = fmaf(share, sums[(t * heads_a_block + h) * padded + d], result);
+      divisor = fmaf(share, tops[(teams + t) * heads + h], divisor);
+      result = fmaf(share, sums[(t * heads + h) * padded + d], result);
     }
     out[e] = from_float<T>(result / divisor);
   }
 }
 
-template <typename T, int lanes, int heads_a_block>
+template <typename T, int lanes, int heads, int warps>
 cudaError_t launch_decode(const Decoding& a, std::int64_t copies, std::uint32_t* fault, cudaStream_t stream) {
-  constexpr int teams = decode_threads / lanes;
+  constexpr int key_heads = decode_threads / (32 * warps);
+  constexpr int teams = 32 * warps / lanes;
   constexpr std::size_t floats =
-      (heads_a_block + 1) * 8 * lanes + teams * heads_a_block * 8 * lanes + 2 * teams * heads_a_block;
-  const auto kernel = decode_rows<T, lanes, heads_a_block>;
+      key_heads * ((heads + 2) * 8 * lanes + teams * heads * 8 * lanes + 2 * teams * heads);
+  const auto kernel = decode_rows<T, lanes, heads, warps>;
   const std::size_t bytes = floats * sizeof(float);
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (status != cudaSuccess) return status;
-  const std::int64_t group = a.heads / a.kv_heads;
-  const std::int64_t blocks_a_key = (group + heads_a_block - 1) / heads_a_block;
+  const std::int64_t turns_a_key = (a.heads / a.kv_heads + heads - 1) / heads;
   const auto all = {a.prompt_k, a.prompt_v, a.own_k, a.own_v};
   const bool whole = a.head_dim % 8 == 0 &&
                      std::all_of(all.begin(), all.end(), [](const Matrices& m) { return in_eights(m); });
   const DecodeOperands<T> operands = {
       typed<const T>(a.q),        typed<const T>(a.k), typed<const T>(a.v), typed<const T>(a.prompt_k),
       typed<const T>(a.prompt_v), typed<T>(a.own_k),   typed<T>(a.own_v),   typed<T>(a.out)};
-  kernel<<<dim3(blocks(a.rows, 1), blocks(a.kv_heads * blocks_a_key, 1), blocks(copies, 1)), decode_threads,
-           bytes, stream>>>(a, operands, whole, fault);
+  const dim3 grid(blocks(a.rows, 1), blocks(a.kv_heads * turns_a_key, key_heads), blocks(copies, 1));
+  kernel<<<grid, decode_threads, bytes, stream>>>(a, operands, whole, fault);
   return cudaGetLastError();
 }
 
 template <typename T, int lanes>
 cudaError_t launch_decode(const Decoding& a, std::int64_t copies, std::uint32_t* fault, cudaStream_t stream) {
-  if (a.heads == a.kv_heads) return launch_decode<T, lanes, 1>(a, copies, fault, stream);
-  return launch_decode<T, lanes, 4>(a, copies, fault, stream);
+  if (a.heads == a.kv_heads) return launch_decode<T, lanes, 1, 1>(a, copies, fault, stream);
+  return launch_decode<T, lanes, 4, 4>(a, copies, fault, stream);
 }
 
 // ---- the choice of tokens: a block a target and copy

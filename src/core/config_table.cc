@@ -360,6 +360,9 @@ std::vector<Key> make_table() {
           "Snapshots that are kept; older ones are deleted."),
       key("train.logging_steps", MEMBER(train.logging_steps), steps, free,
           "Steps between lines of progress."),
+      key("train.log_samples", MEMBER(train.log_samples), Whole<std::int64_t>{0, int32_max}, free,
+          "Completions that are shown of each evaluation of a generation task, and kept in metrics.jsonl.")
+          .used_for({TaskType::generation}),
       key("train.load_best_model_at_end", MEMBER(train.load_best_model_at_end), Optional<Flag>{"null", {}},
           free,
           "The adapter is that of the best evaluation, whose snapshot is kept beyond save_total_limit; else "

@@ -213,7 +213,9 @@ Evaluation GenerationEvaluator::run(ProbeRunner& runner, Exchange& exchange, Pat
   for (const std::string& of_rank : agree(exchange, mine.dump(), patience)) {
     const nlohmann::json all = nlohmann::json::parse(of_rank);
     for (const nlohmann::json& one : all) {
+      const Example& example = examples_[result.completions.size()];
       GradedCompletion& completion = result.completions.emplace_back();
+      completion.prompt = generation_.tokenizer().decode(example.prompt);
       completion.text = one["text"].get<std::string>();
       completion.tokens = one["tokens"].get<std::int64_t>();
       if (one["reward"].is_null()) continue;

@@ -88,18 +88,34 @@ void MetricsFile::append(const StepMetrics& metrics) {
                                  {"work_seconds_min", metrics.work_seconds_min},
                                  {"work_seconds_max", metrics.work_seconds_max},
                                  {"exchange_seconds", metrics.exchange_seconds}};
+  if (metrics.rewards) {
+    line["reward"] = metrics.rewards->mean;
+    line["reward_std"] = metrics.rewards->deviation;
+    line["reward_best"] = metrics.rewards->best;
+  }
   if (metrics.signal_to_noise) line["signal_to_noise"] = *metrics.signal_to_noise;
   if (metrics.dropped_directions > 0) line["dropped_directions"] = metrics.dropped_directions;
   writer_.append(line);
 }
 
-void MetricsFile::append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation) {
+void MetricsFile::append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation,
+                         std::int64_t samples) {
   nlohmann::ordered_json line = {{"step", steps_done}, {"epoch", epoch}};
   line["eval_accuracy"] =
       evaluation.accuracy ? nlohmann::ordered_json(*evaluation.accuracy) : nlohmann::ordered_json(nullptr);
   if (evaluation.f1) line["eval_f1"] = *evaluation.f1;
   if (evaluation.reward) line["eval_reward"] = *evaluation.reward;
   line["eval_loss"] = evaluation.loss;
+  if (!evaluation.completions.empty()) {
+    double tokens = 0.0;
+    for (const GradedCompletion& one : evaluation.completions) tokens += static_cast<double>(one.tokens);
+    line["eval_tokens"] = tokens / static_cast<double>(evaluation.completions.size());
+    nlohmann::ordered_json& shown = line["samples"] = nlohmann::ordered_json::array();
+    for (const GradedCompletion& one : first_of(evaluation.completions, samples)) {
+      shown.push_back({{"prompt", one.prompt}, {"completion", one.text}, {"reward", nullptr}});
+      if (one.reward) shown.back()["reward"] = *one.reward;
+    }
+  }
   writer_.append(line);
 }
 

@@ -94,7 +94,8 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
       done > 0 ? metrics.seconds / done * static_cast<double>(max_steps_ - metrics.step) : 0.0;
   const std::string where = fmt::format("step {}/{}", metrics.step, max_steps_);
   const std::string epoch = fmt::format("epoch {:.2f}", metrics.epoch);
-  const std::string loss = fmt::format("loss {:.4f}", metrics.loss);
+  const std::string loss = metrics.rewards ? fmt::format("reward {:.4f}", metrics.rewards->mean)
+                                           : fmt::format("loss {:.4f}", metrics.loss);
   const std::string gradient = fmt::format("|g| {:.3g}", metrics.projected_gradient_norm);
   const std::string rate = fmt::format("lr {:.3g}", metrics.learning_rate);
   const std::string speed = fmt::format("{:.0f} tokens/s", metrics.tokens_per_second);
@@ -110,12 +111,17 @@ void Reporter::step(const StepMetrics& metrics, bool log_line) {
     log_.status(progress_bar(part, {where, loss, time, speed, gradient, rate, epoch}, columns));
 }
 
-void Reporter::evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation) {
+void Reporter::evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation,
+                          std::int64_t samples) {
   log_.info("step {}/{}  epoch {:.2f}  evaluation on {} examples: {}{}", step, max_steps_, epoch,
             evaluation.examples,
             evaluation.accuracy ? fmt::format("accuracy {:.4f}  ", *evaluation.accuracy) : "",
             evaluation.reward ? fmt::format("reward {:.4f}", *evaluation.reward)
                               : fmt::format("loss {:.4f}", evaluation.loss));
+  for (const GradedCompletion& one : first_of(evaluation.completions, samples)) {
+    log_.info("  {} -> {}, reward {}", quote(one.prompt), quote(one.text),
+              one.reward ? fmt::format("{:.4g}", *one.reward) : "none");
+  }
 }
 
 void Reporter::end_bar() { log_.status(""); }

@@ -109,8 +109,8 @@ StepResult Step::take(const StepCall& call) {
   if (call.hash) slots_.check_hashes(number);
   result.work_seconds = slots_.work_seconds();
   result.stop = slots_.stop_requested();
-  const std::vector<ProbeLoss> losses = slots_.losses(of_step, number);
-  result.estimate = estimator_->estimate(losses);
+  result.losses = slots_.losses(of_step, number);
+  result.estimate = estimator_->estimate(result.losses);
   if (rule_.clip) clip_coefficients(result.estimate, *rule_.clip);
 
   result.record = {.step = call.step,
@@ -119,7 +119,7 @@ StepResult Step::take(const StepCall& call) {
                    .loss = result.estimate.loss,
                    .gradient_norm = result.estimate.gradient_norm()};
   if (rule_.optimizer->reads_probe_losses()) {
-    for (const ProbeLoss& loss : losses)
+    for (const ProbeLoss& loss : result.losses)
       result.record.probe_losses.push_back(loss.good ? loss.mean() : std::nan(""));
   }
   const Clock::time_point update_start = Clock::now();

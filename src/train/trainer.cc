@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
@@ -87,6 +88,8 @@ class Trainer {
   void print_start();
   bool do_step(std::uint64_t step);
   void report(const StepResult& result, double seconds);
+  /// Of a generation task, whose losses are less the rewards.
+  std::optional<RewardSpread> rewards_of(std::span<const ProbeLoss> losses) const;
   void watch_speed(const StepResult& result);
   std::optional<std::string> see_loss(std::uint64_t steps_done, double loss, bool all_dropped);
   void require_losses(std::uint64_t steps_done, std::uint64_t most_dropped) const;
@@ -260,12 +263,28 @@ void Trainer::require_losses(std::uint64_t steps_done, std::uint64_t most_droppe
                        steps_done - dropped_steps_ + 1, steps_done, config_.model.path)});
 }
 
+std::optional<RewardSpread> Trainer::rewards_of(std::span<const ProbeLoss> losses) const {
+  if (!run_.inputs->generation) return {};
+  std::vector<double> rewards;
+  for (const ProbeLoss& loss : losses) {
+    if (loss.good) rewards.push_back(-loss.mean());
+  }
+  if (rewards.empty()) return {};
+  const auto count = static_cast<double>(rewards.size());
+  const double mean = std::accumulate(rewards.begin(), rewards.end(), 0.0) / count;
+  double squares = 0.0;
+  for (const double reward : rewards) squares += (reward - mean) * (reward - mean);
+  return RewardSpread{
+      .mean = mean, .deviation = std::sqrt(squares / count), .best = std::ranges::max(rewards)};
+}
+
 void Trainer::report(const StepResult& result, double seconds) {
   std::vector<double> work = result.work_seconds;
   work.resize(std::min(work.size(), static_cast<std::size_t>(result.units.count())));  // the others idle
   const StepMetrics metrics{.step = result.record.step + 1,
                             .epoch = epoch_of(result.record.step + 1),
                             .loss = result.record.loss,
+                            .rewards = rewards_of(result.losses),
                             .projected_gradient_norm = result.record.gradient_norm,
                             .learning_rate = static_cast<double>(result.record.learning_rate),
                             .tokens_per_second = static_cast<double>(result.tokens()) / seconds,
@@ -323,14 +342,14 @@ void Trainer::evaluate(std::uint64_t steps_done) {
   longest_evaluation_ = std::max(longest_evaluation_, Seconds(seconds_since(start)));
   together(exchange_, patience_, [&] {
     if (!leads()) return;
-    reporter_.evaluation(steps_done, epoch_of(steps_done), evaluation);
+    reporter_.evaluation(steps_done, epoch_of(steps_done), evaluation, config_.train.log_samples);
     if (const auto warning = divergence_.see_evaluation(steps_done, evaluation)) log_.warning("{}", *warning);
     // Before metrics.jsonl tells of it, so that a best step that is known has its snapshot. The run's other
     // files begin at its first step, which needs none.
     const bool better = best_.see(steps_done, evaluation);
     if (better && takes_best_ && steps_done != run_.header.start_step) save(steps_done);
     // On disk before the next step is, so that no resumed run has lost an evaluation.
-    metrics_->append(steps_done, epoch_of(steps_done), evaluation);
+    metrics_->append(steps_done, epoch_of(steps_done), evaluation, config_.train.log_samples);
     metrics_->sync();
   });
   agree_on_stopping_early();

@@ -112,9 +112,9 @@ TEST_F(Operations, TokensOfProbesThatAreNotThereAreRefused) {
     EXPECT_THROW(backend->embed(table(2), batch, words.view, {}, 0, of_two.view), DeviceError);
     EXPECT_THROW(backend->embed(table(3), batch, words.view, {}, 0, of_all.view), DeviceError);
     EXPECT_THROW(backend->score(table(3), batch, head.product, x.view, scores.view), DeviceError);
-    // Rows are the same for all probes.
+    // Rows of each probe's own are of no use for what all share.
     Operand some(3, 65, 33, 0);
-    EXPECT_THROW(backend->gather(table(3), x.view, batch.tokens, some.view), DeviceError);
+    EXPECT_THROW(backend->gather(table(3), x.view, batch.tokens, of_all.view), DeviceError);
     PackedBatch uneven = with_own_tokens(shared, 3, 50);
     uneven.tokens.pop_back();
     EXPECT_THROW(backend->upload(uneven, batch), DeviceError);

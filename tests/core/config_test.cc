@@ -1135,6 +1135,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "train.save_steps",
                                              "train.save_total_limit",
                                              "train.logging_steps",
+                                             "train.log_samples",
                                              "train.load_best_model_at_end",
                                              "train.metric_for_best_model",
                                              "train.early_stopping_patience",

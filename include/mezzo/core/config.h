@@ -215,6 +215,7 @@ struct TrainConfig {
   std::int64_t save_steps = 100;
   std::int64_t save_total_limit = 3;
   std::int64_t logging_steps = 10;
+  std::int64_t log_samples = 3;  ///< completions of an evaluation that are shown
   std::int64_t trajectory_sync_steps = 1;
   std::int64_t hash_steps = 50;
   std::optional<bool> load_best_model_at_end;           ///< none: true with validation data

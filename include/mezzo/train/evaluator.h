@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@ struct Metric {
 
 /// What the unperturbed model wrote behind an example's prompt, greedily, and what it is worth.
 struct GradedCompletion {
+  std::string prompt;
   std::string text;
   std::int64_t tokens = 0;
   std::optional<double> reward;  ///< none could be had
@@ -43,6 +45,12 @@ struct Evaluation {
   /// What it holds, the best measure of answers first and the loss last.
   std::vector<Metric> metrics() const;
 };
+/// The first of an evaluation's completions, `count` at most.
+inline std::span<const GradedCompletion> first_of(const std::vector<GradedCompletion>& completions,
+                                                  std::int64_t count) {
+  return std::span(completions).first(std::min(completions.size(), static_cast<std::size_t>(count)));
+}
+
 /// The names of what the evaluations of a task hold, in the order of Evaluation::metrics().
 std::vector<std::string> metrics_of(const Task& task);
 

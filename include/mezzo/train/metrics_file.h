@@ -35,7 +35,8 @@ class MetricsFile {
   explicit MetricsFile(const std::string& path) : writer_(path) {}
 
   void append(const StepMetrics& metrics);
-  void append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation);
+  /// With `samples` of its completions, where there are any.
+  void append(std::uint64_t steps_done, double epoch, const Evaluation& evaluation, std::int64_t samples);
   void sync() { writer_.sync(); }
 
  private:

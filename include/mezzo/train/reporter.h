@@ -12,11 +12,19 @@
 
 namespace mezzo {
 
+/// The rewards of a step's probes, each the mean of its completions.
+struct RewardSpread {
+  double mean = 0.0;
+  double deviation = 0.0;  ///< standard deviation
+  double best = 0.0;
+};
+
 /// One finished step, as metrics.jsonl has it.
 struct StepMetrics {
   std::uint64_t step = 0;  ///< steps done
   double epoch = 0.0;      ///< how often the examples were seen by then
   double loss = 0.0;
+  std::optional<RewardSpread> rewards = {};  ///< of a generation task
   double projected_gradient_norm = 0.0;
   double learning_rate = 0.0;
   double tokens_per_second = 0.0;  ///< through forwards: tokens of the batch times probes
@@ -46,7 +54,8 @@ class Reporter {
   void first_example(const Task& task, const Tokenizer& tokenizer, const Example& example);
   /// Every step: the bar, where there is a terminal. `log_line`: a line that stays, too.
   void step(const StepMetrics& metrics, bool log_line);
-  void evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation);
+  /// With `samples` completions, where there are any.
+  void evaluation(std::uint64_t step, double epoch, const Evaluation& evaluation, std::int64_t samples);
   void end_bar();
 
  private:

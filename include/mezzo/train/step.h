@@ -64,6 +64,7 @@ struct StepCall {
 struct StepResult {
   StepRecord record;
   Estimate estimate;
+  std::vector<ProbeLoss> losses;  ///< of each probe
   StepUnits units;
   std::vector<WorkShare> shares;     ///< of each rank
   std::vector<double> work_seconds;  ///< each rank's forwards; 0 of a rank that has none
