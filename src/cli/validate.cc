@@ -1,10 +1,25 @@
+#include <fmt/ranges.h>
+
 #include <memory>
 
 #include "mezzo/cli/common.h"
 #include "mezzo/cli/verbs.h"
+#include "mezzo/data/reward.h"
 #include "mezzo/train/reporter.h"
 
 namespace mezzo {
+
+namespace {
+
+/// What gives the rewards: a program is started, and ended before it is asked anything.
+std::string checked_reward(const Config& config) {
+  const RewardConfig& reward = config.data.task.reward;
+  make_grader(reward, {.max_new_tokens = config.generation.max_new_tokens});
+  if (reward.type) return std::string(name_of(*reward.type));
+  return fmt::format("{}: can be started", fmt::join(reward.command, " "));
+}
+
+}  // namespace
 
 VerbAction add_validate(CLI::App& verb) {
   struct Arguments {
@@ -26,6 +41,7 @@ VerbAction add_validate(CLI::App& verb) {
                      inputs.validation.size());
     for (const std::string& warning : inputs.warnings) context.log.warning("{}", warning);
     Reporter(context.log, 0, 0).first_example(inputs.task, *inputs.tokenizer, *inputs.train->at(0, 1)[0]);
+    if (inputs.task.generates()) context.log.info("reward     {}", checked_reward(config));
     const std::vector<TrainableSpec>& trainables = inputs.space->trainables();
     context.log.info("adapter    {} trainables, {} parameters", trainables.size(), element_count(trainables));
     context.log.info("device     {} {}", placement.device_name(), placement.dtype_name());

@@ -16,6 +16,7 @@ namespace {
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_small(char c) { return c >= 'a' && c <= 'z'; }
 bool is_capital(char c) { return c >= 'A' && c <= 'Z'; }
+
 /// Whether a letter or digit of any script begins or ends a text.
 bool begins_as_word(std::string_view text) {
   return !text.empty() && is_alphanumeric(first_code_point(text).value);

@@ -58,6 +58,7 @@ TEST_F(TaskTest, AGenerationTaskIsValidated) {
   const Outcome valid = mezzo("validate", task, records, "train.data_seed=1 generation.max_new_tokens=5");
   EXPECT_EQ(valid.status, 0) << valid.err;
   EXPECT_TRUE(says(valid, "all inputs are good")) << valid.err;
+  EXPECT_TRUE(says(valid, "reward     number")) << valid.err;
   EXPECT_TRUE(says(valid, "first prompt: \"<|endoftext|>Q: 2 + 2 A:\"") ||
               says(valid, "first prompt: \"<|endoftext|>Q: 2 + 3 A:\""))
       << valid.err;
@@ -78,9 +79,20 @@ TEST_F(TaskTest, TheCountdownConfigIsGood) {
   const Outcome valid = run(scratch_,
                             "validate configs/countdown.yaml model.path=configs/quickstart/llama2m "
                             "data.train=tests/data/countdown.jsonl "
-                            "data.validation=tests/data/countdown.jsonl runtime.device=cpu");
+                            "data.validation=tests/data/countdown.jsonl runtime.device=cpu "
+                            "'data.task.reward.command=[sh, configs/countdown/grader.py]'");
   EXPECT_EQ(valid.status, 0) << valid.err;
   EXPECT_TRUE(says(valid, "3 training examples, 3 validation examples")) << valid.err;
+  EXPECT_TRUE(says(valid, "reward     sh configs/countdown/grader.py: can be started")) << valid.err;
+  const Outcome nowhere = run(scratch_,
+                              "validate configs/countdown.yaml model.path=configs/quickstart/llama2m "
+                              "data.train=tests/data/countdown.jsonl data.validation=null "
+                              "runtime.device=cpu 'data.task.reward={command: [no-such-grader]}'");
+  EXPECT_EQ(nowhere.status, 2) << nowhere.err;
+  EXPECT_EQ(
+      nowhere.errors(),
+      std::vector<std::string>{"mezzo: error: data.task.reward.command: cannot start \"no-such-grader\": no "
+                               "folder of PATH has such a program"});
 }
 
 TEST_F(TaskTest, AMultipleChoicesLossIsThatOfItsScores) {
