@@ -176,6 +176,14 @@ __global__ void __launch_bounds__(decode_threads, 4)
   const int width = head_dim - 8 * lane;  // columns that are there from this lane's first on
   const std::int64_t column = std::int64_t{kv_head} * head_dim;
   Eight<T> key[stretch], value[stretch];
+  // Key j of the prompt is at j rows from here, and one of the slot likewise.
+  const std::int64_t at = column + 8 * lane;
+  const T* const prompt_k = x.prompt_k.row(copy, prompt_begin) + at;
+  const T* const prompt_v = x.prompt_v.row(copy, prompt_begin) + at;
+  const T* const slot_k = x.own_k.row(copy, own_begin - prompt_length) + at;
+  const T* const slot_v = x.own_v.row(copy, own_begin - prompt_length) + at;
+  const int prompt_stride = static_cast<int>(x.prompt_k.row_stride);
+  const int slot_stride = static_cast<int>(x.own_k.row_stride);
   /// Asks for the keys from `key0` on; the row's own are in shared memory.
   const auto load_stretch = [&](int key0) {
 #pragma unroll
@@ -187,23 +195,25 @@ __global__ void __launch_bounds__(decode_threads, 4)
         continue;
       }
       const bool prompt = j < prompt_length;
-      const std::int64_t at = prompt ? prompt_begin + j : own_begin + j - prompt_length;
-      const std::int64_t from = column + 8 * lane;
-      key[s].load((prompt ? x.prompt_k.row(copy, at) : x.own_k.row(copy, at)) + from, width, whole);
-      value[s].load((prompt ? x.prompt_v.row(copy, at) : x.own_v.row(copy, at)) + from, width, whole);
+      const std::int64_t away = std::int64_t{j} * (prompt ? prompt_stride : slot_stride);
+      key[s].load((prompt ? prompt_k : slot_k) + away, width, whole);
+      value[s].load((prompt ? prompt_v : slot_v) + away, width, whole);
     }
   };
   load_stretch(first + team * stretch);
 
-  // Queries that are not there repeat the last one.
+  // Queries that are not there repeat the last one. As many heads at once as there are threads for.
   const int units = head_dim - static_cast<int>(a.rotation.dims) / 2;
+  const int across = max(threads / units, 1);
+  const int first_unit = across > 1 ? thread % units : thread;
+  const int first_loaded = across > 1 ? thread / units : 0;
   const float* const cosines = a.rotation.cosines + position * a.rotation.table_stride;
   const float* const sines = a.rotation.sines + position * a.rotation.table_stride;
-  for (int e = thread; e < (heads + 1) * units; e += threads) {
-    const int h = e / units;
+  for (int h = first_loaded; h <= heads && first_loaded < across; h += across) {
     const T* const from = h == heads ? x.k.row(copy, row) + column
                                      : x.q.row(copy, row) + (first_head + min(h, count - 1)) * head_dim;
-    load_unit<T>(query + h * padded, {from, cosines, sines}, a.rotation, e % units);
+    for (int unit = first_unit; unit < units; unit += threads)
+      load_unit<T>(query + h * padded, {from, cosines, sines}, a.rotation, unit);
   }
   for (int d = thread; d < padded; d += threads) {
     own_v[d] = d < head_dim ? to_float(x.v.row(copy, row)[column + d]) : 0.0f;
@@ -320,21 +330,31 @@ __global__ void __launch_bounds__(decode_threads, 4)
     }
   }
   __syncthreads();
-  if (!works) return;
-  for (int e = thread; e < count * head_dim; e += threads) {
-    const int h = e / head_dim;
-    const int d = e % head_dim;
+  // Each team's share of the result in place of its largest score.
+  for (int h = thread; h < heads; h += threads) {
     float top = -INFINITY;
     for (int t = 0; t < teams; ++t) top = fmaxf(top, tops[t * heads + h]);
     float divisor = 0.0f;
-    float result = 0.0f;
     for (int t = 0; t < teams; ++t) {
       const float own_top = tops[t * heads + h];
       const float share = own_top == -INFINITY ? 0.0f : expf(own_top - top);
+      tops[t * heads + h] = share;
       divisor = fmaf(share, tops[(teams + t) * heads + h], divisor);
-      result = fmaf(share, sums[(t * heads + h) * padded + d], result);
     }
-    out[e] = from_float<T>(result / divisor);
+    for (int t = 0; t < teams; ++t) tops[t * heads + h] /= divisor;
+  }
+  __syncthreads();
+  if (!works) return;
+#pragma unroll
+  for (int h = 0; h < heads; ++h) {
+    if (h >= count) break;
+    for (int d = thread; d < head_dim; d += threads) {
+      float result = 0.0f;
+#pragma unroll
+      for (int t = 0; t < teams; ++t)
+        result = fmaf(tops[t * heads + h], sums[(t * heads + h) * padded + d], result);
+      out[h * head_dim + d] = from_float<T>(result);
+    }
   }
 }
 

@@ -185,6 +185,9 @@ void CudaBackend::decode_attention(const ProbeTable& table, const DeviceBatch& b
   for (const KeyValues* const of : {&cache.prompts, &cache.own}) {
     check_view(operation, "the cache", of->k, of->k.rows, width, dtype_);
     check_view(operation, "the cache", of->v, of->v.rows, width, dtype_);
+    if (of->k.row_stride != of->v.row_stride)
+      throw DeviceError("{}: keys lie {} elements apart, and values {}", operation, of->k.row_stride,
+                        of->v.row_stride);
   }
   if (out.shared() || cache.own.k.shared() || batch.cache_rows.shared())
     throw DeviceError("{}: the probes share what each has of its own", operation);

@@ -246,8 +246,8 @@ void Gemm::run(const GemmShape& shape, const GemmOperands& operands) const {
 }
 
 bool Gemm::passes(const Search& search, const Algorithm& algorithm) const {
-  // Of as many rows as the search times, or more: few, odd numbers, whole tiles and more; at the start, in the
-  // middle of tiles and across them, and at the end.
+  // Of as many rows as the search times, or more: few, odd numbers, whole tiles and more; at the start, in
+  // the middle of tiles and across them, and at the end.
   struct Range {
     std::int64_t first, rows;
   };

@@ -25,14 +25,22 @@ constexpr std::int64_t fewest_searched_rows = 256;
 constexpr std::int64_t fewest_tail_columns = 128;
 constexpr std::int64_t most_tail_columns = 192;
 constexpr std::int64_t tail_share = 21;  // of the `in` columns, where that lies between the two
+/// Where a direction has so few rows, as in decoding, every range costs more than columns for all do: 16
+/// directions of rank 16 are 288.
+constexpr std::int64_t decoding_rows = 128;
+constexpr std::int64_t most_decoding_columns = 288;
+constexpr std::int64_t decoding_share = 14;
 constexpr std::int64_t wanted_rows = 8192;
 /// What writing W's columns for a range takes, as multiplications in a product meanwhile (H200: 7 us).
 constexpr double range_multiplications = 2.3e9;
 
-/// Direction blocks that the columns of so many ranks have room for.
-std::int64_t most_direction_blocks(std::int64_t in, std::int64_t ranks) {
+/// Direction blocks that the columns of so many ranks have room for; `decodes`: where directions have few
+/// rows, which is the most there are.
+std::int64_t most_direction_blocks(std::int64_t in, std::int64_t ranks, bool decodes) {
   const cuda::TailColumns columns = cuda::tail_columns(ranks, 0);
-  const std::int64_t most = std::clamp(in / tail_share, fewest_tail_columns, most_tail_columns);
+  const std::int64_t most = decodes
+                                ? std::clamp(in / decoding_share, fewest_tail_columns, most_decoding_columns)
+                                : std::clamp(in / tail_share, fewest_tail_columns, most_tail_columns);
   return std::max<std::int64_t>(1, (most - columns.base) / columns.block);
 }
 
@@ -95,7 +103,7 @@ CudaScratch lay_out(const CudaSizes& sizes, Arena& arena) {
 
 std::int64_t CudaPlan::tail_columns(std::int64_t in, std::int64_t tail_ranks) const {
   if (dtype_ != DType::bf16 || tail_ranks == 0 || in % cuda::inner_step != 0) return 0;
-  return cuda::tail_columns(tail_ranks, most_direction_blocks(in, tail_ranks)).width();
+  return cuda::tail_columns(tail_ranks, most_direction_blocks(in, tail_ranks, true)).width();
 }
 
 bool CudaPlan::serves(const RoutingRule& rule) const {
@@ -135,7 +143,8 @@ cuda::TailColumns columns_of(const Product& product, std::int64_t direction_rows
       static_cast<double>(rows) * static_cast<double>(product.out() * cuda::tail_columns(ranks, 0).block);
   const std::int64_t cheapest = std::llround(std::sqrt(range_multiplications / a_slot));
   const std::int64_t wanted = std::max((wanted_rows + rows - 1) / rows, cheapest);
-  const cuda::TailColumns room = cuda::tail_columns(ranks, most_direction_blocks(product.in(), ranks));
+  const cuda::TailColumns room =
+      cuda::tail_columns(ranks, most_direction_blocks(product.in(), ranks, rows <= decoding_rows));
   if (!product.outer()) return cuda::tail_columns(ranks, std::min(wanted, room.direction_blocks));
   // Without B its columns make room for more directions.
   cuda::TailColumns columns = room;
