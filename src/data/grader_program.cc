@@ -191,7 +191,7 @@ GraderProgram::Worker* GraderProgram::idlest() {
 void GraderProgram::dispatch() {
   while (!queue_.empty()) {
     Worker* worker = idlest();
-    if (worker == nullptr) return;
+    if (worker == nullptr) break;
     try {
       GraderQuestion question = std::move(queue_.front());
       queue_.pop_front();
@@ -201,6 +201,9 @@ void GraderProgram::dispatch() {
       failed(*worker, error.what());
     }
   }
+  // Also for questions that come after the last worker was given up.
+  if (!std::ranges::all_of(workers_, [](const auto& worker) { return worker->given_up; })) return;
+  for (const GraderQuestion& question : std::exchange(queue_, {})) give_up(question, last_problem_);
 }
 
 void GraderProgram::wait_and_work() {
@@ -255,6 +258,7 @@ std::string GraderProgram::named(const Worker& worker, const std::string& what) 
 
 void GraderProgram::failed(Worker& worker, const std::string& what) {
   const std::string problem = named(worker, what);
+  last_problem_ = problem;
   std::deque<GraderQuestion> questions = worker.process.take_back();
   worker.careful = true;
   {
@@ -269,8 +273,6 @@ void GraderProgram::failed(Worker& worker, const std::string& what) {
   }
   std::ranges::move(queue_, std::back_inserter(questions));
   queue_ = std::move(questions);
-  if (!std::ranges::all_of(workers_, [](const auto& one) { return one->given_up; })) return;
-  for (const GraderQuestion& question : std::exchange(queue_, {})) give_up(question, problem);
 }
 
 void GraderProgram::give_up(const GraderQuestion& question, const std::string& problem) {

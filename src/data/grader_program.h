@@ -69,6 +69,7 @@ class GraderProgram final : public Grader {
   FileDescriptor wake_;
   std::vector<std::unique_ptr<Worker>> workers_;  ///< of the thread, once it runs
   std::deque<GraderQuestion> queue_;              ///< of the thread: not asked yet
+  std::string last_problem_;                      ///< of the thread
 
   std::mutex mutex_;  ///< over all below
   std::condition_variable changed_;
