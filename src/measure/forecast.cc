@@ -165,6 +165,8 @@ std::size_t RunForecast::total_bytes() const {
 
 RunForecast forecast_run(const Config& config, const Description& description, const WorkInputs& inputs,
                          const ForecastOptions& options) {
+  if (inputs.generation)
+    throw UsageError("data.task.type: generation is a task that estimate does not foretell");
   const std::unique_ptr<DevicePlan> device = make_device_plan(options.backend);
   DryRunBackend dry_run(*device);
   ProfiledBackend backend(dry_run, description);
@@ -205,8 +207,7 @@ RunForecast forecast_run(const Config& config, const Description& description, c
   run.plan = planner.plan(ranks);
   run.reason = planner.reason(ranks);
   if (!inputs.validation.empty()) {
-    const BatchShape shape =
-        make_evaluator(inputs.validation, inputs.task, inputs.generation.get())->largest();
+    const BatchShape shape = make_evaluator(inputs.validation, inputs.task, nullptr)->largest();
     run.evaluation_activation_bytes = decoder.activation_bytes(shape, 1);
     run.evaluation_scratch_bytes = device->scratch_bytes(decoder.workload(shape, 1));
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "mezzo/backend/gemm_bound.h"
+#include "mezzo/core/error.h"
 #include "mezzo/data/loss_batch.h"
 #include "mezzo/measure/timing.h"
 #include "mezzo/train/planner.h"
@@ -201,6 +202,8 @@ WorkTally total_of(const WorkTallies& tallies) {
 
 ProfileResult profile(const Config& config, const Inputs& inputs, const BackendOptions& backend,
                       std::int64_t steps) {
+  if (inputs.generation)
+    throw UsageError("data.task.type: generation is a task that profile does not measure");
   ProfileResult result;
   {
     ProfiledRun run(config, inputs, backend);

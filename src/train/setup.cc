@@ -298,9 +298,12 @@ void Setup::open_backend() {
 void Setup::load(void (Setup::*load_state)()) {
   together(exchange_, patience_, [&] {
     if (run_.inputs->generation) {
+      // It outlives this set-up: what it warns through is the caller's.
       run_.inputs->generation->start_grader(
-          {.rank = exchange_.rank(), .log_folder = run_.folder.path, .warn = [this](const std::string& line) {
-             log_.warning("{}: {}", exchange_.name_of_rank(exchange_.rank()), line);
+          {.rank = exchange_.rank(),
+           .log_folder = run_.folder.path,
+           .warn = [&log = log_, &exchange = exchange_](const std::string& line) {
+             log.warning("{}: {}", exchange.name_of_rank(exchange.rank()), line);
            }});
     }
     (this->*load_state)();

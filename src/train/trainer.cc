@@ -67,8 +67,14 @@ class Trainer {
   /// For work of which the longest so far took `longest`; zero: it was never done.
   Patience patience_for(Seconds longest) const {
     const Seconds silence = tolerated_silence(config_.runtime);
-    return {.silence = silence,
-            .work = longest > Seconds(0) ? silence + straggler_factor * longest : patience_.work};
+    const Seconds work = longest > Seconds(0) ? silence + straggler_factor * longest : patience_.work;
+    return {.silence = silence, .work = work + grader_patience()};
+  }
+  /// What a grader's failures may cost a step: each completion may have all its processes fail on it.
+  Seconds grader_patience() const {
+    const RewardConfig& reward = config_.data.task.reward;
+    const auto tries = static_cast<double>(reward.restarts + 1);
+    return Seconds(reward.command.empty() ? 0.0 : tries * tries * reward.timeout_s);
   }
 
   /// How often the examples were seen after `steps_done`.
