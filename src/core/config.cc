@@ -32,6 +32,14 @@ Normalization default_normalization(const ZoConfig& zo) {
   return zo.paired() ? Normalization::zscore : Normalization::std;
 }
 
+/// Of one direction: a hundred steps tell how far losses spread.
+constexpr double default_normalize_beta = 0.99;
+
+/// Whether steps are differences over a standard deviation.
+bool divides(Normalization normalize) {
+  return normalize == Normalization::zscore || normalize == Normalization::std;
+}
+
 /// As measured on small models; of dense a tenth of where runs fail there, since larger ones bear less.
 double default_epsilon(SpaceType space) {
   switch (space) {
@@ -147,8 +155,15 @@ void check_task(const Given& given, Config& config) {
   }
 }
 
-void check_normalization(const Given& given, const ZoConfig& zo) {
-  if (zo.normalize == Normalization::none || !given.contains("zo.normalize")) return;
+void check_normalization(const Given& given, const Config& config) {
+  const ZoConfig& zo = config.zo;
+  const bool chosen = given.contains("zo.normalize");
+  const Normalization normalize = chosen ? zo.normalize : default_normalization(zo);
+  if (zo.normalize_beta && !divides(normalize)) {
+    throw UsageError("{}: zo.normalize_beta: needs zo.normalize zscore or std, found {}",
+                     given.at("zo.normalize_beta").text(), name_of(normalize));
+  }
+  if (normalize == Normalization::none || !chosen) return;
   const auto refuse = [&](std::string_view expected, std::string_view found) {
     throw UsageError("{}: zo.normalize: {} needs {}, found {}", given.at("zo.normalize").text(),
                      name_of(zo.normalize), expected, found);
@@ -157,7 +172,10 @@ void check_normalization(const Given& given, const ZoConfig& zo) {
     refuse("zo.estimator two_sided", name_of(zo.estimator));
   if (zo.normalize == Normalization::std && zo.estimator != EstimatorKind::one_sided)
     refuse("zo.estimator one_sided", name_of(zo.estimator));
-  if (zo.directions < 2) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
+  if (zo.directions >= 2) return;
+  if (!divides(normalize)) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
+  const bool refused_beta = config.written.contains("zo.normalize_beta") && !zo.normalize_beta;
+  if (refused_beta) refuse("zo.normalize_beta where zo.directions is 1", "null");
 }
 
 /// A constant of another rule than the config's. config.yaml of a run has them all, as their defaults.
@@ -223,7 +241,7 @@ void check_together(const Given& given, const Config& config) {
         given.at("data.validation_fraction").text());
   }
   check_space(given, config);
-  check_normalization(given, config.zo);
+  check_normalization(given, config);
   if (config.zo.step_limit && !config.zo.paired() && given.contains("zo.step_limit")) {
     throw UsageError("{}: zo.step_limit: needs zo.estimator two_sided, found {}",
                      given.at("zo.step_limit").text(), name_of(config.zo.estimator));
@@ -242,6 +260,8 @@ void fill_in(const Given& given, Config& config) {
   ZoConfig& zo = config.zo;
   if (!config.written.contains("zo.epsilon")) zo.epsilon = default_epsilon(zo.space);
   if (!config.written.contains("zo.normalize")) zo.normalize = default_normalization(zo);
+  if (!config.written.contains("zo.normalize_beta") && zo.directions < 2 && divides(zo.normalize))
+    zo.normalize_beta = default_normalize_beta;
   if (!config.written.contains("zo.step_limit") && (!zo.paired() || zo.normalize == Normalization::none)) {
     zo.step_limit = {};  // plain steps are as the learning rate says
   }

@@ -189,10 +189,17 @@ std::vector<Key> make_table() {
       key("zo.normalize", MEMBER(zo.normalize), Choice<decltype(normalizations)>{normalizations}, fixed,
           "What makes a step's size independent of epsilon and of how far losses spread: differences over "
           "the standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, "
-          "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
+          "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least, "
+          "or zo.normalize_beta.")
           .defaults_to("zscore, for one_sided std, for one direction none")
           .before_records("none")
           .also_called({"normalization", "normalise", "fitness_shaping"}),
+      key("zo.normalize_beta", MEMBER(zo.normalize_beta), Optional<Fraction>{"null", {}}, fixed,
+          "What stays from step to step of a running mean of the losses' variance, by whose root zscore and "
+          "std divide instead of by the step's own; so that few directions, and one, can be normalized. The "
+          "curvature of zo.step_limit is a running mean then too.")
+          .defaults_to("null, the step's own losses; for one direction with zscore or std 0.99")
+          .before_records("null"),
       key("zo.step_limit", MEMBER(zo.step_limit), Optional<Number>{"null", {}}, fixed,
           "Holds the learning rate where the noise of all steps together raises the loss by this share of it "
           "at most, as the curvature along the directions tells; costs one unperturbed probe a step. Of "

@@ -92,6 +92,8 @@ std::string RunHeader::to_json() const {
   json["directions"] = records.directions;
   json["noise"] = name_of(noise);
   json["probe_losses"] = records.probe_losses;
+  // Records of estimators that keep nothing are older than this key.
+  if (records.estimator > 0) json["estimator_state"] = records.estimator;
   json["start_step"] = start_step;
   json["start_snapshot"] = start_snapshot;
   json["initial_adapter"] = initial_adapter;
@@ -132,12 +134,14 @@ RunHeader RunHeader::from_json(const std::string& text, const std::string& sourc
     return header;
   }
   cursor.check_keys({"version", "identity", "settings", "base_model", "space", "trainables", "optimizer",
-                     "seed", "directions", "noise", "probe_losses", "start_step", "start_snapshot",
-                     "initial_adapter", "fingerprint"});
+                     "seed", "directions", "noise", "probe_losses", "estimator_state", "start_step",
+                     "start_snapshot", "initial_adapter", "fingerprint"});
   header.settings = read_entries(cursor["settings"]);
   header.space = recorded_space(cursor["space"]["kind"].text(), cursor["space"], std::move(trainables));
   header.optimizer = recorded_optimizer(cursor["optimizer"]["kind"].text(), cursor["optimizer"]);
   header.records.probe_losses = cursor["probe_losses"].integer(0, most_of_a_count);
+  if (const JsonCursor kept = cursor["estimator_state"]; !kept.missing())
+    header.records.estimator = kept.integer(1, most_of_a_count);
   const JsonCursor start = cursor["start_snapshot"];
   header.start_snapshot = start.text();
   if (header.start_snapshot.empty() != (header.start_step == 0) ||

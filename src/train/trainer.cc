@@ -284,8 +284,9 @@ void Trainer::report(const StepResult& result, double seconds) {
   }
   dropped_ = metrics.dropped_directions > 0;
   if (result.estimate.flat && (log_line || !flat_)) {
-    log_.warning("step {}: no update: zo.normalize: {} needs two good directions whose losses differ",
-                 metrics.step, name_of(config_.zo.normalize));
+    log_.warning("step {}: no update: zo.normalize: {} needs {} whose losses differ", metrics.step,
+                 name_of(config_.zo.normalize),
+                 config_.zo.normalize_beta ? "a good direction" : "two good directions");
   }
   flat_ = result.estimate.flat;
   if (const auto warning =

@@ -869,6 +869,26 @@ TEST(Config, NormalizationsNeedTheirLosses) {
                "zo.normalize: ranks needs zo.directions of 2 at least, found 1");
 }
 
+TEST(Config, RunningMeansNormalizeOneDirection) {
+  const auto zo = [](const std::vector<std::string>& overrides) { return parsed(minimal, overrides).zo; };
+  EXPECT_EQ(zo({}).normalize_beta, std::nullopt);
+  EXPECT_EQ(zo({"zo.normalize_beta=0.5"}).normalize_beta, 0.5);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=0.5"}).normalize_beta, 0.5);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=std", "zo.estimator=one_sided"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize_beta, std::nullopt);
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=null"}),
+               "zo.normalize: zscore needs zo.normalize_beta where zo.directions is 1, found null");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks", "zo.normalize_beta=0.5"}),
+               "zo.normalize_beta: needs zo.normalize zscore or std, found ranks");
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize_beta=0.5"}),
+               "zo.normalize_beta: needs zo.normalize zscore or std, found none");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize_beta=1"}), "zo.normalize_beta: expected");
+  // What a run saves is read as it was.
+  const Config one = parsed(minimal, {"zo.directions=1", "zo.normalize=zscore"});
+  EXPECT_EQ(parsed(to_yaml(one), {}).zo, one.zo);
+}
+
 TEST(Config, Templates) {
   using Parts = std::vector<TemplatePart>;
   EXPECT_EQ(parse_template("{sentence} It was", "x"), (Parts{{true, "sentence"}, {false, " It was"}}));
@@ -972,6 +992,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "zo.estimator",
                                              "zo.noise",
                                              "zo.normalize",
+                                             "zo.normalize_beta",
                                              "zo.step_limit",
                                              "zo.probes_per_forward",
                                              "optimizer.type",
@@ -1061,6 +1082,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "optimizer.clip=1",
                              "optimizer.lr_scheduler_type=constant",
                              "zo.space=low_rank",
+                             "zo.normalize_beta=0.5",
                              "zo.step_limit=0.5",
                              "train.max_steps=5",
                              "train.batch_size=4",

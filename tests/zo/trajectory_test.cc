@@ -39,6 +39,26 @@ TEST(Trajectory, RecordsHoldProbeLossesWhereTheRunSaysSo) {
   EXPECT_THROW(decode(bytes, {.directions = 1, .probe_losses = 2}, "file"), InputError);
 }
 
+TEST(Trajectory, RecordsHoldWhatTheEstimatorKeepsWhereTheRunSaysSo) {
+  const StepRecord record{.step = 3,
+                          .learning_rate = 0.5f,
+                          .coefficients = {1.0f},
+                          .loss = 0.1,
+                          .gradient_norm = 2.0,
+                          .probe_losses = {0.25, std::numeric_limits<double>::infinity()},
+                          .estimator = {0.125, 0.0, 1e300}};
+  const std::vector<std::byte> bytes = encode(record);
+  EXPECT_EQ(bytes.size(), 28u + 4u + 8u * 2u + 8u * 3u);
+  const RecordShape shape{.directions = 1, .probe_losses = 2, .estimator = 3};
+  EXPECT_EQ(decode(bytes, shape, "file"), record);
+  EXPECT_THROW(decode(bytes, {.directions = 1, .probe_losses = 2}, "file"), InputError);
+  for (const double number : {-0.5, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    StepRecord refused = record;
+    refused.estimator[1] = number;
+    EXPECT_THROW(decode(encode(refused), shape, "file"), InputError) << number;
+  }
+}
+
 TEST(Trajectory, NumbersThatNoStepHasAreRefused) {
   const StepRecord good{.step = 3, .learning_rate = 0.5f, .coefficients = {1.0f, 2.0f}};
   const auto accepted = [](const StepRecord& record) {

@@ -137,6 +137,8 @@ struct ZoConfig {
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;
   Normalization normalize = Normalization::zscore;
+  std::optional<double> normalize_beta =
+      {};  ///< of the running means of zscore and std; none: each step's own
   std::optional<double> step_limit =
       0.15;  ///< share of the loss over the run (mezzo/zo/step_limit.h); none: no limit
   std::optional<std::int64_t> probes_per_forward;  ///< none: auto

@@ -18,6 +18,7 @@ struct StepRecord {
   double gradient_norm = 0.0;
   std::vector<double> probe_losses = {};  ///< [P] mean loss of each probe, NaN where it was not finite; empty
                                           ///< unless the run's header says that its records have them
+  std::vector<double> estimator = {};     ///< [K] what the estimator keeps, behind the step
 
   bool operator==(const StepRecord&) const = default;
 };
@@ -26,11 +27,12 @@ struct StepRecord {
 struct RecordShape {
   std::int64_t directions = 1;    ///< N
   std::int64_t probe_losses = 0;  ///< P, or 0: the records have none
+  std::int64_t estimator = 0;     ///< K, or 0: it keeps nothing
 
   bool operator==(const RecordShape&) const = default;
 };
 
-/// Little-endian payload of a record file (docs/file-formats.md); 28 + 4 N + 8 P bytes.
+/// Little-endian payload of a record file (docs/file-formats.md); 28 + 4 N + 8 P + 8 K bytes.
 std::vector<std::byte> encode(const StepRecord& record);
 /// InputError naming `path` and the record when the payload is not a record of that shape, or holds a number
 /// that no step can have.
