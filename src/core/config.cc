@@ -28,8 +28,8 @@ using yaml::Node;
 // Defaults that depend on other keys; docs/learning.md has the measurements behind them.
 
 Normalization default_normalization(const ZoConfig& zo) {
-  if (zo.directions < 2) return Normalization::none;
-  return zo.paired() ? Normalization::zscore : Normalization::std;
+  if (zo.paired()) return Normalization::zscore;
+  return zo.directions < 2 ? Normalization::none : Normalization::std;
 }
 
 /// Of one direction: a hundred steps tell how far losses spread.
@@ -163,6 +163,10 @@ void check_normalization(const Given& given, const Config& config) {
     throw UsageError("{}: zo.normalize_beta: needs zo.normalize zscore or std, found {}",
                      given.at("zo.normalize_beta").text(), name_of(normalize));
   }
+  const bool refuses_means = config.written.contains("zo.normalize_beta") && !zo.normalize_beta;
+  if (zo.directions < 2 && divides(normalize) && refuses_means)
+    throw UsageError("zo.normalize_beta: zo.normalize: {} of one direction needs it, found null",
+                     name_of(normalize));
   if (normalize == Normalization::none || !chosen) return;
   const auto refuse = [&](std::string_view expected, std::string_view found) {
     throw UsageError("{}: zo.normalize: {} needs {}, found {}", given.at("zo.normalize").text(),
@@ -172,10 +176,8 @@ void check_normalization(const Given& given, const Config& config) {
     refuse("zo.estimator two_sided", name_of(zo.estimator));
   if (zo.normalize == Normalization::std && zo.estimator != EstimatorKind::one_sided)
     refuse("zo.estimator one_sided", name_of(zo.estimator));
-  if (zo.directions >= 2) return;
-  if (!divides(normalize)) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
-  const bool refused_beta = config.written.contains("zo.normalize_beta") && !zo.normalize_beta;
-  if (refused_beta) refuse("zo.normalize_beta where zo.directions is 1", "null");
+  if (zo.directions < 2 && !divides(normalize))
+    refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
 }
 
 /// A constant of another rule than the config's. config.yaml of a run has them all, as their defaults.

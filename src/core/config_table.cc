@@ -191,7 +191,7 @@ std::vector<Key> make_table() {
           "the standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, "
           "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least, "
           "or zo.normalize_beta.")
-          .defaults_to("zscore, for one_sided std, for one direction none")
+          .defaults_to("zscore; for one_sided std, with one direction none")
           .before_records("none")
           .also_called({"normalization", "normalise", "fitness_shaping"}),
       key("zo.normalize_beta", MEMBER(zo.normalize_beta), Optional<Fraction>{"null", {}}, fixed,

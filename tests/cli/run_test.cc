@@ -485,10 +485,10 @@ TEST_F(RunTest, FullDiskIsOneErrorAndTheRunGoesOn) {
 }
 
 TEST_F(RunTest, TermEndsAfterTheStep) {
-  const std::string command =
-      "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
-      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1 train.logging_steps=1 "
-      "optimizer.lr_scheduler_type=constant";
+  const std::string command = "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
+                              " train.max_steps=100000 data.validation=null runtime.threads=1 "
+                              "zo.directions=1 zo.normalize=none train.logging_steps=1 "
+                              "optimizer.lr_scheduler_type=constant";
   const Outcome stopped = run(
       scratch_, command, {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
   EXPECT_EQ(stopped.status, 75) << stopped.err;
@@ -546,7 +546,7 @@ TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
   const auto command = [&](int max_steps) {
     return fmt::format(
         "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
-        "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1 "
+        "runtime.threads=1 zo.directions=1 zo.normalize=none train.logging_steps=1 train.eval_steps=1 "
         "optimizer.lr_scheduler_type=constant",
         scratch_ / "run", max_steps, data);
   };

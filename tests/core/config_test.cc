@@ -805,10 +805,12 @@ TEST(Config, KeysThatHaveToAgree) {
 
 TEST(Config, DefaultsFollowFromOtherKeys) {
   const auto zo = [](const Overrides& overrides) { return parsed(minimal, overrides).zo; };
-  EXPECT_EQ(zo({"zo.directions=1"}).normalize, Normalization::none);
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize, Normalization::zscore);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.estimator=one_sided"}).normalize, Normalization::none);
   EXPECT_EQ(zo({"zo.directions=2"}).normalize, Normalization::zscore);
   EXPECT_EQ(zo({"zo.estimator=one_sided"}).normalize, Normalization::std);
-  EXPECT_EQ(zo({"zo.directions=1"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.directions=1"}).step_limit, 0.15);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=none"}).step_limit, std::nullopt);
   EXPECT_EQ(zo({"zo.directions=2"}).step_limit, 0.15);
   EXPECT_EQ(zo({"zo.normalize=ranks"}).step_limit, 0.15);
   EXPECT_EQ(zo({"zo.normalize=none"}).step_limit, std::nullopt);
@@ -876,12 +878,15 @@ TEST(Config, RunningMeansNormalizeOneDirection) {
   EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore"}).normalize_beta, 0.99);
   EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=0.5"}).normalize_beta, 0.5);
   EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=std", "zo.estimator=one_sided"}).normalize_beta, 0.99);
-  EXPECT_EQ(zo({"zo.directions=1"}).normalize_beta, std::nullopt);
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=none"}).normalize_beta, std::nullopt);
   EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=null"}),
-               "zo.normalize: zscore needs zo.normalize_beta where zo.directions is 1, found null");
+               "zo.normalize_beta: zo.normalize: zscore of one direction needs it, found null");
   EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks", "zo.normalize_beta=0.5"}),
                "zo.normalize_beta: needs zo.normalize zscore or std, found ranks");
-  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize_beta=0.5"}),
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize_beta=null"}),
+               "zo.normalize_beta: zo.normalize: zscore of one direction needs it, found null");
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.estimator=one_sided", "zo.normalize_beta=0.5"}),
                "zo.normalize_beta: needs zo.normalize zscore or std, found none");
   EXPECT_ERROR(error_of(minimal, {"zo.normalize_beta=1"}), "zo.normalize_beta: expected");
   // What a run saves is read as it was.
