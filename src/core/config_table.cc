@@ -176,6 +176,12 @@ std::vector<Key> make_table() {
           .before_records("null"),
       key("zo.directions", MEMBER(zo.directions), count, fixed, "Random directions a step.")
           .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
+      key("zo.resample_steps", MEMBER(zo.resample_steps), steps, fixed,
+          "Steps between draws of new directions; the steps in between use the last ones again, on batches "
+          "of "
+          "their own.")
+          .before_records("1")
+          .also_called({"step_interval", "update_interval"}),
       key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
           "The size of the perturbation along a direction.")
           .defaults_to("1e-2, of dense 3e-3, of vectors 3e-2")

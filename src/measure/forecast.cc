@@ -95,7 +95,7 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
   std::vector<double> rank_products(static_cast<std::size_t>(ranks), 0.0);
   for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(run.counted_steps); ++step) {
     const std::vector<Probe> probes =
-        estimator->probes(direction_seeds(config.train.seed, step, config.zo.directions));
+        estimator->probes(direction_seeds(step_rule(config).noise, step, config.zo.directions));
     const Slices slices = slices_of(config.train, *inputs.train, step);
     const StepWork work{.step = step, .probes = probes, .slices = slices, .noise = config.zo.noise};
     units.push_back(units_of(*inputs.objective, slices, run.probes, paired));

@@ -30,7 +30,9 @@ StepRule step_rule(const Config& config) {
           .normalize = config.zo.normalize,
           .normalize_beta = config.zo.normalize_beta,
           .directions = config.zo.directions,
-          .noise = {.seed = config.train.seed, .noise = config.zo.noise},
+          .noise = {.seed = config.train.seed,
+                    .noise = config.zo.noise,
+                    .resample_steps = config.zo.resample_steps},
           .schedule = configure_schedule(config),
           .clip = config.optimizer.clip,
           .step_limit = step_share(config),
@@ -67,7 +69,7 @@ Step::Step(const StepRule& rule, const StepShape& shape, const Objective& object
       slots_(probe_count_, shape.slices, exchange.size()) {}
 
 std::vector<Probe> Step::probes(std::uint64_t step) const {
-  return estimator_->probes(direction_seeds(rule_.noise.seed, step, rule_.directions));
+  return estimator_->probes(direction_seeds(rule_.noise, step, rule_.directions));
 }
 
 void Step::connect(Patience patience) {

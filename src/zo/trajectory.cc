@@ -83,19 +83,18 @@ StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, 
   return record;
 }
 
-UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, const UpdateFactors& factors) {
-  return {
-      .seeds = direction_seeds(run_seed, record.step, static_cast<std::int64_t>(record.coefficients.size())),
-      .coefficients = record.coefficients,
-      .factors = factors,
-      .rounding = {.run_seed = run_seed, .step = static_cast<std::uint32_t>(record.step)}};
+UpdateStep update_of(const StepRecord& record, const RunNoise& run, const UpdateFactors& factors) {
+  return {.seeds = direction_seeds(run, record.step, static_cast<std::int64_t>(record.coefficients.size())),
+          .coefficients = record.coefficients,
+          .factors = factors,
+          .rounding = {.run_seed = run.seed, .step = static_cast<std::uint32_t>(record.step)}};
 }
 
-std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,
-                                           std::int64_t directions) {
+std::vector<std::uint64_t> direction_seeds(const RunNoise& run, std::uint64_t step, std::int64_t directions) {
+  const std::uint64_t draw = step / static_cast<std::uint64_t>(run.resample_steps);
   std::vector<std::uint64_t> seeds(static_cast<std::size_t>(directions));
   for (std::size_t k = 0; k < seeds.size(); ++k) {
-    seeds[k] = direction_seed(run_seed, step, static_cast<std::uint32_t>(k));
+    seeds[k] = direction_seed(run.seed, draw, static_cast<std::uint32_t>(k));
   }
   return seeds;
 }

@@ -613,10 +613,11 @@ TEST_F(RunTest, EveryUpdateRuleGoesOnAndIsReplayedToTheSameBits) {
   }
 }
 
-// So is what an estimator keeps: its means decide the steps that a run goes on with, the records'
-// coefficients those of a replay.
-TEST_F(RunTest, RunningMeansGoOnAndAreReplayedToTheSameBits) {
+// So is what an estimator keeps, whose means decide the steps that a run goes on with, and so are directions
+// that are kept, in the middle of whose steps snapshot 5 and step 9 lie.
+TEST_F(RunTest, RunningMeansAndKeptDirectionsGoOnAndAreReplayedToTheSameBits) {
   const std::pair<const char*, const char*> runs[] = {
+      {"kept", "zo.resample_steps=4 zo.normalize=zscore optimizer.learning_rate=3e-2"},
       {"limited", "zo.directions=1 zo.normalize=zscore optimizer.learning_rate=3e-2"},
       {"sided", "zo.directions=1 zo.estimator=one_sided zo.normalize=std"},
       {"three", "zo.normalize=zscore zo.normalize_beta=0.75 zo.step_limit=null optimizer.type=momentum"}};
@@ -635,7 +636,9 @@ TEST_F(RunTest, RunningMeansGoOnAndAreReplayedToTheSameBits) {
       std::filesystem::remove(torn + later);
     std::filesystem::resize_file(torn + "/trajectory",
                                  std::filesystem::file_size(torn + "/trajectory") - 200);
-    EXPECT_EQ(info(scratch_, torn).at("step"), 9) << name;
+    const int left = info(scratch_, torn).at("step").get<int>();
+    EXPECT_GT(left, 5) << name;
+    EXPECT_LT(left, 10) << name;
     EXPECT_EQ(final_hash(fmt::format("{}-torn", name), options, {.ranks = others}), expected) << name;
     // From the snapshot alone: it begins another run.
     EXPECT_EQ(

@@ -346,7 +346,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
                "'train.batch_size'");
   EXPECT_ERROR(error_of(minimal + "lora.r: 4"), "c.yaml:11", "'lora.r' at the top level", "'lora.r'");
   EXPECT_ERROR(error_of(minimal + "zo:\n  zzzzzzzzzzzz: 4"), "c.yaml:12",
-               "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.epsilon");
+               "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.resample_steps");
   EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11", "known there: model, data, lora");
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
   EXPECT_ERROR(error_of(minimal + "zo:\n  noise: gaussian\n  epsilon:1\n"), "c.yaml:13", "'epsilon: VALUE'");
@@ -993,6 +993,7 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "zo.rank",
                                              "zo.target_modules",
                                              "zo.directions",
+                                             "zo.resample_steps",
                                              "zo.epsilon",
                                              "zo.estimator",
                                              "zo.noise",
@@ -1077,6 +1078,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "lora.layers_to_transform=[1]",
                              "lora.adapter=/x",
                              "zo.directions=2",
+                             "zo.resample_steps=2",
                              "zo.epsilon=0.5",
                              "zo.estimator=one_sided",
                              "zo.noise=rademacher",

@@ -133,6 +133,7 @@ struct ZoConfig {
   std::int64_t rank = 4;         ///< of low_rank
   TargetModules target_modules;  ///< of all but lora; neither: the space's own choice
   std::int64_t directions = 16;
+  std::int64_t resample_steps = 1;  ///< so many steps in a row share their directions
   double epsilon = 1e-2;
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;

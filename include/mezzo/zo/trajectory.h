@@ -9,7 +9,14 @@
 
 namespace mezzo {
 
-/// One finished step. Seeds are not stored: they follow from (run seed, step, k).
+/// Which directions the coefficients of a run's records belong to.
+struct RunNoise {
+  std::uint64_t seed = 0;
+  NoiseKind noise = NoiseKind::gaussian;
+  std::int64_t resample_steps = 1;  ///< so many steps in a row share their directions
+};
+
+/// One finished step. Seeds are not stored: they follow from (RunNoise, step, k).
 struct StepRecord {
   std::uint64_t step = 0;           ///< 0-based index of the step
   float learning_rate = 0.0f;       ///< the bits that the update used
@@ -39,10 +46,9 @@ std::vector<std::byte> encode(const StepRecord& record);
 StepRecord decode(std::span<const std::byte> payload, const RecordShape& shape, const std::string& path);
 
 /// The update that a record stands for.
-UpdateStep update_of(const StepRecord& record, std::uint64_t run_seed, const UpdateFactors& factors);
+UpdateStep update_of(const StepRecord& record, const RunNoise& run, const UpdateFactors& factors);
 
-/// Seeds of a step's directions.
-std::vector<std::uint64_t> direction_seeds(std::uint64_t run_seed, std::uint64_t step,
-                                           std::int64_t directions);
+/// Seeds of a step's directions: those of (run seed, step / resample_steps, k), the quotient rounded down.
+std::vector<std::uint64_t> direction_seeds(const RunNoise& run, std::uint64_t step, std::int64_t directions);
 
 }  // namespace mezzo
