@@ -136,7 +136,12 @@ class FiniteDifference : public Estimator {
       }
       estimate.projected_gradient.push_back(gradient);
     }
-    if (curvature() && !good.empty()) estimate.curvature = curvature_of(mean_bend(good));
+    if (curvature() && !good.empty()) {
+      estimate.curvature = curvature_of(mean_bend(good));
+      double sum = 0.0;
+      for (const Difference& difference : good) sum += difference.bend;
+      estimate.bend = sum / static_cast<double>(good.size()) / (epsilon() * epsilon());
+    }
     const std::vector<double> steps =
         rule_.beta ? running_steps_of(good, paired, state, estimate) : steps_of(good, distance, paired);
     estimate.flat = !good.empty() && steps.empty();

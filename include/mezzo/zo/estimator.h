@@ -38,6 +38,8 @@ struct Estimate {
   /// L(0)) / eps^2 over the good ones, which is near half the trace of the Hessian; with running means, over
   /// those of the steps before too. None where L(0) was not asked for.
   std::optional<double> curvature = {};
+  /// The mean of the same numbers, of this step alone: of a sum of rounding errors it is about 0.
+  std::optional<double> bend = {};
   /// How far the n good directions' loss differences d_k stand above what another draw of the examples, and
   /// rounding, would make of them, by how they differ between the S slices of the batch: sqrt(sum d_k^2 / sum
   /// v_k). v_k estimates the variance of d_k as that of a ratio of sums (Cochran 1977, Sampling Techniques,
