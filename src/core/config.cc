@@ -30,8 +30,16 @@ using yaml::Node;
 // Defaults that depend on other keys; docs/learning.md has the measurements behind them.
 
 Normalization default_normalization(const ZoConfig& zo) {
-  if (zo.directions < 2) return Normalization::none;
-  return zo.paired() ? Normalization::zscore : Normalization::std;
+  if (zo.paired()) return Normalization::zscore;
+  return zo.directions < 2 ? Normalization::none : Normalization::std;
+}
+
+/// Of one direction: a hundred steps tell how far losses spread.
+constexpr double default_normalize_beta = 0.99;
+
+/// Whether steps are differences over a standard deviation.
+bool divides(Normalization normalize) {
+  return normalize == Normalization::zscore || normalize == Normalization::std;
 }
 
 /// As measured on small models; of dense a tenth of where runs fail there, since larger ones bear less.
@@ -158,8 +166,19 @@ void check_task(const Given& given, Config& config) {
   }
 }
 
-void check_normalization(const Given& given, const ZoConfig& zo) {
-  if (zo.normalize == Normalization::none || !given.contains("zo.normalize")) return;
+void check_normalization(const Given& given, const Config& config) {
+  const ZoConfig& zo = config.zo;
+  const bool chosen = given.contains("zo.normalize");
+  const Normalization normalize = chosen ? zo.normalize : default_normalization(zo);
+  if (zo.normalize_beta && !divides(normalize)) {
+    throw UsageError("{}: zo.normalize_beta: needs zo.normalize zscore or std, found {}",
+                     given.at("zo.normalize_beta").text(), name_of(normalize));
+  }
+  const bool refuses_means = config.written.contains("zo.normalize_beta") && !zo.normalize_beta;
+  if (zo.directions < 2 && divides(normalize) && refuses_means)
+    throw UsageError("zo.normalize_beta: zo.normalize: {} of one direction needs it, found null",
+                     name_of(normalize));
+  if (normalize == Normalization::none || !chosen) return;
   const auto refuse = [&](std::string_view expected, std::string_view found) {
     throw UsageError("{}: zo.normalize: {} needs {}, found {}", given.at("zo.normalize").text(),
                      name_of(zo.normalize), expected, found);
@@ -168,7 +187,8 @@ void check_normalization(const Given& given, const ZoConfig& zo) {
     refuse("zo.estimator two_sided", name_of(zo.estimator));
   if (zo.normalize == Normalization::std && zo.estimator != EstimatorKind::one_sided)
     refuse("zo.estimator one_sided", name_of(zo.estimator));
-  if (zo.directions < 2) refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
+  if (zo.directions < 2 && !divides(normalize))
+    refuse("zo.directions of 2 at least", fmt::format("{}", zo.directions));
 }
 
 /// A constant of another rule than the config's. config.yaml of a run has them all, as their defaults.
@@ -235,7 +255,7 @@ void check_together(const Given& given, const Config& config) {
   }
   config::check_generation(given, config);
   check_space(given, config);
-  check_normalization(given, config.zo);
+  check_normalization(given, config);
   if (config.zo.step_limit && config.data.task.type == TaskType::generation &&
       given.contains("zo.step_limit")) {
     throw UsageError("{}: zo.step_limit: is a share of a loss, which data.task.type generation has none of",
@@ -259,6 +279,8 @@ void fill_in(const Given& given, Config& config) {
   ZoConfig& zo = config.zo;
   if (!config.written.contains("zo.epsilon")) zo.epsilon = default_epsilon(zo.space);
   if (!config.written.contains("zo.normalize")) zo.normalize = default_normalization(zo);
+  if (!config.written.contains("zo.normalize_beta") && zo.directions < 2 && divides(zo.normalize))
+    zo.normalize_beta = default_normalize_beta;
   const bool plain = !zo.paired() || zo.normalize == Normalization::none;
   if (!config.written.contains("zo.step_limit") && (plain || config.data.task.type == TaskType::generation)) {
     zo.step_limit = {};  // plain steps are as the learning rate says; of a reward there is no share

@@ -263,6 +263,12 @@ std::vector<Key> make_table() {
           .before_records("null"),
       key("zo.directions", MEMBER(zo.directions), count, fixed, "Random directions a step.")
           .also_called({"num_directions", "n_directions", "perturbations", "num_perturbations"}),
+      key("zo.resample_steps", MEMBER(zo.resample_steps), steps, fixed,
+          "Steps between draws of new directions; the steps in between use the last ones again, on batches "
+          "of "
+          "their own.")
+          .before_records("1")
+          .also_called({"step_interval", "update_interval"}),
       key("zo.epsilon", MEMBER(zo.epsilon), Number{}, fixed,
           "The size of the perturbation along a direction.")
           .defaults_to("1e-2, of dense 3e-3, of vectors 3e-2")
@@ -276,10 +282,17 @@ std::vector<Key> make_table() {
       key("zo.normalize", MEMBER(zo.normalize), Choice<decltype(normalizations)>{normalizations}, fixed,
           "What makes a step's size independent of epsilon and of how far losses spread: differences over "
           "the standard deviation of all losses (zscore, two_sided), over that of the perturbed losses (std, "
-          "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least.")
-          .defaults_to("zscore, for one_sided std, for one direction none")
+          "as FZOO; one_sided), or differences of centred ranks. All but none need two directions at least, "
+          "or zo.normalize_beta.")
+          .defaults_to("zscore; for one_sided std, with one direction none")
           .before_records("none")
           .also_called({"normalization", "normalise", "fitness_shaping"}),
+      key("zo.normalize_beta", MEMBER(zo.normalize_beta), Optional<Fraction>{"null", {}}, fixed,
+          "What stays from step to step of a running mean of the losses' variance, by whose root zscore and "
+          "std divide instead of by the step's own; so that few directions, and one, can be normalized. The "
+          "curvature of zo.step_limit is a running mean then too.")
+          .defaults_to("null, the step's own losses; for one direction with zscore or std 0.99")
+          .before_records("null"),
       key("zo.step_limit", MEMBER(zo.step_limit), Optional<Number>{"null", {}}, fixed,
           "Holds the learning rate where the noise of all steps together raises the loss by this share of it "
           "at most, as the curvature along the directions tells; costs one unperturbed probe a step. Of "

@@ -8,6 +8,7 @@
 #include "mezzo/train/evaluator.h"
 #include "mezzo/train/loaded_model.h"
 #include "mezzo/train/objective.h"
+#include "mezzo/train/step.h"
 #include "mezzo/zo/estimator.h"
 #include "mezzo/zo/slots.h"
 #include "mezzo/zo/trajectory.h"
@@ -86,8 +87,7 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
   backend.watch(ProfiledBackend::Watch::counts);
   run.counted_steps = std::min(config.train.max_steps, most_counted_steps);
   const bool paired = config.zo.paired();
-  const std::unique_ptr<Estimator> estimator = make_estimator(
-      config.zo.estimator, config.zo.epsilon, config.zo.normalize, config.zo.step_limit.has_value());
+  const std::unique_ptr<Estimator> estimator = estimator_of(step_rule(config));
   const SlotSink nowhere = [](std::int64_t, std::int64_t, SlotValue) {};
   double forwards = 0.0;
   WorkTally all;
@@ -95,7 +95,7 @@ std::vector<StepUnits> count_operations(const Config& config, const WorkInputs& 
   std::vector<double> rank_products(static_cast<std::size_t>(ranks), 0.0);
   for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(run.counted_steps); ++step) {
     const std::vector<Probe> probes =
-        estimator->probes(direction_seeds(config.train.seed, step, config.zo.directions));
+        estimator->probes(direction_seeds(step_rule(config).noise, step, config.zo.directions));
     const Slices slices = slices_of(config.train, *inputs.train, step);
     const StepWork work{.step = step, .probes = probes, .slices = slices, .noise = config.zo.noise};
     units.push_back(units_of(*inputs.objective, slices, run.probes, paired));

@@ -75,19 +75,22 @@ RunState start_state(const RunFolder& folder, const RunHeader& header) {
   }
   return {.step = 0,
           .values = std::move(values),
-          .optimizer = std::vector<float>(static_cast<std::size_t>(element_count(header.optimizer_state())))};
+          .optimizer = std::vector<float>(static_cast<std::size_t>(element_count(header.optimizer_state()))),
+          .estimator = std::vector<double>(static_cast<std::size_t>(header.records.estimator))};
 }
 
 TrainedState load_state(Backend& backend, const RunHeader& header, const RunState& state) {
   return {
       .trainables = make_trainables(backend, header.trainables(), state.values, header.optimizer->master()),
-      .optimizer = make_trainables(backend, header.optimizer_state(), state.optimizer)};
+      .optimizer = make_trainables(backend, header.optimizer_state(), state.optimizer),
+      .estimator = state.estimator};
 }
 
 RunState read_state(Backend& backend, const TrainedState& state, std::uint64_t step) {
   return {.step = step,
           .values = read_values(backend, state.trainables),
-          .optimizer = read_values(backend, state.optimizer)};
+          .optimizer = read_values(backend, state.optimizer),
+          .estimator = state.estimator};
 }
 
 void replay_records(const std::string& trajectory, const RunHeader& header, std::uint64_t first_step,
@@ -104,6 +107,7 @@ void replay_records(const std::string& trajectory, const RunHeader& header, std:
                        first_step);
     }
     header.optimizer->apply(record, header.run_noise(), backend, state.trainables, state.optimizer);
+    state.estimator = record.estimator;
     ++first_step;
   }
 }

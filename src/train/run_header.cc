@@ -91,7 +91,11 @@ std::string RunHeader::to_json() const {
   json["seed"] = seed;
   json["directions"] = records.directions;
   json["noise"] = name_of(noise);
+  // Records of runs that draw new directions each step are older than this key.
+  if (resample_steps > 1) json["resample_steps"] = resample_steps;
   json["probe_losses"] = records.probe_losses;
+  // Records of estimators that keep nothing are older than this key.
+  if (records.estimator > 0) json["estimator_state"] = records.estimator;
   json["start_step"] = start_step;
   json["start_snapshot"] = start_snapshot;
   json["initial_adapter"] = initial_adapter;
@@ -132,12 +136,16 @@ RunHeader RunHeader::from_json(const std::string& text, const std::string& sourc
     return header;
   }
   cursor.check_keys({"version", "identity", "settings", "base_model", "space", "trainables", "optimizer",
-                     "seed", "directions", "noise", "probe_losses", "start_step", "start_snapshot",
-                     "initial_adapter", "fingerprint"});
+                     "seed", "directions", "noise", "probe_losses", "estimator_state", "resample_steps",
+                     "start_step", "start_snapshot", "initial_adapter", "fingerprint"});
   header.settings = read_entries(cursor["settings"]);
   header.space = recorded_space(cursor["space"]["kind"].text(), cursor["space"], std::move(trainables));
   header.optimizer = recorded_optimizer(cursor["optimizer"]["kind"].text(), cursor["optimizer"]);
   header.records.probe_losses = cursor["probe_losses"].integer(0, most_of_a_count);
+  if (const JsonCursor steps = cursor["resample_steps"]; !steps.missing())
+    header.resample_steps = steps.integer(2, static_cast<std::int64_t>(most_steps));
+  if (const JsonCursor kept = cursor["estimator_state"]; !kept.missing())
+    header.records.estimator = kept.integer(1, most_of_a_count);
   const JsonCursor start = cursor["start_snapshot"];
   header.start_snapshot = start.text();
   if (header.start_snapshot.empty() != (header.start_step == 0) ||

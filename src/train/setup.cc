@@ -150,8 +150,10 @@ void Setup::make_header() {
   header.optimizer = configure_optimizer(config_.optimizer);
   header.seed = config_.train.seed;
   header.noise = config_.zo.noise;
+  header.resample_steps = config_.zo.resample_steps;
   header.records = {.directions = config_.zo.directions,
-                    .probe_losses = header.optimizer->reads_probe_losses() ? probes_of_step(config_.zo) : 0};
+                    .probe_losses = header.optimizer->reads_probe_losses() ? probes_of_step(config_.zo) : 0,
+                    .estimator = static_cast<std::int64_t>(estimator_of(step_rule(config_))->state_size())};
   header.initial_adapter = inputs.start.has_value();
 }
 

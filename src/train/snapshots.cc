@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -59,6 +60,24 @@ std::vector<float> read_group(const Hdf5Reader& reader, const std::string& path,
   return values;
 }
 
+/// What an estimator keeps, `count` numbers; without any the file has no such group.
+std::vector<double> read_estimator(const Hdf5Reader& reader, const std::string& path, std::int64_t count) {
+  if (count == 0) return {};
+  if (static_cast<std::uint64_t>(count) * sizeof(double) > file_size(path)) {
+    throw InputError(
+        "{}: the run's header names {} numbers of the estimator, which the file is too small to hold", path,
+        count);
+  }
+  const std::int64_t shape[] = {count};
+  std::vector<double> values(static_cast<std::size_t>(count));
+  reader.read_array("/estimator/state", DType::f64, shape, std::as_writable_bytes(std::span(values)));
+  for (const double value : values) {
+    if (!std::isfinite(value) || value < 0.0)
+      throw InputError("{}: /estimator/state holds {}, expected finite numbers >= 0", path, value);
+  }
+  return values;
+}
+
 /// The files of a folder whose names carry a step, newest first.
 std::vector<SnapshotFile> files_with_step(const std::string& directory, const std::string& ending) {
   std::vector<SnapshotFile> files;
@@ -76,6 +95,14 @@ void write_snapshot(const std::string& path, const RunHeader& header, const RunS
   Hdf5Writer writer(path);
   write_group(writer, "/trainables", header.trainables(), state.values);
   write_group(writer, "/optimizer", header.optimizer_state(), state.optimizer);
+  if (header.records.estimator > 0) {
+    const std::int64_t shape[] = {std::ssize(state.estimator)};
+    if (shape[0] != header.records.estimator) {
+      throw Error("{} numbers were to be written into /estimator, which has {}", shape[0],
+                  header.records.estimator);
+    }
+    writer.write_array("/estimator/state", DType::f64, shape, std::as_bytes(std::span(state.estimator)));
+  }
   writer.write_attribute("/meta", "version", snapshot_version);
   writer.write_attribute("/meta", "step", state.step);
   writer.write_attribute("/meta", std::string(header.space->kind()), header.space->constants().dump());
@@ -108,6 +135,7 @@ Snapshot read_snapshot(const std::string& path) {
   }
   state.values = read_group(reader, path, "/trainables", snapshot.header.trainables());
   state.optimizer = read_group(reader, path, "/optimizer", kept);
+  state.estimator = read_estimator(reader, path, snapshot.header.records.estimator);
   return snapshot;
 }
 
@@ -116,7 +144,8 @@ Snapshot read_own_snapshot(const std::string& path, const RunHeader* header, std
   if (header != nullptr) {
     check_identity(*header, snapshot.header, path);
     if (snapshot.header.trainables() != header->trainables() ||
-        snapshot.header.optimizer_state() != header->optimizer_state())
+        snapshot.header.optimizer_state() != header->optimizer_state() ||
+        snapshot.header.records.estimator != header->records.estimator)
       throw InputError("{}: the snapshot's tensors are not those of the run", path);
   }
   if (snapshot.state.step != step)

@@ -28,12 +28,20 @@ StepRule step_rule(const Config& config) {
   return {.estimator = config.zo.estimator,
           .epsilon = config.zo.epsilon,
           .normalize = config.zo.normalize,
+          .normalize_beta = config.zo.normalize_beta,
           .directions = config.zo.directions,
-          .noise = {.seed = config.train.seed, .noise = config.zo.noise},
+          .noise = {.seed = config.train.seed,
+                    .noise = config.zo.noise,
+                    .resample_steps = config.zo.resample_steps},
           .schedule = configure_schedule(config),
           .clip = config.optimizer.clip,
           .step_limit = step_share(config),
           .optimizer = configure_optimizer(config.optimizer)};
+}
+
+std::unique_ptr<Estimator> estimator_of(const StepRule& rule) {
+  return make_estimator(rule.estimator, rule.epsilon, rule.normalize, rule.step_limit.has_value(),
+                        rule.normalize_beta);
 }
 
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
@@ -56,12 +64,12 @@ Step::Step(const StepRule& rule, const StepShape& shape, const Objective& object
       objective_(objective),
       model_(model),
       exchange_(exchange),
-      estimator_(make_estimator(rule.estimator, rule.epsilon, rule.normalize, rule.step_limit.has_value())),
+      estimator_(estimator_of(rule)),
       probe_count_(static_cast<std::int64_t>(probes(0).size())),
       slots_(probe_count_, shape.slices, exchange.size()) {}
 
 std::vector<Probe> Step::probes(std::uint64_t step) const {
-  return estimator_->probes(direction_seeds(rule_.noise.seed, step, rule_.directions));
+  return estimator_->probes(direction_seeds(rule_.noise, step, rule_.directions));
 }
 
 void Step::connect(Patience patience) {
@@ -110,14 +118,16 @@ StepResult Step::take(const StepCall& call) {
   result.work_seconds = slots_.work_seconds();
   result.stop = slots_.stop_requested();
   result.losses = slots_.losses(of_step, number);
-  result.estimate = estimator_->estimate(result.losses);
+  result.estimate = estimator_->estimate(result.losses, model_.state.estimator);
   if (rule_.clip) clip_coefficients(result.estimate, *rule_.clip);
 
   result.record = {.step = call.step,
                    .learning_rate = call.learning_rate.value_or(learning_rate(number, result.estimate)),
                    .coefficients = result.estimate.coefficients,
                    .loss = result.estimate.loss,
-                   .gradient_norm = result.estimate.gradient_norm()};
+                   .gradient_norm = result.estimate.gradient_norm(),
+                   .probe_losses = {},
+                   .estimator = result.estimate.state};
   if (rule_.optimizer->reads_probe_losses()) {
     for (const ProbeLoss& loss : result.losses)
       result.record.probe_losses.push_back(loss.good ? loss.mean() : std::nan(""));
@@ -140,6 +150,7 @@ float Step::learning_rate(std::int64_t step, const Estimate& estimate) const {
 void Step::apply(const StepRecord& record) {
   TrainedState& state = model_.state;
   rule_.optimizer->apply(record, rule_.noise, model_.backend, state.trainables, state.optimizer);
+  state.estimator = record.estimator;
   model_.decoder.refresh();
 }
 

@@ -9,6 +9,7 @@
 #include "mezzo/io/files.h"
 #include "mezzo/io/record_file.h"
 #include "mezzo/train/best_step.h"
+#include "mezzo/train/curvature_watch.h"
 #include "mezzo/train/divergence_watch.h"
 #include "mezzo/train/metrics_file.h"
 #include "mezzo/train/reporter.h"
@@ -119,6 +120,7 @@ class Trainer {
   Reporter reporter_;
   DivergenceWatch divergence_;
   SpeedWatch speed_;  // rank 0
+  CurvatureWatch curvature_;
   Clock::time_point began_;
   double earlier_seconds_ = 0.0;  ///< of the run's earlier processes; rank 0
   Seconds longest_step_{0};       ///< any rank's work in one
@@ -309,13 +311,21 @@ void Trainer::report(const StepResult& result, double seconds) {
   }
   dropped_ = metrics.dropped_directions > 0;
   if (result.estimate.flat && (log_line || !flat_)) {
-    log_.warning("step {}: no update: zo.normalize: {} needs two good directions whose losses differ",
-                 metrics.step, name_of(config_.zo.normalize));
+    log_.warning("step {}: no update: zo.normalize: {} needs {} whose losses differ", metrics.step,
+                 name_of(config_.zo.normalize),
+                 config_.zo.normalize_beta ? "a good direction" : "two good directions");
   }
   flat_ = result.estimate.flat;
   if (const auto warning =
           see_loss(metrics.step, metrics.loss, metrics.dropped_directions == config_.zo.directions))
     log_.warning("{}", *warning);
+  if (result.estimate.bend && curvature_.see(*result.estimate.bend)) {
+    log_.warning(
+        "step {}: the losses are too rough to tell the curvature at zo.epsilon {}, so that zo.step_limit "
+        "holds "
+        "the learning rate lower than it need be; a larger zo.epsilon or zo.step_limit: null helps",
+        metrics.step, config_.zo.epsilon);
+  }
   if (!leads()) return;
   watch_speed(result);
   reporter_.step(metrics, log_line);

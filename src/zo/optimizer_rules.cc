@@ -145,7 +145,7 @@ class RuleOptimizer final : public Optimizer {
   void apply(const StepRecord& record, const RunNoise& run, Backend& backend, Trainables& trainables,
              Trainables& state) const override {
     const UpdateFactors factors = factors_of(constants_, record.step, record.learning_rate);
-    backend.update(trainables, state, update_of(record, run.seed, factors), run.noise);
+    backend.update(trainables, state, update_of(record, run, factors), run.noise);
   }
 
  private:

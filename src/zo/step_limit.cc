@@ -9,7 +9,8 @@ std::optional<double> limited_rate(const Estimate& estimate, const Optimizer& op
   for (const float c : estimate.coefficients) squares += static_cast<double>(c) * static_cast<double>(c);
   if (squares == 0.0 || !estimate.curvature) return {};
   const double rate =
-      std::sqrt(share * std::abs(estimate.loss) / (*estimate.curvature * optimizer.walk_variance(squares)));
+      std::sqrt(share * std::abs(estimate.loss) /
+                (*estimate.curvature * optimizer.walk_variance(estimate.mean_squares.value_or(squares))));
   if (!std::isfinite(rate)) return {};
   return rate;
 }

@@ -23,13 +23,14 @@ constexpr int steps = 12;
 std::string train(const std::string& output, const std::string& more = "", int last_step = steps) {
   std::string plain;
   for (const auto& [key, value] : {std::pair("zo.normalize", "none"),
+                                   {"zo.directions", "3"},
                                    {"optimizer.learning_rate", "3e-3"},
                                    {"optimizer.lr_scheduler_type", "constant"}}) {
     if (more.find(fmt::format("{}=", key)) == more.npos) plain += fmt::format("{}={} ", key, value);
   }
   return fmt::format(
       "train configs/quickstart.yaml train.output_dir={} train.max_steps={} train.batch_size=6 "
-      "train.batch_slices=2 zo.directions=3 train.save_steps=5 train.eval_steps=6 train.hash_steps=4 "
+      "train.batch_slices=2 train.save_steps=5 train.eval_steps=6 train.hash_steps=4 "
       "train.logging_steps=1 data.max_train_examples=40 data.validation=null {}{}",
       output, last_step, plain, more);
 }
@@ -484,10 +485,10 @@ TEST_F(RunTest, FullDiskIsOneErrorAndTheRunGoesOn) {
 }
 
 TEST_F(RunTest, TermEndsAfterTheStep) {
-  const std::string command =
-      "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
-      " train.max_steps=100000 data.validation=null runtime.threads=1 zo.directions=1 train.logging_steps=1 "
-      "optimizer.lr_scheduler_type=constant";
+  const std::string command = "train configs/quickstart.yaml train.output_dir=" + (scratch_ / "run") +
+                              " train.max_steps=100000 data.validation=null runtime.threads=1 "
+                              "zo.directions=1 zo.normalize=none train.logging_steps=1 "
+                              "optimizer.lr_scheduler_type=constant";
   const Outcome stopped = run(
       scratch_, command, {.kill_after = 0.2, .signal = SIGTERM, .kill_once = scratch_ / "run/metrics.jsonl"});
   EXPECT_EQ(stopped.status, 75) << stopped.err;
@@ -545,7 +546,7 @@ TEST_F(RunTest, AStopLeavesTheEvaluationToTheRunThatGoesOn) {
   const auto command = [&](int max_steps) {
     return fmt::format(
         "train configs/quickstart.yaml train.output_dir={} train.max_steps={} data.validation={} "
-        "runtime.threads=1 zo.directions=1 train.logging_steps=1 train.eval_steps=1 "
+        "runtime.threads=1 zo.directions=1 zo.normalize=none train.logging_steps=1 train.eval_steps=1 "
         "optimizer.lr_scheduler_type=constant",
         scratch_ / "run", max_steps, data);
   };
@@ -609,6 +610,52 @@ TEST_F(RunTest, EveryUpdateRuleGoesOnAndIsReplayedToTheSameBits) {
     EXPECT_EQ(final_hash(stopped, options), expected) << name;
     std::filesystem::remove_all(scratch_ / stopped + "/snapshots");
     EXPECT_EQ(hash_of(scratch_, scratch_ / stopped), expected) << name;
+  }
+}
+
+// So is what an estimator keeps, whose means decide the steps that a run goes on with, and so are directions
+// that are kept, in the middle of whose steps snapshot 5 and step 9 lie.
+TEST_F(RunTest, RunningMeansAndKeptDirectionsGoOnAndAreReplayedToTheSameBits) {
+  const std::pair<const char*, const char*> runs[] = {
+      {"kept", "zo.resample_steps=4 zo.normalize=zscore optimizer.learning_rate=3e-2"},
+      {"limited", "zo.directions=1 zo.normalize=zscore optimizer.learning_rate=3e-2"},
+      {"sided", "zo.directions=1 zo.estimator=one_sided zo.normalize=std"},
+      {"three", "zo.normalize=zscore zo.normalize_beta=0.75 zo.step_limit=null optimizer.type=momentum"}};
+  const int others = has_mpirun() ? 2 : 1;
+  for (const auto& [name, options] : runs) {
+    const std::string expected = final_hash(name, options);
+    const auto copy = [&](const char* to) {
+      std::string folder = scratch_ / fmt::format("{}-{}", name, to);
+      std::filesystem::copy(scratch_ / name, folder, std::filesystem::copy_options::recursive);
+      return folder;
+    };
+    EXPECT_EQ(final_hash(fmt::format("{}-ranks", name), options, {.ranks = others}), expected) << name;
+    // Back to the snapshot of step 5, and on from the records behind it.
+    const std::string torn = copy("torn");
+    for (const char* later : {"/snapshots/step-10.h5", "/snapshots/step-12.h5"})
+      std::filesystem::remove(torn + later);
+    std::filesystem::resize_file(torn + "/trajectory",
+                                 std::filesystem::file_size(torn + "/trajectory") - 200);
+    const int left = info(scratch_, torn).at("step").get<int>();
+    EXPECT_GT(left, 5) << name;
+    EXPECT_LT(left, 10) << name;
+    EXPECT_EQ(final_hash(fmt::format("{}-torn", name), options, {.ranks = others}), expected) << name;
+    // From the snapshot alone: it begins another run.
+    EXPECT_EQ(
+        final_hash(fmt::format("{}-begun", name), fmt::format("{} train.resume_from_checkpoint={}", options,
+                                                              scratch_ / name + "/snapshots/step-5.h5")),
+        expected)
+        << name;
+    // A kill, wherever it comes.
+    const std::string killed = fmt::format("{}-killed", name);
+    run(scratch_, train(scratch_ / killed, options),
+        {.ranks = others, .kill_after = 0.01, .kill_once = scratch_ / killed + "/metrics.jsonl"});
+    EXPECT_EQ(final_hash(killed, options), expected) << name;
+    // The records alone.
+    const std::string alone = copy("alone");
+    std::filesystem::remove_all(alone + "/snapshots");
+    std::filesystem::remove_all(alone + "/adapter");
+    EXPECT_EQ(hash_of(scratch_, alone), expected) << name;
   }
 }
 

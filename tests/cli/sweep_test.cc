@@ -12,7 +12,8 @@ class SweepTest : public ::testing::Test {
   /// A config of small runs.
   std::string config() {
     return fmt::format(
-        " configs/quickstart.yaml train.batch_size=2 zo.directions=1 train.logging_steps=1 runtime.threads=1 "
+        " configs/quickstart.yaml train.batch_size=2 zo.directions=1 zo.normalize=none train.logging_steps=1 "
+        "runtime.threads=1 "
         "optimizer.lr_scheduler_type=constant "
         "train.output_dir={} data.validation={} ",
         scratch_ / "sweep", few_examples());

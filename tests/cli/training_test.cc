@@ -113,6 +113,16 @@ TEST_F(TrainingTest, AStepLimitCutsTheRateExactly) {
             expected);
 }
 
+// At a tiny epsilon the losses' rounding is all that the curvature is made of, and holds the rate near 0.
+TEST_F(TrainingTest, ACurvatureOfRoundingIsWarnedAboutOnce) {
+  const std::string more = "zo.directions=4 train.batch_size=4 data.validation=null train.max_steps=";
+  const Outcome rounding = train("rounding", more + "100 zo.epsilon=1e-7");
+  EXPECT_EQ(rounding.status, 0) << rounding.err;
+  EXPECT_EQ(count(rounding.err, "too rough to tell the curvature at zo.epsilon 1e-07"), 1u) << rounding.err;
+  EXPECT_NE(rounding.err.find("warning: step 50: "), std::string::npos) << rounding.err;
+  EXPECT_EQ(count(train("plain", more + "50").err, "too rough"), 0u);
+}
+
 constexpr const char* small = "zo.directions=2 train.batch_size=2 data.validation=null model.path=";
 
 TEST_F(TrainingTest, AModelWithoutAFiniteLossIsAnError) {

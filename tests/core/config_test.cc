@@ -366,7 +366,7 @@ TEST(Config, UnknownKeysNameTheNearest) {
                "'train.batch_size'");
   EXPECT_ERROR(error_of(minimal + "lora.r: 4"), "c.yaml:11", "'lora.r' at the top level", "'lora.r'");
   EXPECT_ERROR(error_of(minimal + "zo:\n  zzzzzzzzzzzz: 4"), "c.yaml:12",
-               "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.epsilon");
+               "known there: zo.space, zo.rank, zo.target_modules, zo.directions, zo.resample_steps");
   EXPECT_ERROR(error_of(minimal + "qqqqqqqqqqqqqqqqqqq: 4"), "c.yaml:11",
                "known there: model, data, generation, lora");
   EXPECT_ERROR(error_of(minimal + "zo:\n  epsilon:1\n"), "'zo' is a section", "a space between");
@@ -928,10 +928,12 @@ TEST(Config, KeysThatHaveToAgree) {
 
 TEST(Config, DefaultsFollowFromOtherKeys) {
   const auto zo = [](const Overrides& overrides) { return parsed(minimal, overrides).zo; };
-  EXPECT_EQ(zo({"zo.directions=1"}).normalize, Normalization::none);
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize, Normalization::zscore);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.estimator=one_sided"}).normalize, Normalization::none);
   EXPECT_EQ(zo({"zo.directions=2"}).normalize, Normalization::zscore);
   EXPECT_EQ(zo({"zo.estimator=one_sided"}).normalize, Normalization::std);
-  EXPECT_EQ(zo({"zo.directions=1"}).step_limit, std::nullopt);
+  EXPECT_EQ(zo({"zo.directions=1"}).step_limit, 0.15);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=none"}).step_limit, std::nullopt);
   EXPECT_EQ(zo({"zo.directions=2"}).step_limit, 0.15);
   EXPECT_EQ(zo({"zo.normalize=ranks"}).step_limit, 0.15);
   EXPECT_EQ(zo({"zo.normalize=none"}).step_limit, std::nullopt);
@@ -990,6 +992,29 @@ TEST(Config, NormalizationsNeedTheirLosses) {
                "zo.normalize: std needs zo.estimator one_sided, found two_sided");
   EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks", "zo.directions=1"}),
                "zo.normalize: ranks needs zo.directions of 2 at least, found 1");
+}
+
+TEST(Config, RunningMeansNormalizeOneDirection) {
+  const auto zo = [](const std::vector<std::string>& overrides) { return parsed(minimal, overrides).zo; };
+  EXPECT_EQ(zo({}).normalize_beta, std::nullopt);
+  EXPECT_EQ(zo({"zo.normalize_beta=0.5"}).normalize_beta, 0.5);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=0.5"}).normalize_beta, 0.5);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=std", "zo.estimator=one_sided"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1"}).normalize_beta, 0.99);
+  EXPECT_EQ(zo({"zo.directions=1", "zo.normalize=none"}).normalize_beta, std::nullopt);
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize=zscore", "zo.normalize_beta=null"}),
+               "zo.normalize_beta: zo.normalize: zscore of one direction needs it, found null");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize=ranks", "zo.normalize_beta=0.5"}),
+               "zo.normalize_beta: needs zo.normalize zscore or std, found ranks");
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.normalize_beta=null"}),
+               "zo.normalize_beta: zo.normalize: zscore of one direction needs it, found null");
+  EXPECT_ERROR(error_of(minimal, {"zo.directions=1", "zo.estimator=one_sided", "zo.normalize_beta=0.5"}),
+               "zo.normalize_beta: needs zo.normalize zscore or std, found none");
+  EXPECT_ERROR(error_of(minimal, {"zo.normalize_beta=1"}), "zo.normalize_beta: expected");
+  // What a run saves is read as it was.
+  const Config one = parsed(minimal, {"zo.directions=1", "zo.normalize=zscore"});
+  EXPECT_EQ(parsed(to_yaml(one), {}).zo, one.zo);
 }
 
 TEST(Config, Templates) {
@@ -1105,10 +1130,12 @@ TEST(ConfigTable, HasTheKeysOfTheInterface) {
                                              "zo.rank",
                                              "zo.target_modules",
                                              "zo.directions",
+                                             "zo.resample_steps",
                                              "zo.epsilon",
                                              "zo.estimator",
                                              "zo.noise",
                                              "zo.normalize",
+                                             "zo.normalize_beta",
                                              "zo.step_limit",
                                              "zo.probes_per_forward",
                                              "optimizer.type",
@@ -1210,6 +1237,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "lora.layers_to_transform=[1]",
                              "lora.adapter=/x",
                              "zo.directions=2",
+                             "zo.resample_steps=2",
                              "zo.epsilon=0.5",
                              "zo.estimator=one_sided",
                              "zo.noise=rademacher",
@@ -1220,6 +1248,7 @@ TEST(ConfigIdentity, HoldsWhatDecidesTheBits) {
                              "optimizer.clip=1",
                              "optimizer.lr_scheduler_type=constant",
                              "zo.space=low_rank",
+                             "zo.normalize_beta=0.5",
                              "zo.step_limit=0.5",
                              "train.max_steps=5",
                              "train.batch_size=4",

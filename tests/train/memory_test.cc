@@ -74,7 +74,7 @@ TEST(Memory, PeakIsWeightsActivationsAndAnAllowance) {
   int run = 0;
   for (const std::int64_t directions : {4, 16}) {
     const std::vector<Probe> probes =
-        make_estimator(EstimatorKind::two_sided, 1e-2)->probes(direction_seeds(1, 0, directions));
+        make_estimator(EstimatorKind::two_sided, 1e-2)->probes(direction_seeds({.seed = 1}, 0, directions));
     runner.begin(batch);
     for (std::size_t first = 0; first < probes.size(); first += group) {
       runner.evaluate(std::span(probes).subspan(first, group), NoiseKind::gaussian);

@@ -86,6 +86,49 @@ TEST(Replay, RebuildsTheStateOfTheOptimizer) {
   EXPECT_NE(refusal.find("the optimizer \"another\" is unknown"), std::string::npos) << refusal;
 }
 
+// What an estimator keeps is that of the last record, or of the snapshot that there is.
+TEST(Replay, TakesWhatTheEstimatorKeepsFromRecords) {
+  const test::ScratchFolder scratch;
+  RunHeader header = header_of(configure_optimizer({}));
+  header.records = {.directions = 1, .probe_losses = 0, .estimator = 2};
+  const std::string path = scratch / "trajectory";
+  {
+    RecordWriter writer = RecordWriter::create(path, {});
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      writer.append(encode({.step = step,
+                            .learning_rate = 0.5f,
+                            .coefficients = {1.0f},
+                            .probe_losses = {},
+                            .estimator = {0.1 * static_cast<double>(step + 1), 7.0}}));
+    }
+  }
+  const RunState start = start_state({scratch.path()}, header);
+  EXPECT_EQ(start.estimator, (std::vector{0.0, 0.0}));
+  const RunState end = replayed(path, header, start, 3);
+  EXPECT_EQ(end.estimator, (std::vector{0.1 * 3.0, 7.0}));
+  const RunState middle = replayed(path, header, start, 2);
+  EXPECT_EQ(middle.estimator, (std::vector{0.1 * 2.0, 7.0}));
+  EXPECT_EQ(replayed(path, header, middle, 2).estimator, middle.estimator);
+
+  const std::string snapshot = scratch / "step-2.h5";
+  write_snapshot(snapshot, header, middle);
+  EXPECT_EQ(read_snapshot(snapshot).state.estimator, middle.estimator);
+  EXPECT_EQ(read_own_snapshot(snapshot, &header, 2).state.estimator, middle.estimator);
+  RunHeader other = header;
+  other.records.estimator = 0;
+  EXPECT_THROW(static_cast<void>(read_own_snapshot(snapshot, &other, 2)), InputError);
+  RunState lacking = middle;
+  lacking.estimator.clear();
+  EXPECT_THROW(write_snapshot(scratch / "bad.h5", header, lacking), Error);
+  RunState negative = middle;
+  negative.estimator[1] = -1.0;
+  write_snapshot(scratch / "bad.h5", header, negative);
+  EXPECT_NE(test::message_of<InputError>([&] {
+              static_cast<void>(read_snapshot(scratch / "bad.h5"));
+            }).find("/estimator/state holds -1"),
+            std::string::npos);
+}
+
 TEST(Replay, ASnapshotHoldsWhatItsHeaderNamesAndNothingElse) {
   const test::ScratchFolder scratch;
   const RunHeader header = header_of(configure_optimizer({}));

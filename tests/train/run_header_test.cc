@@ -60,6 +60,36 @@ TEST(RunHeader, ComesBackAsItWas) {
   EXPECT_EQ(back.optimizer->constants(), header.optimizer->constants());
 }
 
+// Headers of before estimators kept anything lack the key; theirs stay as they are.
+TEST(RunHeader, SaysWhatAnEstimatorKeeps) {
+  RunHeader header = example();
+  EXPECT_EQ(header.to_json().find("estimator"), std::string::npos);
+  header.records.estimator = 4;
+  EXPECT_EQ(RunHeader::from_json(header.to_json(), "run").records, header.records);
+  for (const char* nonsense : {"0", "-1", "null", "0.5", "9223372036854775807", "\"x\""}) {
+    EXPECT_NE(
+        with([&](Json& json) { json["estimator_state"] = Json::parse(nonsense); }).find("estimator_state"),
+        std::string::npos)
+        << nonsense;
+  }
+}
+
+// Headers of before directions were kept lack the key too.
+TEST(RunHeader, SaysForHowManyStepsDirectionsAreKept) {
+  RunHeader header = example();
+  EXPECT_EQ(header.to_json().find("resample_steps"), std::string::npos);
+  header.resample_steps = 3;
+  const RunHeader back = RunHeader::from_json(header.to_json(), "run");
+  EXPECT_EQ(back.resample_steps, 3);
+  EXPECT_EQ(back.run_noise().resample_steps, 3);
+  for (const char* nonsense : {"0", "1", "-1", "null", "0.5", "9223372036854775807"}) {
+    EXPECT_NE(
+        with([&](Json& json) { json["resample_steps"] = Json::parse(nonsense); }).find("resample_steps"),
+        std::string::npos)
+        << nonsense;
+  }
+}
+
 // Written by Mezzo 0.1 before headers said which space and which optimizer they are of.
 TEST(RunHeader, Version1IsLoraUnderSgd) {
   const RunHeader header = scan_trajectory(MEZZO_TEST_DATA "/runs/plain/trajectory").header;

@@ -105,6 +105,7 @@ TEST(Estimator, CurvatureIsWhatBothSidesHaveAboveTheMiddle) {
   const Estimate estimate = estimator->estimate(losses);
   ASSERT_TRUE(estimate.curvature);
   EXPECT_DOUBLE_EQ(*estimate.curvature, std::sqrt((0.25 + 2.25) / 2.0) / 0.25);
+  EXPECT_DOUBLE_EQ(estimate.bend.value(), (0.5 + 1.5) / 2.0 / 0.25);
   const auto without = make_estimator(EstimatorKind::two_sided, 0.5);
   losses.pop_back();
   EXPECT_EQ(estimate.coefficients, without->estimate(losses).coefficients);

@@ -40,7 +40,7 @@ TEST(Optimizer, SgdIsTheUpdateOfEveryElement) {
   optimizer->apply(record, run, *backend, trainables, state);
   EXPECT_TRUE(read_values(*backend, state).empty());
 
-  const std::vector<std::uint64_t> seeds = direction_seeds(run.seed, record.step, 3);
+  const std::vector<std::uint64_t> seeds = direction_seeds(run, record.step, 3);
   const std::vector<float> found = read_values(*backend, trainables);
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::uint32_t tensor = i < 6 ? 0 : 1;
@@ -63,7 +63,7 @@ std::vector<float> descent(DeviceKind device, const OptimizerConfig& config, int
   std::vector<float> thetas;
   float theta = 1.0f;
   for (std::uint64_t step = 0; step < static_cast<std::uint64_t>(steps); ++step) {
-    const float z = noise_at(run.noise, direction_seeds(run.seed, step, 1)[0], 0, 0);
+    const float z = noise_at(run.noise, direction_seeds(run, step, 1)[0], 0, 0);
     const StepRecord record{
         .step = step, .learning_rate = static_cast<float>(config.learning_rate), .coefficients = {theta * z}};
     optimizer->apply(record, run, *backend, trainables, state);

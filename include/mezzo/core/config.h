@@ -165,10 +165,13 @@ struct ZoConfig {
   std::int64_t rank = 4;         ///< of low_rank
   TargetModules target_modules;  ///< of all but lora; neither: the space's own choice
   std::int64_t directions = 16;
+  std::int64_t resample_steps = 1;  ///< so many steps in a row share their directions
   double epsilon = 1e-2;
   EstimatorKind estimator = EstimatorKind::two_sided;
   NoiseKind noise = NoiseKind::gaussian;
   Normalization normalize = Normalization::zscore;
+  std::optional<double> normalize_beta =
+      {};  ///< of the running means of zscore and std; none: each step's own
   std::optional<double> step_limit =
       0.15;  ///< share of the loss over the run (mezzo/zo/step_limit.h); none: no limit
   std::optional<std::int64_t> probes_per_forward;  ///< none: auto

@@ -28,10 +28,11 @@ TrajectoryScan scan_trajectory(const std::string& path,
 /// State before the first record: initial values, the initial adapter or start.h5.
 RunState start_state(const RunFolder& folder, const RunHeader& header);
 
-/// A run's trainables and its optimizer's state in a backend's memory.
+/// A run's trainables and its optimizer's state in a backend's memory, and what its estimator keeps.
 struct TrainedState {
   Trainables trainables;
   Trainables optimizer;
+  std::vector<double> estimator = {};  ///< empty: as before the first step
 };
 TrainedState load_state(Backend& backend, const RunHeader& header, const RunState& state);
 /// And back, as the state after `step` steps. Waits.

@@ -29,6 +29,7 @@ struct RunHeader {
   std::shared_ptr<const Optimizer> optimizer;
   std::uint64_t seed = 0;
   NoiseKind noise = NoiseKind::gaussian;
+  std::int64_t resample_steps = 1;  ///< of RunNoise
   RecordShape records;
   std::uint64_t start_step = 0;                    ///< > 0: began from start_snapshot
   std::string start_snapshot;                      ///< a file's name in the run's folder; "" without one
@@ -37,7 +38,7 @@ struct RunHeader {
 
   const std::vector<TrainableSpec>& trainables() const { return space->trainables(); }
   std::vector<TrainableSpec> optimizer_state() const { return optimizer->state(trainables()); }
-  RunNoise run_noise() const { return {.seed = seed, .noise = noise}; }
+  RunNoise run_noise() const { return {.seed = seed, .noise = noise, .resample_steps = resample_steps}; }
 
   /// Of the newest version.
   std::string to_json() const;

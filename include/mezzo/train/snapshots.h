@@ -12,9 +12,10 @@ namespace mezzo {
 
 /// What training has changed up to a step, on the host.
 struct RunState {
-  std::uint64_t step = 0;             ///< steps done
-  std::vector<float> values;          ///< all trainables, as in adapters
-  std::vector<float> optimizer = {};  ///< the tensors of RunHeader::optimizer_state(), in that order
+  std::uint64_t step = 0;              ///< steps done
+  std::vector<float> values;           ///< all trainables, as in adapters
+  std::vector<float> optimizer = {};   ///< the tensors of RunHeader::optimizer_state(), in that order
+  std::vector<double> estimator = {};  ///< the numbers that records hold of it (RecordShape::estimator)
 };
 
 struct Snapshot {

@@ -26,6 +26,7 @@ struct StepRule {
   EstimatorKind estimator = EstimatorKind::two_sided;
   double epsilon = 1e-2;
   Normalization normalize = Normalization::none;
+  std::optional<double> normalize_beta = {};  ///< of running means; none: a step by its own losses
   std::int64_t directions = 1;
   RunNoise noise = {};
   Schedule schedule = {};
@@ -36,6 +37,7 @@ struct StepRule {
   bool paired() const { return estimator == EstimatorKind::two_sided; }
 };
 StepRule step_rule(const Config& config);
+std::unique_ptr<Estimator> estimator_of(const StepRule& rule);
 /// Initial values on a backend, with the optimizer's state before the first step.
 TrainedState begin_state(Backend& backend, std::span<const TrainableSpec> trainables,
                          std::span<const float> values, const Optimizer& optimizer);

@@ -23,12 +23,6 @@ namespace mezzo {
 
 class JsonCursor;
 
-/// Which directions the coefficients of a run's records belong to.
-struct RunNoise {
-  std::uint64_t seed = 0;
-  NoiseKind noise = NoiseKind::gaussian;
-};
-
 class Optimizer {
  public:
   virtual ~Optimizer() = default;

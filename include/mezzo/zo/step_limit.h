@@ -12,8 +12,8 @@ namespace mezzo {
 
 /// The learning rate at which steps with these coefficients, were they noise, would raise the loss by `share`
 /// of it each: sqrt(share loss / (curvature v)), v the optimizer's walk_variance() of the sum of squares of
-/// the coefficients. In fp64, in the order of the directions. None where the loss does not bend, or the step
-/// is none.
+/// the coefficients, or of what that comes to over the steps so far where the estimate tells it. In fp64, in
+/// the order of the directions. None where the loss does not bend, or the step is none.
 std::optional<double> limited_rate(const Estimate& estimate, const Optimizer& optimizer, double share);
 
 }  // namespace mezzo
