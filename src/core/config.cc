@@ -233,6 +233,11 @@ void check_space(const Given& given, const Config& config) {
   }
 }
 
+/// Whether the objective is smooth: neither a reward nor a count of right answers.
+bool has_curvature(const TaskConfig& task) {
+  return task.type != TaskType::generation && task.loss != TaskLoss::accuracy;
+}
+
 void check_together(const Given& given, const Config& config) {
   const TrainConfig& train = config.train;
   if (train.batch_slices > train.batch_size) {
@@ -256,10 +261,11 @@ void check_together(const Given& given, const Config& config) {
   config::check_generation(given, config);
   check_space(given, config);
   check_normalization(given, config);
-  if (config.zo.step_limit && config.data.task.type == TaskType::generation &&
-      given.contains("zo.step_limit")) {
-    throw UsageError("{}: zo.step_limit: is a share of a loss, which data.task.type generation has none of",
-                     given.at("zo.step_limit").text());
+  if (config.zo.step_limit && !has_curvature(config.data.task) && given.contains("zo.step_limit")) {
+    throw UsageError(
+        "{}: zo.step_limit: follows a loss's curvature, which rewards and data.task.loss accuracy have none "
+        "of",
+        given.at("zo.step_limit").text());
   }
   if (config.zo.step_limit && !config.zo.paired() && given.contains("zo.step_limit")) {
     throw UsageError("{}: zo.step_limit: needs zo.estimator two_sided, found {}",
@@ -282,8 +288,8 @@ void fill_in(const Given& given, Config& config) {
   if (!config.written.contains("zo.normalize_beta") && zo.directions < 2 && divides(zo.normalize))
     zo.normalize_beta = default_normalize_beta;
   const bool plain = !zo.paired() || zo.normalize == Normalization::none;
-  if (!config.written.contains("zo.step_limit") && (plain || config.data.task.type == TaskType::generation)) {
-    zo.step_limit = {};  // plain steps are as the learning rate says; of a reward there is no share
+  if (!config.written.contains("zo.step_limit") && (plain || !has_curvature(config.data.task))) {
+    zo.step_limit = {};  // plain steps are as the learning rate says; what only jumps has no curvature
   }
   if (!config.written.contains("optimizer.learning_rate"))
     config.optimizer.learning_rate = default_learning_rate(config.optimizer.type, zo.normalize);

@@ -109,8 +109,9 @@ std::vector<Key> make_table() {
           .used_for({TaskType::multiple_choice})
           .also_called({"choices"}),
       key("data.task.loss", MEMBER(data.task.loss), Choice<decltype(task_losses)>{task_losses}, fixed,
-          "Cross entropy over the options' scores (`options`), or the loss of the right option's, the "
-          "completion's or the assistant's tokens (`language_model`).")
+          "Cross entropy over the options' scores (`options`), the loss of the right option's, the "
+          "completion's or the assistant's tokens (`language_model`), or the part of the examples whose best "
+          "option is wrong (`accuracy`), which has no gradient.")
           .defaults_to("options; language_model for completion and chat")
           .used_for(
               {TaskType::classification, TaskType::multiple_choice, TaskType::completion, TaskType::chat}),

@@ -34,7 +34,8 @@ inline constexpr std::array task_types = {
     Word{TaskType::completion, "completion"}, Word{TaskType::chat, "chat"},
     Word{TaskType::generation, "generation"}};
 inline constexpr std::array task_losses = {Word{TaskLoss::options, "options"},
-                                           Word{TaskLoss::language_model, "language_model"}};
+                                           Word{TaskLoss::language_model, "language_model"},
+                                           Word{TaskLoss::accuracy, "accuracy"}};
 inline constexpr std::array completion_formats = {
     Word{CompletionFormat::prompt_completion, "prompt_completion"}, Word{CompletionFormat::alpaca, "alpaca"}};
 inline constexpr std::array overlong_words = {Word{Overlong::truncate, "truncate"},

@@ -147,13 +147,18 @@ SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabiliti
   for (const LossBatch::Item& item : batch.items) {
     const std::vector<double> scores = scores_of(item, batch.rule, log_probabilities);
     const auto label = static_cast<std::size_t>(item.label);
-    if (is_right(item, best_option(scores))) ++result.correct;
+    const std::int32_t best = best_option(scores);
+    const bool right = is_right(item, best);
+    if (right) ++result.correct;
     if (batch.rule.loss == TaskLoss::options) {
       double largest = -std::numeric_limits<double>::infinity();
       for (const double score : scores) largest = std::max(largest, score);
       double total = 0.0;
       for (const double score : scores) total += std::exp(score - largest);
       result.sum += largest + std::log(total) - scores[label];
+      result.weight += 1.0;
+    } else if (batch.rule.loss == TaskLoss::accuracy) {
+      result.sum += best < 0 ? std::numeric_limits<double>::quiet_NaN() : (right ? 0.0 : 1.0);
       result.weight += 1.0;
     } else {
       result.sum -= sum_over(item.options[label], log_probabilities);

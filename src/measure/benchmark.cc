@@ -104,7 +104,7 @@ double base_forward(const BackendOptions& options, const Description& descriptio
   for (std::int64_t i = 0; i < copies; ++i) {
     examples.insert(examples.end(), work.examples.begin(), work.examples.end());
   }
-  const PackedBatch batch = pack(examples, work.loss, work.loss == TaskLoss::options).packed;
+  const PackedBatch batch = pack(examples, work.loss, reads_all_options(work.loss)).packed;
   ProbeRunner& runner = model.model->runner;
   runner.reserve(shape_of(batch), 1);
   const auto forward = [&] {
@@ -135,7 +135,7 @@ BenchmarkStep::BenchmarkStep(LoadedModel& model, const BenchmarkWork& work, Asyn
                              Exchange& exchange)
     : model_(model),
       trajectory_(trajectory),
-      batch_(pack(work.examples, work.loss, work.loss == TaskLoss::options)),
+      batch_(pack(work.examples, work.loss, reads_all_options(work.loss))),
       shape_(shape_of(batch_.packed)),
       slices_{work.examples},
       group_(std::min(work.group, 2 * work.directions)),

@@ -90,7 +90,7 @@ StepParts ProfiledRun::measure_forwards(int repetitions) {
   LossBatch batch;
   StepParts parts;
   parts.begin = measure([&] {
-    batch = pack(slice, loss, loss == TaskLoss::options);
+    batch = pack(slice, loss, reads_all_options(loss));
     model.runner.begin(batch.packed);
     backend.synchronize();
   });

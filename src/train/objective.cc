@@ -19,7 +19,7 @@ class Likelihood final : public Objective {
                 const SlotSink& sink) const override;
 
  private:
-  bool all_options() const { return rule_.loss == TaskLoss::options; }
+  bool all_options() const { return reads_all_options(rule_.loss); }
 
   LossRule rule_;
 };

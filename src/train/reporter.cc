@@ -83,7 +83,7 @@ void Reporter::first_example(const Task& task, const Tokenizer& tokenizer, const
   log_.info("first example: {} -> {}", quote(tokenizer.decode(example.prompt)),
             quote(tokenizer.decode_continuation(option)));
   log_.info("  ids {} | the loss sees {}{}", fmt::join(example.prompt, " "), fmt::join(option, " "),
-            task.loss() == TaskLoss::options
+            reads_all_options(task.loss())
                 ? fmt::format(" against the other {} options", example.options.size() - 1)
                 : "");
 }

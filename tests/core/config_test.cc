@@ -230,6 +230,14 @@ TEST(Config, ReadsEveryKey) {
   EXPECT_EQ(c, e);
 }
 
+TEST(Config, AnObjectiveThatOnlyJumpsHasNoStepLimit) {
+  EXPECT_EQ(parsed(minimal).zo.step_limit, 0.15);
+  EXPECT_EQ(parsed(minimal, {"data.task.loss=accuracy"}).zo.step_limit, std::nullopt);
+  EXPECT_EQ(parsed(generation).zo.step_limit, std::nullopt);
+  EXPECT_ERROR(error_of(minimal, {"data.task.loss=accuracy", "zo.step_limit=0.1"}), "zo.step_limit",
+               "curvature");
+}
+
 TEST(Config, PrintedConfigParsesBackToTheSame) {
   const std::vector<Config> configs = {
       parsed(minimal),
@@ -258,7 +266,7 @@ TEST(Config, PrintedConfigParsesBackToTheSame) {
     const std::string leaf = info.name.substr(info.name.rfind('.') + 1);
     if (info.name == "data.task.format") continue;  // data.format has the same leaf
     const std::set<std::string> of_others = {"data.task.options", "data.task.prompt", "data.task.completion",
-                                             "data.task.append_eos"};
+                                             "data.task.append_eos", "train.log_samples"};
     // Their leaves are those of others too; the sections are looked for below.
     if (info.name.starts_with("data.task.reward.") || info.name.starts_with("generation.")) continue;
     const bool used = !of_others.contains(info.name);

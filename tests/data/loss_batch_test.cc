@@ -100,6 +100,20 @@ TEST(Loss, AnyRightOptionIsCorrect) {
   EXPECT_EQ(loss_of(batch, std::vector<float>{-2.0f, -1.0f, -3.0f}).correct, 0);
 }
 
+TEST(Loss, AccuracyCountsWrongAnswers) {
+  // Scores -1 and -2: the first option is the answer.
+  LossBatch batch;
+  batch.rule = TaskLoss::accuracy;
+  batch.items = {{.label = 0, .options = {{0, 1}, {1, 2}}},
+                 {.label = 1, .options = {{0, 1}, {1, 2}}},
+                 {.label = 1, .options = {{0, 1}, {1, 2}}, .also_right = {0}}};
+  const SliceLoss loss = loss_of(batch, std::vector<float>{-1.0f, -2.0f});
+  EXPECT_EQ(loss.sum, 1.0);
+  EXPECT_EQ(loss.weight, 3.0);
+  EXPECT_EQ(loss.correct, 2);
+  EXPECT_TRUE(std::isnan(loss_of(batch, std::vector<float>{std::nanf(""), -2.0f}).sum));
+}
+
 TEST(Pack, ExamplesMayDifferInTheNumberOfOptions) {
   const Example a = example_of({0}, {{7}, {8}, {9}}, 2);
   const Example b = example_of({1}, {{7}}, 0);

@@ -17,7 +17,7 @@
 namespace mezzo {
 
 enum class TaskType { classification, multiple_choice, completion, chat, generation };
-enum class TaskLoss { options, language_model };
+enum class TaskLoss { options, language_model, accuracy };
 /// Which fields of a record are a completion's prompt and answer.
 enum class CompletionFormat { prompt_completion, alpaca };
 /// What becomes of an example that has more tokens than data.max_length.

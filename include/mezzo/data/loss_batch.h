@@ -20,6 +20,9 @@ struct LossRule {
   bool length_normalized = true;
 };
 
+/// Whether a loss needs the scores of all options, not of the right one alone.
+constexpr bool reads_all_options(TaskLoss loss) { return loss != TaskLoss::language_model; }
+
 /// A slice packed for the model, with the targets whose answers make its loss.
 struct LossBatch {
   struct Item {
@@ -34,15 +37,15 @@ struct LossBatch {
   LossRule rule = TaskLoss::options;
 };
 
-/// Of examples with options, which a generation's are not. `all_options`: ask for every option (the `options`
-/// loss and accuracy need them); else for the right one alone.
+/// Of examples with options, which a generation's are not. `all_options`: ask for every option (reads_all_options(),
+/// and accuracies); else for the right one alone.
 LossBatch pack(std::span<const Example* const> examples, LossRule rule, bool all_options);
 /// The tokens that pack() makes of an example.
 std::int64_t packed_tokens(const Example& example, bool all_options);
 
 struct SliceLoss {
   double sum = 0.0;
-  double weight = 0.0;       ///< examples (`options`) or tokens (`language_model`)
+  double weight = 0.0;       ///< examples, or tokens (`language_model`)
   std::int64_t correct = 0;  ///< examples whose option of the best score is a right one
 };
 
@@ -58,6 +61,7 @@ bool is_right(const LossBatch::Item& item, std::int32_t option);
 /// log_probabilities [Q]; fp64 sums in the order of the examples.
 ///   options:        -log softmax(s)[label], s_o the score of option o
 ///   language_model: -sum of the right option's token log-probabilities
+///   accuracy:       0 where an option of the best score is a right one, else 1; NaN where there is none
 SliceLoss loss_of(const LossBatch& batch, std::span<const float> log_probabilities);
 
 }  // namespace mezzo
