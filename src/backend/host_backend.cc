@@ -106,7 +106,7 @@ void HostBackend::read(std::span<std::int32_t> destination, View source, std::in
 
 void HostBackend::store(const ProbeTable& table, const DeviceBatch& batch, View k, View v,
                         const KeyValues& to) {
-  check_store(table, batch, k, v, to);
+  check_store(batch, k, v, to);
   for (const auto& [from, cache] : {std::pair(k, to.k), std::pair(v, to.v)}) {
     for (std::int64_t p = 0; p < copies_of(cache, table); ++p) {
       const std::int32_t* const row = integers_of(batch.cache_rows, p);
@@ -305,8 +305,7 @@ void check_probes(const char* operation, const DeviceBatch& batch, const ProbeTa
   }
 }
 
-void check_store(const ProbeTable& table, const DeviceBatch& batch, const View& k, const View& v,
-                 const KeyValues& to) {
+void check_store(const DeviceBatch& batch, const View& k, const View& v, const KeyValues& to) {
   for (const auto& [from, cache] : {std::pair(&k, &to.k), std::pair(&v, &to.v)}) {
     check_shape("store", "k or v", *from, batch.tokens.cols, cache->cols);
     check_shape("store", "the cache", *cache, cache->rows, cache->cols);
@@ -315,7 +314,6 @@ void check_store(const ProbeTable& table, const DeviceBatch& batch, const View& 
   }
   if (batch.cache_rows.cols != batch.tokens.cols)
     throw DeviceError("store: {} rows of the cache for {} tokens", batch.cache_rows.cols, batch.tokens.cols);
-  static_cast<void>(table);
 }
 
 void check_decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,

@@ -115,8 +115,7 @@ void check_attention(const DeviceBatch& batch, const AttentionShape& shape, cons
 void check_indices(const char* operation, const char* operand, const View& indices, std::int64_t limit,
                    std::int64_t probes = 0);
 /// What store was given: a row of k and v for each token, and rows of the cache for them.
-void check_store(const ProbeTable& table, const DeviceBatch& batch, const View& k, const View& v,
-                 const KeyValues& to);
+void check_store(const DeviceBatch& batch, const View& k, const View& v, const KeyValues& to);
 /// What decode_attention was given: a row a slot of everything, each probe's own, and a cache to go with it.
 void check_decode_attention(const ProbeTable& table, const DeviceBatch& batch, const AttentionShape& shape,
                             const View& q, const View& k, const View& v, const LayerCache& cache,

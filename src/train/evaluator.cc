@@ -235,9 +235,9 @@ Evaluation GenerationEvaluator::run(ProbeRunner& runner, Exchange& exchange, Pat
 
 std::vector<Metric> Evaluation::metrics() const {
   std::vector<Metric> all;
+  if (reward) all.push_back({"eval_reward", *reward});
   if (accuracy) all.push_back({"eval_accuracy", *accuracy});
   if (f1) all.push_back({"eval_f1", *f1});
-  if (reward) all.push_back({"eval_reward", *reward});
   all.push_back({"eval_loss", loss});
   return all;
 }

@@ -1,5 +1,6 @@
 #include "mezzo/train/rewarded_generation.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "mezzo/core/error.h"
