@@ -117,6 +117,8 @@ void print_whole(const std::string& text) {
 }
 
 ExitCode generate(const Arguments& arguments, VerbContext& context) {
+  if (context.exchange.size() > 1)
+    throw UsageError("generate runs on one rank, found {}", context.exchange.size());
   const Placement placement = place_together(arguments.device.runtime(), context.exchange, starting_patience);
   const ModelFiles files(arguments.model);
   const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(arguments.model, files.description.vocabulary);

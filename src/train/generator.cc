@@ -20,12 +20,19 @@ std::int64_t limit_of(const GenerationRule& rule, std::int64_t prompt, std::int6
   return std::clamp<std::int64_t>(max_positions - prompt, 0, rule.max_new_tokens);
 }
 
-/// Consecutive requests whose prompts run together, as many as there are slots.
+/// Prompts of one forward: of requests [first, last), each that is another than the one before.
+struct PromptBatch {
+  std::int64_t first = 0, last = 0;
+  std::int64_t tokens = 0;
+  std::int64_t cache_row = 0;              // of the first token
+  std::vector<std::int64_t> prompts = {};  // their requests
+};
+
+/// Consecutive requests, as many as there are slots, whose prompts are in the cache together.
 struct Wave {
-  std::int64_t first = 0, last = 0;        // requests [first, last)
-  std::int64_t tokens = 0;                 // of their prompts
-  std::int64_t cache_row = 0;              // of the first of these
-  std::vector<std::int64_t> prompts = {};  // requests whose prompt is another than the one before
+  std::int64_t first = 0, last = 0;  // requests [first, last)
+  std::int64_t tokens = 0;           // of their prompts
+  std::vector<PromptBatch> batches = {};
 };
 
 bool same_prompt(const GenerationRequest& a, const GenerationRequest& b) {
@@ -41,13 +48,21 @@ std::vector<Wave> waves_of(std::span<const GenerationRequest> requests, std::int
     Wave& wave = waves.emplace_back(Wave{.first = first, .last = std::min(first + slots, count)});
     for (std::int64_t n = wave.first; n < wave.last; ++n) {
       const auto& request = requests[static_cast<std::size_t>(n)];
-      if (n > wave.first && same_prompt(request, requests[static_cast<std::size_t>(n - 1)])) continue;
-      wave.prompts.push_back(n);
-      wave.tokens += std::ssize(request.prompt);
+      const bool known = n > wave.first && same_prompt(request, requests[static_cast<std::size_t>(n - 1)]);
+      const std::int64_t tokens = known ? 0 : std::ssize(request.prompt);
+      if (wave.batches.empty() || wave.batches.back().tokens + tokens > most_prefill_tokens)
+        wave.batches.push_back({.first = n, .cache_row = wave.tokens});
+      PromptBatch& batch = wave.batches.back();
+      batch.last = n + 1;
+      if (!known) batch.prompts.push_back(n);
+      batch.tokens += tokens;
+      wave.tokens += tokens;
     }
     if (waves.size() % 2 == 1) most_of_even = std::max(most_of_even, wave.tokens);
   }
-  for (std::size_t w = 1; w < waves.size(); w += 2) waves[w].cache_row = most_of_even;
+  for (std::size_t w = 1; w < waves.size(); w += 2) {
+    for (PromptBatch& batch : waves[w].batches) batch.cache_row += most_of_even;
+  }
   return waves;
 }
 
@@ -85,6 +100,7 @@ class Run {
   }
 
   void prefill();
+  void prefill(const PromptBatch& batch);
   /// Gives idle slots what comes next; whether one waits for the next wave.
   bool fill();
   bool fill(std::int64_t p, std::int64_t slot);
@@ -152,13 +168,16 @@ void Run::run() {
 }
 
 void Run::prefill() {
-  const Wave& wave = waves_[static_cast<std::size_t>(prefilled_++)];
+  for (const PromptBatch& batch : waves_[static_cast<std::size_t>(prefilled_++)].batches) prefill(batch);
+}
+
+void Run::prefill(const PromptBatch& batch) {
   PackedBatch packed;
   packed.offsets.push_back(0);
-  std::int64_t next = wave.first;
-  for (std::size_t i = 0; i < wave.prompts.size(); ++i) {
-    const std::int64_t begin = wave.cache_row + packed.offsets.back();
-    const std::span<const std::int32_t> prompt = request(wave.prompts[i]).prompt;
+  std::int64_t next = batch.first;
+  for (std::size_t i = 0; i < batch.prompts.size(); ++i) {
+    const std::int64_t begin = batch.cache_row + packed.offsets.back();
+    const std::span<const std::int32_t> prompt = request(batch.prompts[i]).prompt;
     packed.tokens.insert(packed.tokens.end(), prompt.begin(), prompt.end());
     for (std::int64_t t = 0; t < std::ssize(prompt); ++t) {
       packed.positions.push_back(static_cast<std::int32_t>(t));
@@ -166,7 +185,7 @@ void Run::prefill() {
     }
     packed.offsets.push_back(static_cast<std::int32_t>(packed.tokens.size()));
     packed.loss_rows.push_back(packed.offsets.back() - 1);
-    const std::int64_t end = i + 1 < wave.prompts.size() ? wave.prompts[i + 1] : wave.last;
+    const std::int64_t end = i + 1 < batch.prompts.size() ? batch.prompts[i + 1] : batch.last;
     for (; next < end; ++next) {
       prompt_rows_[static_cast<std::size_t>(next)] = begin;
       packed.target_rows.push_back(static_cast<std::int32_t>(i));
@@ -175,11 +194,11 @@ void Run::prefill() {
     }
   }
   const std::span<const std::int32_t> chosen = runner_.prefill(packed, probes_, noise_, rule_.sampling);
-  const std::int64_t count = wave.last - wave.first;
-  for (std::int64_t n = wave.first; n < wave.last; ++n) {
+  const std::int64_t count = batch.last - batch.first;
+  for (std::int64_t n = batch.first; n < batch.last; ++n) {
     for (std::int64_t p = 0; p < probe_count(); ++p) {
       first_tokens_[static_cast<std::size_t>(n % (2 * rows_.slots) * probe_count() + p)] =
-          chosen[static_cast<std::size_t>(p * count + n - wave.first)];
+          chosen[static_cast<std::size_t>(p * count + n - batch.first)];
     }
   }
 }
@@ -308,15 +327,19 @@ BatchShape shape_of(std::span<const GenerationRequest> requests, const DecodingR
                     const GenerationRule& rule, std::int64_t max_positions) {
   BatchShape shape{.targets = 1, .cache = {.slots = rows.slots, .new_tokens = rule.max_new_tokens}};
   for (const Wave& wave : waves_of(requests, rows.slots)) {
-    const std::int64_t prompts = std::ssize(wave.prompts);
-    BatchShape own{
-        .tokens = wave.tokens, .sequences = prompts, .loss_rows = prompts, .targets = wave.last - wave.first};
-    own.cache.prompt_rows = wave.cache_row + wave.tokens;
-    for (const std::int64_t n : wave.prompts) {
-      const std::int64_t prompt = std::ssize(requests[static_cast<std::size_t>(n)].prompt);
-      own.longest = std::max(own.longest, prompt + limit_of(rule, prompt, max_positions));
+    for (const PromptBatch& batch : wave.batches) {
+      const std::int64_t prompts = std::ssize(batch.prompts);
+      BatchShape own{.tokens = batch.tokens,
+                     .sequences = prompts,
+                     .loss_rows = prompts,
+                     .targets = batch.last - batch.first};
+      own.cache.prompt_rows = batch.cache_row + batch.tokens;
+      for (const std::int64_t n : batch.prompts) {
+        const std::int64_t prompt = std::ssize(requests[static_cast<std::size_t>(n)].prompt);
+        own.longest = std::max(own.longest, prompt + limit_of(rule, prompt, max_positions));
+      }
+      shape = largest_of(shape, own);
     }
-    shape = largest_of(shape, own);
   }
   return shape;
 }

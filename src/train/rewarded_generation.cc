@@ -57,6 +57,7 @@ class GenerationObjective final : public Objective {
   }
   BatchShape room_for(const BatchShape& largest) const override {
     BatchShape room = largest;
+    room.tokens = std::min(largest.tokens, std::max(most_prefill_tokens, largest.longest));
     room.cache.slots = DecodingRows::of(largest.cache.slots, most_slots).slots;
     return room;
   }

@@ -106,6 +106,28 @@ TEST(Generator, EndsWithTheModelsPositions) {
   EXPECT_EQ(got[0][1].finish, FinishReason::length);
 }
 
+TEST(Generator, PromptsOfManyTokensGoThroughSeveralForwards) {
+  Model model("llama", {.device = DeviceKind::cpu});
+  const Probe unperturbed{};
+  std::vector<std::vector<std::int32_t>> prompts;
+  std::int64_t tokens = 0;
+  for (std::int32_t i = 0; tokens <= 2 * most_prefill_tokens; ++i) {
+    auto& prompt = prompts.emplace_back(static_cast<std::size_t>(model.positions() - 6 - i % 5));
+    for (std::size_t t = 0; t < prompt.size(); ++t)
+      prompt[t] = static_cast<std::int32_t>((7 * static_cast<std::size_t>(i) + 5 * t) % 90);
+    tokens += std::ssize(prompt);
+  }
+  std::vector<GenerationRequest> requests;
+  for (const auto& prompt : prompts) requests.push_back({.prompt = prompt, .number = std::ssize(requests)});
+  const GenerationRule rule{.max_new_tokens = 4};
+  const std::int64_t all = std::ssize(requests);
+  EXPECT_LE(shape_of(requests, DecodingRows::of(all, all), rule, model.positions()).tokens,
+            most_prefill_tokens);
+  const Completions together = generate(model, {&unperturbed, 1}, requests, rule, all, all);
+  const Completions in_blocks = generate(model, {&unperturbed, 1}, requests, rule, all, 32);
+  for (std::size_t n = 0; n < requests.size(); ++n) expect_same(in_blocks[0][n], together[0][n], "in blocks");
+}
+
 TEST(Generator, DrawsAreTheSameForEveryProbe) {
   Model model("llama", {.device = DeviceKind::cpu});
   const std::vector<Probe> same = {{.seed = 1, .direction = 0, .epsilon = 0.0f}, {}};

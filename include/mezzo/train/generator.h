@@ -50,6 +50,9 @@ struct DecodingRows {
   static DecodingRows of(std::int64_t all, std::int64_t most_slots);
 };
 
+/// Tokens of the prompts of one forward, where one prompt alone has no more.
+inline constexpr std::int64_t most_prefill_tokens = 8192;
+
 /// What Generator::run() needs reserved for these requests.
 BatchShape shape_of(std::span<const GenerationRequest> requests, const DecodingRows& rows,
                     const GenerationRule& rule, std::int64_t max_positions);
