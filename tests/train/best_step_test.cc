@@ -97,9 +97,7 @@ TEST(BestStep, EvaluationsComeBackFromTheFileAsTheyWere) {
   const std::string path = folder / "metrics.jsonl";
   {
     MetricsFile file(path);
-    file.append(10, 0.5,
-                {.examples = 10, .accuracy = 1.0 / 3.0, .f1 = 2.0 / 7.0, .reward = 1.0 / 7.0, .loss = 0.1},
-                3);
+    file.append(10, 0.5, {.examples = 10, .accuracy = 1.0 / 3.0, .f1 = 2.0 / 7.0, .loss = 0.1}, 3);
     file.append(StepMetrics{.step = 15});
     file.append(20, 1.0, with({}, std::nan("")), 3);
     file.append(30, 1.5, with(0.9, 0.2), 3);
@@ -109,12 +107,25 @@ TEST(BestStep, EvaluationsComeBackFromTheFileAsTheyWere) {
   EXPECT_EQ(past[0].steps_done, 10u);
   EXPECT_EQ(past[0].evaluation.accuracy, 1.0 / 3.0);
   EXPECT_EQ(past[0].evaluation.f1, 2.0 / 7.0);
-  EXPECT_EQ(past[0].evaluation.reward, 1.0 / 7.0);
   EXPECT_EQ(past[0].evaluation.loss, 0.1);
   EXPECT_EQ(past[1].evaluation.accuracy, std::nullopt);
   EXPECT_TRUE(std::isnan(past[1].evaluation.loss));
   EXPECT_EQ(best_of(past, {}).best()->steps_done, 10u);
   EXPECT_EQ(best_of(read_evaluations(path, 30), {}).best()->steps_done, 30u);
+}
+
+TEST(BestStep, OfGenerationsIsThatOfTheBestReward) {
+  const test::ScratchFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  {
+    MetricsFile file(path);
+    file.append(10, 0.5, {.examples = 4, .accuracy = 0.5, .reward = 1.0 / 7.0, .loss = -1.0 / 7.0}, 3);
+    file.append(20, 1.0, {.examples = 4, .accuracy = 0.25, .reward = 2.0 / 7.0, .loss = -2.0 / 7.0}, 3);
+  }
+  const std::vector<PastEvaluation> past = read_evaluations(path, 20);
+  EXPECT_EQ(past.at(0).evaluation.reward, 1.0 / 7.0);
+  EXPECT_EQ(best_of(past, {}).best()->steps_done, 20u);
+  EXPECT_EQ(best_of(past, "accuracy").best()->steps_done, 10u);
 }
 
 TEST(TrainerState, NamesTheStep) {
