@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -222,6 +223,78 @@ TEST(BatchInvariance, NoEpsilonIsNoPerturbation) {
   for (std::size_t r = 0; r < none.results().size(); ++r) {
     EXPECT_TRUE(same_bits(none.results()[r]->view, 0, mixed.results()[r]->view, 2)) << names[r];
   }
+}
+
+/// What products of three parts and of gate | up give for rows of one probe, some of whose rows are `apart`.
+struct RowsOfProducts {
+  RowsOfProducts(std::span<const std::int32_t> apart, const View& x)
+      : q(1, x.rows, 160, 0), k(1, x.rows, 80, 0), v(1, x.rows, 80, 0), gated(1, x.rows, 448, 0) {
+    RandomProduct qkv(in, {160, 80, 80}, {8, 0, 8}, true, 1);
+    RandomProduct gate_up(in, {448, 448}, {4, 4}, false, 50);
+    const auto backend = make_backend({.device = DeviceKind::cpu, .threads = 1});
+    backend->prepare(
+        {.largest = {.tokens = x.rows, .sequences = 1, .loss_rows = 1, .targets = 1, .longest = 1},
+         .probes = 1,
+         .products = {&qkv.product, &gate_up.product},
+         .attention = {}});
+    ProbeTable table;
+    backend->upload(some_probes(1), NoiseKind::gaussian, table);
+    backend->keep_apart(apart);
+    backend->product(table, qkv.product, 0, x, {{q.view, k.view, v.view}}, {});
+    backend->product(table, gate_up.product, 0, x, {{gated.view}},
+                     {.activation = Activation::silu, .gated = true});
+  }
+  /// The same bits as rows [begin, begin + rows) of `other`.
+  bool equals(const RowsOfProducts& other, std::int64_t begin) const {
+    const auto same = [&](const Operand& one, const Operand& whole) {
+      return same_bits(one.view, 0, whole.view.row_range(begin, one.view.rows), 0);
+    };
+    return same(q, other.q) && same(k, other.k) && same(v, other.v) && same(gated, other.gated);
+  }
+  Operand q, k, v, gated;
+};
+
+/// Rows [begin, begin + rows) of x alone: where they lie decides nothing.
+Operand copy_of(const Operand& x, std::int64_t begin, std::int64_t rows) {
+  Operand copy(1, rows, in, 7);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < in; ++j) copy.at(0, i, j) = x.at(0, begin + i, j);
+  }
+  return copy;
+}
+
+TEST(BatchInvariance, RowsThatAreKeptApartAreAsAlone) {
+  const std::vector<std::int32_t> offsets = {0, 7, 40, 41, 56, 121, 123};
+  const Operand x(1, offsets.back(), in, 3);
+  const RowsOfProducts together(offsets, x.view);
+  for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+    const std::int32_t rows = offsets[s + 1] - offsets[s];
+    const Operand own = copy_of(x, offsets[s], rows);
+    const std::vector<std::int32_t> alone = {0, rows};
+    EXPECT_TRUE(RowsOfProducts(alone, own.view).equals(together, offsets[s])) << s;
+  }
+  // Of another number of rows, as those of which each ends a sequence, each is alone.
+  const std::vector<std::int32_t> others = {0, 50, 90};
+  const RowsOfProducts each(others, x.view);
+  for (const std::int64_t row : {0, 1, 31, 32, 122}) {
+    const Operand own = copy_of(x, row, 1);
+    EXPECT_TRUE(RowsOfProducts(std::vector<std::int32_t>{0, 1}, own.view).equals(each, row)) << row;
+  }
+}
+
+/// With kernels whose bits depend on the rows around, rows that are not kept apart differ: otherwise the test
+/// above would say nothing.
+TEST(BatchInvariance, RowsInCompanyMayDiffer) {
+  const char* const core = std::getenv("OPENBLAS_CORETYPE");
+  if (core == nullptr || std::string(core) != "Haswell") GTEST_SKIP() << "only of these kernels it is known";
+  const Operand x(1, 123, in, 3);
+  const RowsOfProducts together({}, x.view);
+  bool all_same = true;
+  for (const std::int64_t row : {0, 1, 31, 32, 122}) {
+    const Operand own = copy_of(x, row, 1);
+    all_same = all_same && RowsOfProducts({}, own.view).equals(together, row);
+  }
+  EXPECT_FALSE(all_same);
 }
 
 }  // namespace
