@@ -437,7 +437,7 @@ __device__ inline std::uint32_t ordered(float x) {
 /// A row of logits with all that becomes of them.
 struct LogitRow {
   const float* logits;
-  const ChoiceLogits& all;
+  const Logits& all;
 
   __device__ float operator()(std::int64_t id) const {
     float logit = logits[id];
@@ -497,7 +497,7 @@ __device__ inline Nucleus nucleus_of(const LogitRow& row, std::int64_t vocabular
 }
 
 __global__ void __launch_bounds__(choice_threads)
-    choose_targets(ChoiceLogits all, Choices choices, Sampling sampling, std::uint32_t sharing,
+    choose_targets(Logits all, Choices choices, Sampling sampling, std::uint32_t sharing,
                    std::int64_t first_copy, std::int32_t* out, std::int64_t out_stride,
                    std::uint32_t* fault) {
   const std::int64_t j = blockIdx.x;
@@ -566,7 +566,7 @@ cudaError_t decode_attend(const Decoding& a, std::int64_t copies, std::uint32_t*
   });
 }
 
-cudaError_t choose_tokens(const ChoiceLogits& logits, const Choices& choices, const Sampling& sampling,
+cudaError_t choose_tokens(const Logits& logits, const Choices& choices, const Sampling& sampling,
                           std::int64_t copies, std::int32_t* out, std::int64_t out_stride,
                           std::uint32_t* fault, cudaStream_t stream) {
   if (choices.count == 0 || logits.count == 0) return cudaSuccess;

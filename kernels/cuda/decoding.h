@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/matrices.h"
+#include "kernels/cuda/score.h"
 #include "mezzo/core/sampling.h"
 
 namespace mezzo::cuda {
@@ -45,21 +46,6 @@ struct Decoding {
 cudaError_t decode_attend(const Decoding& decoding, std::int64_t copies, std::uint32_t* fault,
                           cudaStream_t stream);
 
-/// Logits of rows [first, first + count) of all copies as they lie one after another, `copy_rows` a copy (0:
-/// all copies share them).
-struct ChoiceLogits {
-  const float* data = nullptr;  ///< [count, vocabulary]
-  std::int64_t stride = 0;
-  std::int64_t vocabulary = 0;
-  const void* bias = nullptr;  ///< [vocabulary], or null
-  DType bias_dtype = DType::f32;
-  float soft_cap = 0.0f;
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-  std::int64_t copy_rows = 0;
-  std::int64_t rows = 0;  ///< of a copy
-};
-
 /// Target j of each copy asks for a token behind row rows[j]. Keys and places are of draw_key().
 struct Choices {
   const std::int32_t* rows = nullptr;    ///< [count]
@@ -72,7 +58,7 @@ struct Choices {
 
 /// out[copy * out_stride + j] = the token that mezzo/core/sampling.h chooses for target j, for the targets
 /// whose row is among these; -1 where a logit is NaN. Of a nucleus, probabilities are summed in fp64.
-cudaError_t choose_tokens(const ChoiceLogits& logits, const Choices& choices, const Sampling& sampling,
+cudaError_t choose_tokens(const Logits& logits, const Choices& choices, const Sampling& sampling,
                           std::int64_t copies, std::int32_t* out, std::int64_t out_stride,
                           std::uint32_t* fault, cudaStream_t stream);
 

@@ -24,6 +24,7 @@
 #include "kernels/cuda/experts.h"
 #include "kernels/cuda/low_rank.h"
 #include "kernels/cuda/routing.h"
+#include "kernels/cuda/score.h"
 #include "kernels/cuda/tail.h"
 #include "kernels/cuda/update.h"
 #include "mezzo/backend/devices.h"
@@ -184,6 +185,9 @@ class CudaBackend final : public Backend {
   /// Sums over the logits of a range of rows, then answers; the logits themselves go nowhere.
   void score_by_sums(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
                      const View& out);
+  /// Calls `use` for the logits of consecutive ranges of the rows of all copies, of `most_rows` at most.
+  void each_logits(const char* operation, const ProbeTable& table, const Product& head, const View& x,
+                   std::int64_t most_rows, const std::function<void(const cuda::Logits& logits)>& use);
   /// Logits of a range of rows, then their sums and answers.
   void score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head, const View& x,
                        const View& out);

@@ -229,34 +229,17 @@ void CudaBackend::next_tokens(const ProbeTable& table, const DeviceBatch& batch,
   check_view(operation, "x", x, batch.shape.loss_rows, head.in(), dtype_);
   check_view(operation, "out", out, 1, batch.shape.targets, DType::i32);
   check_sharing(operation, out, x);
-  const ProductRange range = range_of(head, 0, head.parts.size());
-  const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, direction_rows_);
-  choose_algorithm(head, shape);
   const cuda::Choices choices{.rows = integers(batch.target_rows),
                               .keys = batch.draw_keys.as<std::int32_t>(),
                               .places = batch.draw_places.as<std::int32_t>(),
                               .key_stride = batch.draw_keys.probe_stride,
                               .place_stride = batch.draw_places.probe_stride,
                               .count = batch.shape.targets};
-  const std::int64_t stride = aligned_floats(shape.n);
   const std::int64_t rows = copies_on(x, table) * x.rows;
-  const std::int64_t rows_a_range = range_rows(operation, stride, rows);
-  for (std::int64_t first = 0; first < rows; first += rows_a_range) {
-    const std::int64_t count = std::min(rows_a_range, rows - first);
-    multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
-    const cuda::ChoiceLogits logits{.data = scratch_.accumulators.as<float>(),
-                                    .stride = stride,
-                                    .vocabulary = head.out(),
-                                    .bias = head.bias.data,
-                                    .bias_dtype = head.bias.dtype,
-                                    .soft_cap = head.score_cap,
-                                    .first = first,
-                                    .count = count,
-                                    .copy_rows = x.shared() ? 0 : x.rows,
-                                    .rows = x.rows};
+  each_logits(operation, table, head, x, rows, [&](const cuda::Logits& logits) {
     MEZZO_CUDA(cuda::choose_tokens(logits, choices, sampling, copies_on(out, table), out.as<std::int32_t>(),
                                    out.probe_stride, fault(), stream()));
-  }
+  });
 }
 
 void CudaBackend::gather(const ProbeTable& table, View x, View rows, View out) {
@@ -334,30 +317,37 @@ void CudaBackend::score_by_sums(const ProbeTable& table, const DeviceBatch& batc
 
 void CudaBackend::score_by_logits(const ProbeTable& table, const DeviceBatch& batch, const Product& head,
                                   const View& x, const View& out) {
+  if (x.rows > 0 && scratch_.totals.cols == 0) throw DeviceError("score: no room for totals was prepared");
+  each_logits("score", table, head, x, scratch_.totals.cols, [&](const cuda::Logits& logits) {
+    auto* const totals = scratch_.totals.as<double>();
+    MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
+    MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.target_rows), integers(batch.target_tokens),
+                            batch.shape.targets, copies_on(out, table), matrices(out), fault(), stream()));
+  });
+}
+
+void CudaBackend::each_logits(const char* operation, const ProbeTable& table, const Product& head,
+                              const View& x, std::int64_t most_rows,
+                              const std::function<void(const cuda::Logits& logits)>& use) {
   const ProductRange range = range_of(head, 0, head.parts.size());
   const GemmShape shape = plan_.shape_of(Way::plain, head, range, {}, direction_rows_);
   choose_algorithm(head, shape);
   const std::int64_t stride = aligned_floats(shape.n);
   const std::int64_t rows = copies_on(x, table) * x.rows;
-  const std::int64_t rows_a_range = std::min(range_rows("score", stride, rows), scratch_.totals.cols);
-  if (rows > 0 && rows_a_range == 0) throw DeviceError("score: no room for totals was prepared");
+  const std::int64_t rows_a_range = std::min(range_rows(operation, stride, rows), most_rows);
   for (std::int64_t first = 0; first < rows; first += rows_a_range) {
     const std::int64_t count = std::min(rows_a_range, rows - first);
     multiply(head, range, shape, x, first, count, scratch_.accumulators.data, stride);
-    const cuda::Logits logits{.data = scratch_.accumulators.as<float>(),
-                              .stride = stride,
-                              .vocabulary = head.out(),
-                              .bias = head.bias.data,
-                              .bias_dtype = head.bias.dtype,
-                              .soft_cap = head.score_cap,
-                              .first = first,
-                              .count = count,
-                              .copy_rows = x.shared() ? 0 : x.rows,
-                              .rows = x.rows};
-    auto* const totals = scratch_.totals.as<double>();
-    MEZZO_CUDA(cuda::log_sum_exp(logits, totals, stream()));
-    MEZZO_CUDA(cuda::answer(logits, totals, integers(batch.target_rows), integers(batch.target_tokens),
-                            batch.shape.targets, copies_on(out, table), matrices(out), fault(), stream()));
+    use({.data = scratch_.accumulators.as<float>(),
+         .stride = stride,
+         .vocabulary = head.out(),
+         .bias = head.bias.data,
+         .bias_dtype = head.bias.dtype,
+         .soft_cap = head.score_cap,
+         .first = first,
+         .count = count,
+         .copy_rows = x.shared() ? 0 : x.rows,
+         .rows = x.rows});
   }
 }
 

@@ -388,8 +388,9 @@ std::vector<Key> make_table() {
           Optional<Text>{"null", {"the name of a number that evaluations have in metrics.jsonl"}}, free,
           "What evaluations are compared by: a smaller loss is better, and more of anything else; of equals "
           "the first.")
-          .defaults_to("null, of a generation task `eval_reward`, else `eval_accuracy` where there is one, else "
-                       "`eval_loss`")
+          .defaults_to(
+              "null, of a generation task `eval_reward`, else `eval_accuracy` where there is one, else "
+              "`eval_loss`")
           .before_records("null")
           .also_called({"best_metric", "monitor"}),
       key("train.early_stopping_patience", MEMBER(train.early_stopping_patience),

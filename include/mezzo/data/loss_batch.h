@@ -37,8 +37,8 @@ struct LossBatch {
   LossRule rule = TaskLoss::options;
 };
 
-/// Of examples with options, which a generation's are not. `all_options`: ask for every option (reads_all_options(),
-/// and accuracies); else for the right one alone.
+/// Of examples with options, which a generation's are not. `all_options`: ask for every option
+/// (reads_all_options(), and accuracies); else for the right one alone.
 LossBatch pack(std::span<const Example* const> examples, LossRule rule, bool all_options);
 /// The tokens that pack() makes of an example.
 std::int64_t packed_tokens(const Example& example, bool all_options);

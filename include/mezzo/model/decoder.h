@@ -61,8 +61,9 @@ class Decoder {
   /// The first layer of which an operation depends on the probe; layers() without perturbations.
   std::int64_t first_perturbed_layer() const;
 
-  /// Uploads a batch for begin() or decode(). Its positions become rows of the rotary tables, which are others
-  /// where long sequences turn by angles of their own (longrope; a sequence is as long as it has become).
+  /// Uploads a batch for begin() or decode(). Its positions become rows of the rotary tables, which are
+  /// others where long sequences turn by angles of their own (longrope; a sequence is as long as it has
+  /// become).
   void upload(const PackedBatch& packed, DeviceBatch& batch) const;
   /// Embeds the batch, which upload() filled, and runs what all probes share. It must stay as it is until the
   /// last evaluate() of it.
@@ -73,10 +74,9 @@ class Decoder {
   /// dtype.
   void logits(const ProbeTable& table, View out);
 
-
   // ---- generation: mezzo/core/batch.h says what such batches have. reserve() for shapes with a cache.
-  /// Continues from begin() with a batch of prompts for one group: leaves its keys and values in the cache and
-  /// chooses the tokens behind its targets. out: [1, Q] i32 for each probe.
+  /// Continues from begin() with a batch of prompts for one group: leaves its keys and values in the cache
+  /// and chooses the tokens behind its targets. out: [1, Q] i32 for each probe.
   void prefill(const ProbeTable& table, const Sampling& sampling, View out);
   /// One token more of each slot's sequence. No begin(); the batch must stay until the next wait.
   void decode(const DeviceBatch& batch, const ProbeTable& table, const Sampling& sampling, View out);
