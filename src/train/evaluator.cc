@@ -6,6 +6,7 @@
 
 #include "mezzo/comm/together.h"
 #include "mezzo/core/error.h"
+#include "mezzo/train/answers.h"
 #include "mezzo/train/work.h"
 
 namespace mezzo {
@@ -155,44 +156,31 @@ class GenerationEvaluator final : public Evaluator {
   }
 
   BatchShape largest() const override {
-    return shape_of(requests(0, examples_.size()), rows(), rule_, generation_.max_positions());
+    return shape_of(requests_of(examples_, {.begin = 0, .end = examples_.size()}), rows_of(examples_), rule_,
+                    generation_.max_positions());
   }
   Evaluation run(ProbeRunner& runner, Exchange& exchange, Patience patience) const override;
 
  private:
-  DecodingRows rows() const { return DecodingRows::of(std::ssize(examples_), most_slots); }
-  std::vector<GenerationRequest> requests(std::size_t begin, std::size_t end) const {
-    std::vector<GenerationRequest> requests;
-    for (std::size_t i = begin; i < end; ++i)
-      requests.push_back({.prompt = examples_[i].prompt, .number = static_cast<std::int64_t>(i)});
-    return requests;
-  }
-  /// Of examples [begin, end), as JSON: text, tokens, reward or null.
-  nlohmann::json write(ProbeRunner& runner, std::size_t begin, std::size_t end) const;
+  /// As JSON: text, tokens, reward or null.
+  nlohmann::json write(ProbeRunner& runner, RankPart part) const;
 
   std::span<const Example> examples_;
   const RewardedGeneration& generation_;
   GenerationRule rule_;
 };
 
-nlohmann::json GenerationEvaluator::write(ProbeRunner& runner, std::size_t begin, std::size_t end) const {
-  const std::vector<GenerationRequest> asked = requests(begin, end);
-  std::vector<Generated> written(asked.size());
-  if (!asked.empty()) {
-    const Probe unperturbed;
-    Generator(runner, generation_.tokenizer(), rule_, generation_.max_positions())
-        .run({&unperturbed, 1}, NoiseKind::gaussian, asked, rows(),
-             [&](std::int64_t, std::int64_t request, Generated&& one) {
-               written[static_cast<std::size_t>(request)] = std::move(one);
-             });
-  }
+nlohmann::json GenerationEvaluator::write(ProbeRunner& runner, RankPart part) const {
+  const Generator generator(runner, generation_.tokenizer(), rule_, generation_.max_positions());
+  std::vector<Generated> written =
+      write_unperturbed(generator, requests_of(examples_, part), rows_of(examples_));
   nlohmann::json all = nlohmann::json::array();
   Grader& grader = generation_.grader();
   std::vector<bool> finite;
   for (std::size_t i = 0; i < written.size(); ++i) {
     finite.push_back(written[i].finite);
     all.push_back({{"text", written[i].text}, {"tokens", written[i].tokens.size()}});
-    grader.submit(completion_of(examples_[begin + i], std::move(written[i])));
+    grader.submit(completion_of(examples_[part.begin + i], std::move(written[i])));
   }
   const std::vector<Grade> grades = grader.finish();
   for (std::size_t i = 0; i < grades.size(); ++i)
@@ -202,12 +190,8 @@ nlohmann::json GenerationEvaluator::write(ProbeRunner& runner, std::size_t begin
 }
 
 Evaluation GenerationEvaluator::run(ProbeRunner& runner, Exchange& exchange, Patience patience) const {
-  const auto ranks = static_cast<std::size_t>(exchange.size());
-  const auto rank = static_cast<std::size_t>(exchange.rank());
   nlohmann::json mine;
-  together(exchange, patience, [&] {
-    mine = write(runner, examples_.size() * rank / ranks, examples_.size() * (rank + 1) / ranks);
-  });
+  together(exchange, patience, [&] { mine = write(runner, part_of(examples_.size(), exchange)); });
   Evaluation result{.examples = std::ssize(examples_), .accuracy = {}, .f1 = {}};
   double rewards = 0.0, right = 0.0, graded = 0.0;
   for (const std::string& of_rank : agree(exchange, mine.dump(), patience)) {

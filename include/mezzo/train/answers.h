@@ -14,6 +14,22 @@
 
 namespace mezzo {
 
+/// The examples [begin, end) for which a rank writes.
+struct RankPart {
+  std::size_t begin = 0, end = 0;
+};
+RankPart part_of(std::size_t examples, const Exchange& exchange);
+
+/// One request for each example of `part`, numbered among all of them, and the rows of all.
+std::vector<GenerationRequest> requests_of(std::span<const Example> examples, RankPart part);
+inline DecodingRows rows_of(std::span<const Example> examples) {
+  return DecodingRows::of(std::ssize(examples), most_slots);
+}
+/// What the unperturbed model writes, in the requests' order. The generator's runner has room for it.
+std::vector<Generated> write_unperturbed(const Generator& generator,
+                                         std::span<const GenerationRequest> requests,
+                                         const DecodingRows& rows);
+
 /// An answer an example, in their order, as valid UTF-8; of the unperturbed model, by `rule`. The same on any
 /// number of ranks, which share the examples; all ranks call it together and get all answers. DeviceError
 /// where a logit is NaN.
